@@ -1,0 +1,54 @@
+"""What every test shares: Hypothesis profiles, the nightly switch, a quiet environment."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+NIGHTLY = os.environ.get("VERIFYANALYTICS_NIGHTLY") == "1"
+ROOT = Path(__file__).resolve().parents[1]
+
+# before anything imports matplotlib or jupyter: no display, no deprecated folders
+os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("JUPYTER_PLATFORM_DIRS", "1")
+
+# the same examples on every machine and every run; a failure repeats by itself
+settings.register_profile(
+    "default",
+    max_examples=60,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.register_profile("nightly", settings.get_profile("default"), max_examples=20_000)
+settings.load_profile("nightly" if NIGHTLY else "default")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip the long proofs unless the nightly switch is on."""
+    if NIGHTLY:
+        return
+    skip = pytest.mark.skip(reason="a long proof; set VERIFYANALYTICS_NIGHTLY=1 to run it")
+    for item in items:
+        if "nightly" in item.keywords:
+            item.add_marker(skip)
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A developer's own store or code book must not leak into a test."""
+    for name in ("VERIFYANALYTICS_STORE", "VERIFYANALYTICS_CODEBOOK", "VERIFYANALYTICS_DEBUG"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """Figures computed by other programs, kept beside the repository, not in it."""
+    path = ROOT.parent / "shared" / "golden"
+    if not path.is_dir():
+        pytest.skip("the figures of other programs are not beside this clone")
+    return path

@@ -1,0 +1,59 @@
+"""Where should the threshold stand, and what are the risk tags telling: the public names.
+
+`import verifyanalytics as va` gives every public name and loads none of them: this module is the
+index, and a name brings its module (and matplotlib, pandas, Delta …) when it is first used. It
+starts no thread, opens no file and no connection.
+
+::
+
+    store = va.Store("data/store")
+    va.import_responses("answers/*.ndjson.gz", store)
+    v = store.read("verifications")
+    va.charts.match_rates(va.match_rates(v, thresholds=range(50, 100)))
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_PUBLIC = {
+    "BudgetError": "errors",
+    "CheckError": "errors",
+    "CodebookError": "errors",
+    "InDoubtError": "errors",
+    "InputError": "errors",
+    "MissingColumnError": "errors",
+    "NoStoreError": "errors",
+    "RefusedError": "errors",
+    "StorageError": "errors",
+    "UsageError": "errors",
+    "VerifyAnalyticsError": "errors",
+}
+"""Each public name and the module that defines it; sorted."""
+
+_MODULES = ()
+"""Modules that are reached by their name, as in `va.charts.match_rates`."""
+
+__all__ = [*_PUBLIC, *_MODULES]  # noqa: PLE0604 - strings, read from the index above
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name on first use; `__version__` is the installed distribution's."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        value: Any = version("verifyanalytics")
+    elif name in _PUBLIC:
+        value = getattr(importlib.import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+    elif name in _MODULES:
+        value = importlib.import_module(f"{__name__}.{name}")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Public names only, so that completion in a notebook shows what is meant to be used."""
+    return sorted([*__all__, "__version__"])
