@@ -1,0 +1,1 @@
+"""One module per question: a frame of verifications in, a small frame with counts out."""
