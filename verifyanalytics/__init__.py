@@ -20,6 +20,7 @@ from typing import Any
 _PUBLIC = {
     "BudgetError": "errors",
     "CheckError": "errors",
+    "Codebook": "codebook",
     "CodebookError": "errors",
     "InDoubtError": "errors",
     "InputError": "errors",
@@ -29,10 +30,12 @@ _PUBLIC = {
     "StorageError": "errors",
     "UsageError": "errors",
     "VerifyAnalyticsError": "errors",
+    "explain": "glossary",
+    "use_codebook": "codebook",
 }
-"""Each public name and the module that defines it; sorted."""
+"""Each public name and the module that defines it; sorted as `sorted` does."""
 
-_MODULES = ()
+_MODULES = ("codebook",)
 """Modules that are reached by their name, as in `va.charts.match_rates`."""
 
 __all__ = [*_PUBLIC, *_MODULES]  # noqa: PLE0604 - strings, read from the index above
