@@ -1,0 +1,317 @@
+"""What came back from one call, and what may be done next: a pure reading and one table.
+
+`read_reply` tells the three reply shapes apart in the one safe order (gateway, service, success)
+and `read_failure` the ways in which no reply came at all. Both end in an `Outcome`; `RULES` says
+for each what state the call is in, whether it may be sent again, and what stops the run. The
+principle: a call goes back to PLANNED only on proof that nothing was processed; everything that
+is not proof costs a query, never a second call.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+MAX_BODY = 32 * 1024 * 1024
+"""Bytes of a reply that are read; a longer one is `Outcome.UNPARSED`."""
+
+SUCCESS = 10000
+RATE_CODES = frozenset({50429, 50430})
+FAULT_CODES = frozenset({50500, 50501})
+REFUSED_CODES = frozenset({50400})
+GATEWAY_IN_DOUBT = frozenset({"InternalError", "InternalServiceTimeout"})
+"""Gateway errors that do not say whether the service behind had worked already."""
+
+
+class State(StrEnum):
+    """Where a call stands in the journal."""
+
+    PLANNED = "PLANNED"
+    SENT = "SENT"
+    OK = "OK"
+    REJECTED = "REJECTED"
+    UNPARSED = "UNPARSED"
+    IN_DOUBT = "IN_DOUBT"
+    NOT_PROCESSED = "NOT_PROCESSED"
+
+
+class Outcome(StrEnum):
+    """What one attempt came to."""
+
+    ANSWERED = "answered"
+    REJECTED = "rejected"
+    NOT_SENT = "not_sent"
+    TLS = "tls"
+    RATE_LIMITED = "rate_limited"
+    CLOCK = "clock"
+    REFUSED = "refused"
+    UNREACHED = "unreached"
+    UNPARSED = "unparsed"
+    FAULT = "fault"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What follows from an outcome.
+
+    Attributes
+    ----------
+    state : State
+        Where the call stands afterwards.
+    tries : int
+        How often the call may be sent in all before the run gives it up; 1 is never again.
+    stop : int or None
+        Exit code with which the run stops when the tries are used up, or at once for `tries` 1;
+        None lets the run go on.
+    in_a_row : int or None
+        So many of this outcome one after the other stop the run.
+    """
+
+    state: State
+    tries: int = 1
+    stop: int | None = None
+    in_a_row: int | None = None
+
+
+RULES: Mapping[Outcome, Rule] = {
+    Outcome.ANSWERED: Rule(State.OK),
+    Outcome.REJECTED: Rule(State.REJECTED),
+    Outcome.NOT_SENT: Rule(State.PLANNED, tries=5, stop=6),
+    Outcome.UNREACHED: Rule(State.PLANNED, tries=5, stop=6),
+    Outcome.TLS: Rule(State.PLANNED, stop=5),
+    Outcome.RATE_LIMITED: Rule(State.PLANNED, tries=20, stop=6),
+    Outcome.CLOCK: Rule(State.PLANNED, tries=2, stop=5),
+    Outcome.REFUSED: Rule(State.PLANNED, tries=1, stop=5),
+    Outcome.UNPARSED: Rule(State.UNPARSED),
+    Outcome.FAULT: Rule(State.IN_DOUBT, in_a_row=5),
+    Outcome.LOST: Rule(State.IN_DOUBT, in_a_row=5),
+}
+"""The retry table of the collector. `CLOCK` corrects the clock before its second try, `REFUSED`
+may try once more with refreshed temporary credentials, which the collector decides."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One reply, or the lack of one, as far as it could be read.
+
+    Attributes
+    ----------
+    outcome : Outcome
+    http_status : int or None
+        None when no reply came.
+    code : int or None
+        The service's code; None for gateway errors.
+    gateway_code : str or None
+        The gateway's error code.
+    sub_code : int or None
+        ``algorithm_base_resp.status_code``.
+    request_id : str or None
+        The vendor's id.
+    billed : bool or None
+        True or False only when the reply says so (``req_measure_info``) or nothing was processed;
+        None is unknown.
+    retry_after : float or None
+        Seconds the server asks to wait.
+    server_time : float or None
+        POSIX time of the ``Date`` header.
+    message : str
+        The vendor's words, shortened, or a word for the failure; never a payload.
+    body : bytes
+        The reply as received; empty when none came.
+    """
+
+    outcome: Outcome
+    http_status: int | None = None
+    code: int | None = None
+    gateway_code: str | None = None
+    sub_code: int | None = None
+    request_id: str | None = None
+    billed: bool | None = None
+    retry_after: float | None = None
+    server_time: float | None = None
+    message: str = ""
+    body: bytes = b""
+
+
+def read_reply(status: int, headers: Mapping[str, str], body: bytes, now: float) -> Reply:
+    """Read a reply that arrived whole.
+
+    Parameters
+    ----------
+    status : int
+        HTTP status.
+    headers : mapping
+        Response headers, names in any letter case.
+    body : bytes
+        The whole body; nothing is decompressed, since nothing but identity was asked for.
+    now : float
+        POSIX time, for a ``Retry-After`` that is a date.
+    """
+    lower = {name.lower(): value for name, value in headers.items()}
+    told = _Told(
+        status,
+        body,
+        retry_after=_retry_after(lower.get("retry-after"), now),
+        server_time=_http_date(lower.get("date")),
+    )
+    encoding = lower.get("content-encoding", "identity").strip().lower()
+    document = _parse(body) if encoding in {"", "identity"} else None
+    if document is None:
+        return told.reply(_outcome_without_json(status), message="not JSON")
+    if 300 <= status < 400:
+        return told.reply(Outcome.UNPARSED, message="redirect")
+    error = _gateway_error(document)
+    if error is not None:
+        return _read_gateway(told, document, error)
+    return _read_service(told, document)
+
+
+def read_failure(kind: Outcome, message: str) -> Reply:
+    """A call without a whole reply: not sent, TLS, lost or unparsed."""
+    unprocessed = kind in {Outcome.NOT_SENT, Outcome.TLS}
+    return Reply(kind, message=message, billed=False if unprocessed else None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What is known of a reply before its body is understood."""
+
+    status: int
+    body: bytes
+    retry_after: float | None
+    server_time: float | None
+
+    def reply(self, outcome: Outcome, **known: Any) -> Reply:
+        if RULES[outcome].state is State.PLANNED:
+            known["billed"] = False
+        return Reply(
+            outcome,
+            http_status=self.status,
+            body=self.body,
+            retry_after=self.retry_after,
+            server_time=self.server_time,
+            **known,
+        )
+
+
+def _outcome_without_json(status: int) -> Outcome:
+    if status == 429:
+        return Outcome.RATE_LIMITED
+    if status in {401, 403}:
+        return Outcome.REFUSED
+    return Outcome.FAULT if status >= 500 else Outcome.UNPARSED
+
+
+def _read_gateway(told: _Told, document: dict[str, Any], error: dict[str, Any]) -> Reply:
+    code = _text(error.get("Code")) or str(error.get("CodeN", "unknown"))
+    if told.status == 429 or code == "FlowLimitExceeded":
+        outcome = Outcome.RATE_LIMITED
+    elif code == "InvalidTimestamp":
+        outcome = Outcome.CLOCK
+    elif code == "FailToConnect":
+        outcome = Outcome.UNREACHED
+    elif code in GATEWAY_IN_DOUBT or told.status >= 500:
+        outcome = Outcome.FAULT
+    else:
+        outcome = Outcome.REFUSED
+    metadata = document["ResponseMetadata"]
+    return told.reply(
+        outcome,
+        gateway_code=code[:100],
+        request_id=_text(metadata.get("RequestId")),
+        message=(_text(error.get("Message")) or code)[:200],
+    )
+
+
+def _read_service(told: _Told, document: dict[str, Any]) -> Reply:
+    code = _integer(document.get("code"))
+    known: dict[str, Any] = {
+        "code": code,
+        "request_id": _text(document.get("request_id")),
+        "message": (_text(document.get("message")) or "")[:200],
+    }
+    data = document.get("data")
+    if isinstance(data, dict):
+        known |= _verify_outcome(data)
+    return told.reply(_service_outcome(told.status, code), **known)
+
+
+def _service_outcome(status: int, code: int | None) -> Outcome:
+    if code == SUCCESS:
+        return Outcome.ANSWERED
+    if status == 429 or code in RATE_CODES:
+        return Outcome.RATE_LIMITED
+    if status in {401, 403} or code in REFUSED_CODES:
+        return Outcome.REFUSED
+    if code in FAULT_CODES or status >= 500:
+        return Outcome.FAULT
+    return Outcome.UNPARSED if code is None else Outcome.REJECTED
+
+
+def _verify_outcome(data: dict[str, Any]) -> dict[str, Any]:
+    """Sub-code and billing; query replies keep the verification's own under a prefix."""
+    base = data.get("verify_algorithm_base_resp", data.get("algorithm_base_resp"))
+    measure = data.get("verify_req_measure_info", data.get("req_measure_info"))
+    value = _integer(measure.get("value")) if isinstance(measure, dict) else None
+    return {
+        "sub_code": _integer(base.get("status_code")) if isinstance(base, dict) else None,
+        "billed": None if value is None else value > 0,
+    }
+
+
+def _gateway_error(document: dict[str, Any]) -> dict[str, Any] | None:
+    metadata = document.get("ResponseMetadata")
+    error = metadata.get("Error") if isinstance(metadata, dict) else None
+    return error if isinstance(error, dict) else None
+
+
+def _parse(body: bytes) -> dict[str, Any] | None:
+    try:
+        body.decode("utf-8")
+        document = msgspec.json.decode(body)
+    except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+_SECONDS = re.compile(r"\s*([0-9]{1,9})(?:\.[0-9]+)?\s*")
+
+
+def _retry_after(value: str | None, now: float) -> float | None:
+    """Seconds from either form of the header; what is neither is no wish at all."""
+    if value is None:
+        return None
+    if match := _SECONDS.fullmatch(value):
+        return float(match[1])
+    at = _http_date(value)
+    return None if at is None else max(0.0, at - now)
+
+
+def _http_date(value: str | None) -> float | None:
+    if value is None:
+        return None
+    try:
+        return parsedate_to_datetime(value).timestamp()
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _integer(value: object) -> int | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return int(number) if number.is_integer() and abs(number) < 2**53 else None
