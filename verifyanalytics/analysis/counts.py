@@ -14,11 +14,8 @@ speaks to all of them. So the row-level meaning of the field is written once, as
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
 from typing import Any, Literal, TypeAlias
-from zoneinfo import ZoneInfo
 
 import duckdb
 import narwhals as nw
@@ -26,36 +23,66 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from verifyanalytics.analysis._counts_periods import (
+    MICROS,
+    TZ,
+    UNKNOWN,
+    Every,
+    day_ordinal,
+    leaf,
+    local_times,
+    utc_times,
+    with_periods,
+)
+from verifyanalytics.analysis._counts_regimes import (
+    INCOMPLETE,
+    REGIME,
+    implied_fmr,
+    name_regimes,
+    score_at_fmr,
+    threshold_at_fmr,
+)
 from verifyanalytics.codebook import Codebook, current
 from verifyanalytics.errors import MissingColumnError, UsageError
-from verifyanalytics.schema import THRESHOLD_COLUMNS, THRESHOLD_LEVELS, VERIFICATIONS
+from verifyanalytics.schema import THRESHOLD_COLUMNS, VERIFICATIONS
 
-Every: TypeAlias = Literal["day", "week", "month"]
+__all__ = [
+    "GATES",
+    "INCOMPLETE",
+    "OWN_THRESHOLD",
+    "REGIME",
+    "ROW",
+    "ROW_OPTIONAL",
+    "TZ",
+    "UNKNOWN",
+    "Every",
+    "Gate",
+    "add_up",
+    "answered",
+    "bin_counts",
+    "complete",
+    "gate",
+    "group_counts",
+    "implied_fmr",
+    "local_times",
+    "name_regimes",
+    "rows",
+    "score_at_fmr",
+    "scored",
+    "threshold_at_fmr",
+    "utc_times",
+    "withheld",
+]
+
 Gate: TypeAlias = Literal["answered", "scored", "alive", "match", "risk"]
 
 GATES: tuple[Gate, ...] = ("answered", "scored", "alive", "match", "risk")
 """The gates, in the order in which a person meets them."""
 
-REGIME = ("req_key", *THRESHOLD_COLUMNS)
-"""The columns that make a regime: scores are never pooled across them."""
-
-INCOMPLETE = "incomplete"
-"""The regime of rows whose four thresholds are not all there, or do not rise."""
-
-UNKNOWN = "unknown"
-"""What stands for null among text keys and periods."""
-
-TZ = "Asia/Shanghai"
-"""The time zone in which days begin, unless told otherwise."""
-
 OWN_THRESHOLD = "threshold_1e_4"
 """The vendor's documented pass rule: score at or above the row's own 1e-4 threshold."""
 
-_TIME, _MICROS = "occurred_at", "occurred_us"
-_DAY_US, _MICROSECOND = 86_400_000_000, dt.timedelta(microseconds=1)
-_EPOCH, _YEAR_2000 = dt.datetime(1970, 1, 1, tzinfo=dt.UTC), dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
-_EPOCH_ORDINAL = _EPOCH.toordinal()
-_LEVELS = np.array([float(level) for level in THRESHOLD_LEVELS])
+_TIME = "occurred_at"
 
 
 # ------------------------------------------------------------------ a frame of any kind
@@ -160,11 +187,12 @@ def _with_micros(frame: nw.LazyFrame[Any], schema: Any) -> nw.LazyFrame[Any]:
         # narwhals has no epoch for DuckDB, and a cast to a date would follow the session's zone
         native = frame.to_native().select(
             duckdb.StarExpression(exclude=[_TIME]),
-            duckdb.FunctionExpression("epoch_us", duckdb.ColumnExpression(_TIME)).alias(_MICROS),
+            duckdb.FunctionExpression("epoch_us", duckdb.ColumnExpression(_TIME)).alias(MICROS),
         )
         frame = nw.from_native(native)
-        return frame
-    return frame.with_columns(nw.col(_TIME).dt.timestamp("us").alias(_MICROS)).drop(_TIME)
+    else:
+        frame = frame.with_columns(nw.col(_TIME).dt.timestamp("us").alias(MICROS)).drop(_TIME)
+    return frame
 
 
 # ------------------------------------------------------------------ what a row is
@@ -241,104 +269,6 @@ def gate(name: Gate, book: Codebook | None = None, risk_fail: int | None = None)
     raise UsageError(f"no gate {name!r}; the gates are: {', '.join(GATES)}")
 
 
-# ------------------------------------------------------------------ regimes and the vendor's claim
-
-
-def name_regimes(table: pd.DataFrame) -> pd.DataFrame:
-    """Put a column `regime` in front of a count table that is grouped by `REGIME`.
-
-    `cert_pro_src_verify 60/70/80/90` for a complete regime; rows whose thresholds are not all
-    there, or do not rise, become `incomplete`, with unknown req_key and NaN thresholds: several
-    rows of the table may then have the same key (`add_up` merges them).
-    """
-    table = table.copy()
-    points = table[list(THRESHOLD_COLUMNS)].to_numpy(dtype=float)
-    whole = np.isfinite(points).all(axis=1) & (np.diff(points, axis=1) > 0).all(axis=1)
-    table.loc[~whole, list(THRESHOLD_COLUMNS)] = np.nan
-    table.loc[~whole, "req_key"] = UNKNOWN
-    names = [
-        f"{key} {'/'.join(f'{x:g}' for x in row)}" if ok else INCOMPLETE
-        for key, row, ok in zip(table["req_key"], points, whole, strict=True)
-    ]
-    table.insert(0, "regime", pd.Series(names, index=table.index, dtype="str"))
-    return table
-
-
-def implied_fmr(thresholds: ArrayLike, score: ArrayLike) -> NDArray[np.float64]:
-    """Return the false-match rate the vendor claims at a score, log-linear between its points.
-
-    Parameters
-    ----------
-    thresholds : array_like, shape (4,) or (n, 4)
-        The scores of 1e-3, 1e-4, 1e-5 and 1e-6 of a regime.
-    score : array_like
-        Scalar or shape (n,).
-
-    Returns
-    -------
-    ndarray
-        In [1e-6, 1e-3], exact at the four points; NaN outside them or in an incomplete regime.
-        This is P(score ≥ s | impostor), never P(impostor | score).
-
-    Examples
-    --------
-    >>> implied_fmr([60, 70, 80, 90], [60, 75, 90, 91]).round(8).tolist()
-    [0.001, 3.162e-05, 1e-06, nan]
-    """
-    points, s = np.atleast_2d(np.asarray(thresholds, dtype=float)), np.asarray(score, dtype=float)
-    points, s = np.broadcast_arrays(points, np.atleast_1d(s)[:, None])
-    s = s[:, 0]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        whole = (np.diff(points, axis=1) > 0).all(axis=1)
-        inside = whole & (s >= points[:, 0]) & (s <= points[:, 3])
-        leg = np.clip((s[:, None] >= points).sum(axis=1) - 1, 0, 2)
-        low = np.take_along_axis(points, leg[:, None], 1)[:, 0]
-        high = np.take_along_axis(points, leg[:, None] + 1, 1)[:, 0]
-        part = (s - low) / (high - low)
-        claim = _LEVELS[leg] * 10.0 ** -np.where(inside, part, np.nan)
-    # at the points themselves the claim is the level, not its rounding
-    at = s[:, None] == points
-    claim = np.where(inside & at.any(axis=1), _LEVELS[at.argmax(axis=1)], claim)
-    return np.asarray(claim if np.ndim(score) or np.ndim(thresholds) > 1 else claim[0])
-
-
-def score_at_fmr(thresholds: ArrayLike, fmr: float) -> NDArray[np.float64]:
-    """Return the score at which the vendor claims `fmr`: the inverse of `implied_fmr`.
-
-    Parameters
-    ----------
-    thresholds : array_like, shape (4,) or (n, 4)
-    fmr : float
-        In [1e-6, 1e-3].
-
-    Raises
-    ------
-    UsageError
-        `fmr` lies outside the vendor's four points.
-    """
-    points = np.asarray(thresholds, dtype=float)
-    leg, part = _leg(fmr)
-    low, high = points[..., leg], points[..., min(leg + 1, 3)]
-    return np.asarray(low + part * (high - low) if part else low)
-
-
-def threshold_at_fmr(fmr: float) -> nw.Expr:
-    """Return the row's own score at the claimed `fmr`, as an expression; see `score_at_fmr`."""
-    leg, part = _leg(fmr)
-    low = nw.col(THRESHOLD_COLUMNS[leg])
-    return low + part * (nw.col(THRESHOLD_COLUMNS[leg + 1]) - low) if part else low
-
-
-def _leg(fmr: float) -> tuple[int, float]:
-    """Return which vendor point lies at or below `fmr`, and how far on the next one is."""
-    if not _LEVELS[-1] <= fmr <= _LEVELS[0]:
-        raise UsageError(f"nominal_fmr {fmr:g} is outside the vendor's points, 1e-6 to 1e-3")
-    depth = -np.log10(fmr) - 3
-    leg = int(np.floor(depth + 1e-9))
-    part = float(depth - leg)
-    return (leg, 0.0) if abs(part) < 1e-9 else (leg, part)
-
-
 # ------------------------------------------------------------------ score bins
 
 
@@ -372,7 +302,7 @@ def bin_counts(
     on_grid, off_grid, scale = _grid(edges)
     keys = {"_cell": (nw.col("score") * scale).floor().cast(nw.Int64)}
     if len(off_grid):
-        keys["_step"] = _tree(nw.col("score"), off_grid.tolist(), range(len(off_grid) + 1))
+        keys["_step"] = leaf(nw.col("score"), off_grid.tolist(), range(len(off_grid) + 1))
     table = group_counts(
         frame.with_columns(**keys), (*by, *keys), counts=counts, every=every, tz=tz
     )
@@ -397,18 +327,6 @@ def _grid(edges: NDArray[np.float64]) -> tuple[Any, Any, float]:
     if not on.any():
         return edges[:0], edges, 1.0
     return edges[on], edges[~on], scale
-
-
-def _tree(value: nw.Expr, edges: Sequence[float], leaves: Sequence[int]) -> nw.Expr:
-    """Return the leaf between the edges a value lies: a decision tree, log₂ comparisons deep."""
-    if not len(edges):
-        return nw.lit(leaves[0])
-    at = len(edges) // 2
-    below, above = (
-        _tree(value, edges[:at], leaves[: at + 1]),
-        _tree(value, edges[at + 1 :], leaves[at + 1 :]),
-    )
-    return nw.when(value >= edges[at]).then(above).otherwise(below)
 
 
 # ------------------------------------------------------------------ the group-by
@@ -458,17 +376,17 @@ def group_counts(
     least, most = dict(least or {}), dict(most or {})
     keys = [*by]
     if every is not None:
-        frame = frame.with_columns(_bucket=_bucket(every, tz))
-        keys.append("_bucket")
+        frame = frame.with_columns(_day=day_ordinal(every, tz))
+        keys.append("_day")
         if every == "day":
-            least["_first"] = most["_last"] = nw.col(_MICROS)
+            least["_first"] = most["_last"] = nw.col(MICROS)
     measures = [expr.cast(nw.Int64).sum().alias(name) for name, expr in counts.items()]
     measures += [expr.min().alias(name) for name, expr in least.items()]
     measures += [expr.max().alias(name) for name, expr in most.items()]
     grouped = frame.group_by(keys).agg(*measures) if keys else frame.select(*measures)
     table = _plain(grouped.collect(backend="pyarrow").to_native().to_pandas(), by, counts)
     if every is not None:
-        table = _with_periods(table, every, tz)
+        table = with_periods(table, every, tz)
     return add_up(table, _keys(by, every), least=least, most=most)
 
 
@@ -510,7 +428,7 @@ def _plain(table: pd.DataFrame, by: Sequence[str], counts: Mapping[str, Any]) ->
             table[name] = table[name].fillna(0).astype("int64")
         elif name in by:
             table[name] = _plain_key(table[name])
-        elif name != "_bucket":
+        elif name != "_day":
             table[name] = table[name].astype("float64")
     return table
 
@@ -529,88 +447,5 @@ def _plain_key(key: pd.Series) -> pd.Series:
     return key
 
 
-# ------------------------------------------------------------------ periods
-
-
 def _keys(by: Sequence[str], every: Every | None) -> list[str]:
     return [*by, *(("period", "period_start", "partial") if every else ())]
-
-
-def _bucket(every: str, tz: str) -> nw.Expr:
-    """Return the local day of a row as a date ordinal (1 is 1 January of year 1)."""
-    if every not in ("day", "week", "month"):
-        raise UsageError(f"no period {every!r}; there are: day, week, month")
-    changes, offsets = _clock(tz)
-    local = nw.col(_MICROS) + _tree(nw.col(_MICROS), changes, offsets)
-    # counting from year 1 keeps every engine's integer division away from negative numbers
-    return (local + _EPOCH_ORDINAL * _DAY_US) // _DAY_US
-
-
-@cache
-def _clock(tz: str) -> tuple[list[int], list[int]]:
-    """Return when a zone's clocks change (µs since 1970) and the n + 1 offsets (µs) around it.
-
-    Between 2000 and 2040; the first and the last offset hold outside.
-    """
-    try:
-        zone = ZoneInfo(tz)
-    except (KeyError, ValueError, OSError):
-        raise UsageError(f"no time zone {tz!r}; give a name such as Asia/Shanghai or UTC") from None
-
-    def offset(hour: int) -> int:
-        shift = (_YEAR_2000 + dt.timedelta(hours=hour)).astimezone(zone).utcoffset()
-        return 0 if shift is None else shift // _MICROSECOND
-
-    days = range(0, 41 * 366 * 24, 24)
-    start = (_YEAR_2000 - _EPOCH) // _MICROSECOND
-    changes, offsets = [], [offset(0)]
-    for day in days:
-        if offset(day + 24) != offsets[-1]:  # clocks change on the full hour of UTC
-            hour = next(h for h in range(day, day + 25) if offset(h) != offsets[-1])
-            changes.append(start + hour * _DAY_US // 24)
-            offsets.append(offset(hour))
-    return changes, offsets
-
-
-def _with_periods(table: pd.DataFrame, every: Every, tz: str) -> pd.DataFrame:
-    day = _local_days(table.pop("_bucket"))
-    start, end = _bounds(day, every)
-    labels = {"day": "%Y-%m-%d", "week": "%G-W%V", "month": "%Y-%m"}
-    table["period"] = start.dt.strftime(labels[every]).fillna(UNKNOWN).astype("str")
-    table["period_start"] = start
-    first, last = day.min(), day.max()
-    if every == "day":
-        hour = pd.Timedelta(hours=1)
-        late = (local_times(table["_first"], tz).min() - first) > hour
-        early = (last + pd.Timedelta(days=1) - local_times(table["_last"], tz).max()) > hour
-        table["partial"] = ((start == first) & late) | ((start == last) & early)
-    else:
-        table["partial"] = (start < first) | (end > last)
-    return table
-
-
-def _local_days(ordinal: pd.Series) -> pd.Series:
-    """Turn date ordinals into local midnights, as naive times; NaT where the time is unknown."""
-    days = pd.to_timedelta(ordinal.astype("float64") - _EPOCH_ORDINAL, unit="D")
-    return (pd.Timestamp(0) + days).astype("datetime64[s]")
-
-
-def _bounds(day: pd.Series, every: Every) -> tuple[pd.Series, pd.Series]:
-    """Return the first and the last day of each day's period."""
-    if every == "day":
-        return day, day
-    if every == "week":
-        start = (day - pd.to_timedelta(day.dt.day_of_week, unit="D")).astype("datetime64[s]")
-        return start, start + pd.Timedelta(days=6)
-    start = (day - pd.to_timedelta(day.dt.day - 1, unit="D")).astype("datetime64[s]")
-    return start, start + pd.offsets.MonthEnd(0)
-
-
-def utc_times(micros: pd.Series) -> pd.Series:
-    """Turn microseconds since 1970 into UTC times; NaN into NaT."""
-    return pd.to_datetime(micros, unit="us", utc=True).astype("datetime64[us, UTC]")
-
-
-def local_times(micros: pd.Series, tz: str) -> pd.Series:
-    """Turn microseconds since 1970 into naive local times of `tz`."""
-    return utc_times(micros).dt.tz_convert(tz).dt.tz_localize(None)

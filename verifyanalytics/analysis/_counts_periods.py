@@ -1,0 +1,129 @@
+"""Days, weeks and months of local time; a part of `counts`.
+
+narwhals has neither weeks nor a change of zone on DuckDB, and DuckDB's own would follow the zone
+of the session. So an engine only adds the zone's offset to microseconds and divides by a day;
+weeks, months and labels are made from those day numbers afterwards, in pandas.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from functools import cache
+from typing import Literal, TypeAlias
+from zoneinfo import ZoneInfo
+
+import narwhals as nw
+import numpy as np
+import pandas as pd
+
+from verifyanalytics.errors import UsageError
+
+Every: TypeAlias = Literal["day", "week", "month"]
+
+TZ = "Asia/Shanghai"
+"""The time zone in which days begin, unless told otherwise."""
+
+UNKNOWN = "unknown"
+"""What stands for null among text keys and periods."""
+
+MICROS = "occurred_us"
+"""Column of `counts.rows`: microseconds since 1970 UTC."""
+
+_DAY_US, _MICROSECOND = 86_400_000_000, dt.timedelta(microseconds=1)
+_EPOCH, _YEAR_2000 = dt.datetime(1970, 1, 1, tzinfo=dt.UTC), dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
+_EPOCH_ORDINAL = _EPOCH.toordinal()
+
+
+def day_ordinal(every: str, tz: str) -> nw.Expr:
+    """Return the local day of a row as a date ordinal (1 is 1 January of year 1)."""
+    if every not in ("day", "week", "month"):
+        raise UsageError(f"no period {every!r}; there are: day, week, month")
+    changes, offsets = _clock(tz)
+    local = nw.col(MICROS) + leaf(nw.col(MICROS), changes, offsets)
+    # counting from year 1 keeps every engine's integer division away from negative numbers
+    return (local + _EPOCH_ORDINAL * _DAY_US) // _DAY_US
+
+
+@cache
+def _clock(tz: str) -> tuple[list[int], list[int]]:
+    """Return when a zone's clocks change (µs since 1970) and the n + 1 offsets (µs) around it.
+
+    Between 2000 and 2040; the first and the last offset hold outside.
+    """
+    try:
+        zone = ZoneInfo(tz)
+    except (KeyError, ValueError, OSError):
+        raise UsageError(f"no time zone {tz!r}; give a name such as Asia/Shanghai or UTC") from None
+
+    def offset(quarter: int) -> int:
+        moment = _YEAR_2000 + quarter * dt.timedelta(minutes=15)
+        return (moment.astimezone(zone).utcoffset() or dt.timedelta()) // _MICROSECOND
+
+    changes, offsets = [], [offset(0)]
+    for day in range(0, 41 * 366 * 96, 96):
+        if offset(day + 96) != offsets[-1]:  # some zones change at a half or a quarter hour of UTC
+            at = next(q for q in range(day, day + 97) if offset(q) != offsets[-1])
+            changes.append((_YEAR_2000 - _EPOCH) // _MICROSECOND + at * _DAY_US // 96)
+            offsets.append(offset(at))
+    return changes, offsets
+
+
+def leaf(value: nw.Expr, edges: Sequence[float], leaves: Sequence[int]) -> nw.Expr:
+    """Return the leaf of the gap between edges in which a value lies; log₂ comparisons deep."""
+    if not len(edges):
+        return nw.lit(leaves[0])
+    at = len(edges) // 2
+    below = leaf(value, edges[:at], leaves[: at + 1])
+    above = leaf(value, edges[at + 1 :], leaves[at + 1 :])
+    return nw.when(value >= edges[at]).then(above).otherwise(below)
+
+
+def with_periods(table: pd.DataFrame, every: Every, tz: str) -> pd.DataFrame:
+    """Turn the column `_day` of a count table into `period`, `period_start` and `partial`."""
+    day = _local_days(table.pop("_day"))
+    start, end = _bounds(day, every)
+    labels = {"day": "%Y-%m-%d", "week": "%G-W%V", "month": "%Y-%m"}
+    table["period"] = start.dt.strftime(labels[every]).fillna(UNKNOWN).astype("str")
+    table["period_start"] = start
+    first, last = day.min(), day.max()
+    if every == "day":
+        hour = pd.Timedelta(hours=1)
+        late = (local_times(table["_first"], tz).min() - first) > hour
+        early = (last + pd.Timedelta(days=1) - local_times(table["_last"], tz).max()) > hour
+        table["partial"] = ((start == first) & late) | ((start == last) & early)
+    else:
+        table["partial"] = (start < first) | (end > last)
+    return table
+
+
+def _local_days(ordinal: pd.Series) -> pd.Series:
+    """Turn date ordinals into local midnights, as naive times; NaT where the time is unknown."""
+    known = ordinal.notna()
+    days = np.full(len(ordinal), np.datetime64("NaT"), dtype="datetime64[D]")
+    days[known] = (ordinal[known].astype("int64") - _EPOCH_ORDINAL).to_numpy("datetime64[D]")
+    return pd.Series(days.astype("datetime64[s]"), index=ordinal.index)
+
+
+def _bounds(day: pd.Series, every: Every) -> tuple[pd.Series, pd.Series]:
+    """Return the first and the last day of each day's period."""
+    if every == "day":
+        return day, day
+    if every == "week":
+        start = (day - pd.to_timedelta(day.dt.day_of_week, unit="D")).astype("datetime64[s]")
+        return start, start + pd.Timedelta(days=6)
+    start = (day - pd.to_timedelta(day.dt.day - 1, unit="D")).astype("datetime64[s]")
+    return start, start + pd.offsets.MonthEnd(0)
+
+
+def utc_times(micros: pd.Series) -> pd.Series:
+    """Turn microseconds since 1970 into UTC times; NaN into NaT."""
+    times = np.full(len(micros), np.datetime64("NaT"), dtype="datetime64[us]")
+    known = micros.notna()
+    times[known] = micros[known].astype("int64").to_numpy("datetime64[us]")
+    return pd.Series(times, index=micros.index).dt.tz_localize("UTC")
+
+
+def local_times(micros: pd.Series, tz: str) -> pd.Series:
+    """Turn microseconds since 1970 into naive local times of `tz`."""
+    return utc_times(micros).dt.tz_convert(tz).dt.tz_localize(None)
