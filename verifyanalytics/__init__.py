@@ -30,7 +30,13 @@ _PUBLIC = {
     "StorageError": "errors",
     "UsageError": "errors",
     "VerifyAnalyticsError": "errors",
+    "acceptance_rate": "analysis.decisions",
+    "contradictions": "analysis.decisions",
     "explain": "glossary",
+    "funnel": "analysis.decisions",
+    "gates": "analysis.decisions",
+    "reject_reasons": "analysis.decisions",
+    "result_rule": "analysis.decisions",
     "use_codebook": "codebook",
 }
 """Each public name and the module that defines it; sorted as `sorted` does."""
