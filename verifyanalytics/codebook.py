@@ -34,7 +34,7 @@ ENVIRONMENT = "VERIFYANALYTICS_CODEBOOK"
 """The variable that names a user's own file."""
 
 Lang = Literal["en", "zh", "both"]
-_LANGS = ("en", "zh", "both")
+_LANGS: tuple[Lang, ...] = ("en", "zh", "both")
 _UNKNOWN_EN, _UNKNOWN_ZH = "unknown", "未知"
 
 _Text = Annotated[str, msgspec.Meta(max_length=200)]
@@ -447,8 +447,9 @@ def _check_stages(sections: dict[str, dict[Any, Any]], source: str) -> None:
             )
 
 
-def checked_lang(lang: str) -> str:
+def checked_lang(lang: str) -> Lang:
     """Return `lang`, or raise a UsageError that lists the languages there are."""
-    if lang not in _LANGS:
-        raise UsageError(f"no language {lang!r}; there are: {', '.join(_LANGS)}")
-    return lang
+    for known in _LANGS:
+        if lang == known:
+            return known
+    raise UsageError(f"no language {lang!r}; there are: {', '.join(_LANGS)}")

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import msgspec
+
 from verifyanalytics.codebook import (
     Code,
     Codebook,
@@ -52,6 +54,11 @@ class Meaning:
         if lang == "zh":
             return f"{code}（{kind}）：{'；'.join((gloss, *self.facts.get(lang, ())))}"
         return f"{code} ({kind}): {'; '.join((gloss, *self.facts.get(lang, ())))}"
+
+    def plain(self) -> dict[str, object]:
+        """Return everything as plain values, for JSON."""
+        values: dict[str, object] = msgspec.to_builtins(self.entry)
+        return {"kind": self.kind, **values}
 
 
 _KINDS = {

@@ -1,0 +1,309 @@
+"""The command line: exit codes, clean output, one line for whatever goes wrong."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from verifyanalytics import _cli_output as output
+from verifyanalytics import cli
+from verifyanalytics._cli_options import MaxRejected, pairs
+from verifyanalytics.errors import StorageError, UsageError
+
+
+@pytest.fixture
+def verb():
+    """Lend the command line one more verb."""
+    before = list(cli.app.registered_commands)
+    yield cli.app.command("lent")
+    cli.app.registered_commands[:] = before
+
+
+def squeeze(line: str) -> str:
+    return re.sub(" +", " ", line).strip()
+
+
+def start(code: str, **keywords) -> subprocess.Popen:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen([sys.executable, "-c", code], text=True, **(pipes | keywords))
+
+
+# ------------------------------------------------------------------ usage
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["nope"], "No such command 'nope'"),
+        (["explain"], "Missing argument 'code'"),
+        (["explain", "1", "2"], "unexpected extra argument"),
+        (["explain", "1", "--nope"], "No such option: --nope"),
+        (["explain", "1", "--lang", "fr"], "no language 'fr'; there are: en, zh, both"),
+        (["sql", "select 1", "--limit", "x"], "Invalid value for '--limit'"),
+        (["sql", "select 1", "--limit", "-1"], "Invalid value for '--limit'"),
+        (["sql", "select 1", "--json", "--csv"], "give one of them"),
+        (["export", "out", "--format", "xls"], "there are parquet and csv"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_2(capsys, arguments, says):
+    assert cli.main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert says in captured.err
+    assert captured.err.count("\n") == 1
+
+
+def test_no_verb_prints_the_help(capsys):
+    assert cli.main([]) == 2
+    assert "Usage: verifyanalytics" in capsys.readouterr().out
+
+
+def test_help_and_version_are_done(capsys):
+    assert cli.main(["--help"]) == 0
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out.endswith("0.1.0\n")
+
+
+@pytest.mark.parametrize("verb_name", ["tables", "versions", "check", "sql", "export"])
+def test_a_verb_that_reads_never_makes_a_store(capsys, tmp_path, verb_name):
+    words = {"sql": ["select 1"], "export": [str(tmp_path / "out")]}.get(verb_name, [])
+    missing = tmp_path / "none"
+    assert cli.main([verb_name, *words, "--store", str(missing)]) == 2
+    assert f"no store at {missing}; import first" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+# ------------------------------------------------------------------ explain
+
+
+def test_explain_prints_one_line_a_meaning(capsys):
+    assert cli.main(["explain", "210302", "--lang", "both"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("（")[0].split(" (")[0] for line in lines] == ["210302", "210302"]
+    assert "人脸图片质量差" in lines[1]
+
+
+def test_explain_as_json(capsys):
+    assert cli.main(["explain", "14004", "--json"]) == 0
+    (entry,) = json.loads(capsys.readouterr().out)
+    assert entry["kind"] == "risk_tag"
+    assert entry["zh"] == "设备环境异常"
+
+
+def test_explain_answers_what_is_not_in_the_book(capsys):
+    assert cli.main(["explain", "x\x1b[31m\u202e"]) == 0
+    assert capsys.readouterr().out.startswith(r"x\x1b[31m\u202e (not in the code book)")
+
+
+def test_a_code_book_that_does_not_fit_is_named(capsys, tmp_path, monkeypatch):
+    path = tmp_path / "book.json"
+    path.write_text('{"codes": {"x": {}}}')
+    monkeypatch.setenv("VERIFYANALYTICS_CODEBOOK", str(path))
+    assert cli.main(["explain", "1"]) == 2
+    assert "codes 'x': the key must be a whole number" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------ when things go wrong
+
+
+def test_a_fault_of_ours_is_one_line_and_exit_1(verb, capsys, monkeypatch):
+    @verb
+    def lent() -> int:
+        return 1 // 0
+
+    assert cli.main(["lent"]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("verifyanalytics: a fault of ours: ZeroDivisionError")
+    assert err.count("\n") == 1
+    monkeypatch.setenv("VERIFYANALYTICS_DEBUG", "1")
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["lent"])
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (StorageError("disk full"), 7),
+        (OSError(28, "No space left on device", "f"), 7),
+        (UsageError("x\nturned\u202e"), 2),
+    ],
+)
+def test_errors_carry_their_exit_code_and_are_cleaned(verb, capsys, error, code):
+    @verb
+    def lent() -> int:
+        raise error
+
+    assert cli.main(["lent"]) == code
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "\u202e" not in err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_unwinds_and_has_its_exit_code(number, code):
+    program = """
+import sys
+from verifyanalytics import cli
+
+@cli.app.command()
+def wait() -> int:
+    try:
+        print("ready", flush=True)
+        sys.stdin.read()
+    finally:
+        print("tidied", flush=True)
+    return 0
+
+sys.exit(cli.main(["wait"]))
+"""
+    with start(program) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        out, err = process.communicate(timeout=20)
+    assert (process.returncode, out, err) == (code, "tidied\n", "")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes of POSIX")
+def test_a_reader_that_has_seen_enough_ends_us_quietly():
+    program = """
+import sys
+from verifyanalytics import cli
+
+@cli.app.command()
+def much() -> int:
+    while True:
+        print("x" * 1000)
+
+sys.exit(cli.main(["much"]))
+"""
+    with start(program) as process:
+        process.stdout.read(10)
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(timeout=20) == 0
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")  # noqa: PTH110
+def test_a_full_disk_under_stdout_is_exit_7():
+    program = "import sys; from verifyanalytics import cli; sys.exit(cli.main(['explain', '0']))"
+    with open("/dev/full", "w") as full, start(program, stdout=full) as process:  # noqa: PTH123
+        _, err = process.communicate(timeout=20)
+    assert process.returncode == 7
+    assert err == "verifyanalytics: output: No space left on device\n"
+
+
+def test_a_terminal_without_chinese_gets_escapes():
+    program = (
+        "from verifyanalytics.cli import main; raise SystemExit(main(['explain', '0', '--json']))"
+    )
+    environment = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    with start(program, env=environment) as process:
+        out, err = process.communicate(timeout=20)
+    assert (process.returncode, err) == (0, "")
+    assert json.loads(out)[0]["zh"] == "比对一致，通过"
+
+
+# ------------------------------------------------------------------ what is printed
+
+
+def test_a_table_shows_nulls_numbers_and_hostile_text(capsys):
+    frame = pd.DataFrame(
+        {"n": [1, 12345678], "rate": [0.5, float("nan")], "tag": ["\x1b]0;x\x07", "中文"]}
+    )
+    output.print_frame(frame)
+    out = capsys.readouterr().out
+    assert r"\x1b]0;x\x07" in out
+    assert "12\u202f345\u202f678" in out
+    assert [line.split(" ")[-2] for line in map(squeeze, out.splitlines()[-2:])] == ["0.5", "–"]
+    assert "\x1b" not in out
+
+
+def test_a_wide_table_is_not_cut_when_piped(capsys):
+    frame = pd.DataFrame({f"column_{i}": ["x" * 20] for i in range(30)})
+    output.print_frame(frame)
+    assert capsys.readouterr().out.count("x" * 20) == 30
+
+
+def test_json_keeps_values_and_two_columns_of_one_name(capsys):
+    frame = pd.DataFrame([[1, None, pd.Timestamp("2024-05-01", tz="UTC"), ["a"]]])
+    frame.columns = ["a", "a", "t", "l"]
+    output.print_frame(frame, as_json=True)
+    assert json.loads(capsys.readouterr().out) == [
+        {"a": 1, "a_2": None, "t": "2024-05-01T00:00:00+00:00", "l": ["a"]}
+    ]
+
+
+def test_csv_disarms_formulas_and_keeps_numbers(capsys):
+    frame = pd.DataFrame({"=x": ["=1+1", "@a", "-2", 'a"b'], "n": [-1.5, 2, float("nan"), 0]})
+    output.print_frame(frame, as_csv=True)
+    assert capsys.readouterr().out.splitlines() == [
+        "'=x,n",
+        "'=1+1,-1.5",
+        "'@a,2.0",
+        "'-2,",
+        '"a""b",0.0',
+    ]
+
+
+@given(st.text())
+def test_cleaned_text_steers_nothing(text):
+    cleaned = output.clean(text)
+    assert not any(c in cleaned for c in "\x00\x07\x08\x1b\x7f\x9b\n\r\u202e\u2066\u200f\ufeff")
+    assert cleaned.isprintable() or any(not c.isprintable() for c in text)
+
+
+@given(st.recursive(st.none() | st.integers() | st.text(), st.lists))
+def test_json_output_means_what_it_was_given(value):
+    file = io.StringIO()
+    output.print_json(value, file)
+    document = file.getvalue()
+    assert json.loads(document) == value
+    assert output.clean(document[:-1]) == document[:-1]
+
+
+# ------------------------------------------------------------------ options
+
+
+@pytest.mark.parametrize(
+    ("text", "rejected", "read", "exceeded"),
+    [
+        ("0", 0, 0, False),
+        ("0", 1, 100, True),
+        ("5", 5, 10, False),
+        ("5", 6, 10**9, True),
+        ("1%", 10, 1000, False),
+        ("1%", 11, 1000, True),
+        ("0%", 1, 1000, True),
+        ("100%", 1000, 1000, False),
+    ],
+)
+def test_max_rejected(text, rejected, read, exceeded):
+    assert MaxRejected.parse(text).exceeded(rejected=rejected, read=read) is exceeded
+
+
+@pytest.mark.parametrize("text", ["", "x", "-1", "-1%", "101%", "nan%", "1.5", "1e999%", "%"])
+def test_max_rejected_refuses(text):
+    with pytest.raises(UsageError, match="give a count such as 10"):
+        MaxRejected.parse(text)
+
+
+def test_pairs():
+    assert pairs(["app=2.1", "note=a=b", "empty="], "--context") == {
+        "app": "2.1",
+        "note": "a=b",
+        "empty": "",
+    }
+    for words in (["app"], ["=x"], ["a=1", "a=2"]):
+        with pytest.raises(UsageError, match="--context"):
+            pairs(words, "--context")

@@ -1,0 +1,8 @@
+"""`python -m verifyanalytics` is the command line."""
+
+import sys
+
+from verifyanalytics.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())
