@@ -27,9 +27,11 @@ _PUBLIC = {
     "MissingColumnError": "errors",
     "NoStoreError": "errors",
     "RefusedError": "errors",
+    "Simulation": "simulator",
     "StorageError": "errors",
     "UsageError": "errors",
     "VerifyAnalyticsError": "errors",
+    "World": "simulator",
     "acceptance_rate": "analysis.decisions",
     "contradictions": "analysis.decisions",
     "explain": "glossary",
@@ -37,6 +39,7 @@ _PUBLIC = {
     "gates": "analysis.decisions",
     "reject_reasons": "analysis.decisions",
     "result_rule": "analysis.decisions",
+    "simulate_responses": "simulator",
     "use_codebook": "codebook",
 }
 """Each public name and the module that defines it; sorted as `sorted` does."""

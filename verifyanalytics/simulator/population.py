@@ -1,0 +1,425 @@
+"""Who comes and what happens: blocks of rows as arrays, drawn from a `World` and a seed.
+
+Every number is a function of (seed, name of the quantity, session, attempt): a counter-based
+generator (SplitMix64 over a hashed key) instead of a stream. So the same rows come out on every
+platform and Python, in any order, block by block, and a column that nobody asks for costs nothing.
+NumPy's own distributions are not used: their streams may change from version to version.
+
+A block is 32,768 rows in order of time. Sessions are laid along the period; the attempts of a
+session follow each other by 15–75 s; the block keeps its first rows and drops the rest.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from verifyanalytics.simulator.outcomes import OUTCOMES
+from verifyanalytics.simulator.world import (
+    APP_VERSIONS,
+    CHANNELS,
+    GROUPS,
+    LOCAL_OFFSET_HOURS,
+    REGIONS,
+    SPECIES,
+    TAGS,
+    World,
+    nonmated_scores,
+    tag_probabilities,
+)
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+BLOCK_ROWS = 1 << 15
+MATED, NONMATED, FIRST_SPECIES = 0, 1, 2
+"""Kinds of a row; a species of attack is FIRST_SPECIES plus its place in `SPECIES`."""
+NO, YES, UNKNOWN = 0, 1, 2
+"""Values of `alive` and `result`."""
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
+_MIX_2 = np.uint64(0x94D049BB133111EB)
+_ATTEMPTS = 16  # room for attempts in a row's number
+_DAY_US = 86_400_000_000
+_HOURS = np.array(
+    [4, 2, 1, 1, 1, 2, 4, 7, 11, 14, 15, 14, 13, 13, 14, 14, 13, 13, 14, 15, 16, 14, 11, 7],
+    dtype=np.float64,
+)
+_DAY_CLOCK = np.concatenate([[0.0], np.cumsum(_HOURS) / _HOURS.sum()])
+
+
+class Draw:
+    """Numbers of one seed, each named by what it is for and counted by its index.
+
+    Parameters
+    ----------
+    seed : int
+        Any integer.
+
+    Examples
+    --------
+    >>> Draw(1).bits("channel", np.arange(2)).tolist()
+    [12910513557284579846, 2203328490553653172]
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def bits(self, name: str, index: NDArray[Any]) -> NDArray[np.uint64]:
+        """Return 64 random bits for each index."""
+        x = index.astype(np.uint64)
+        x *= _GOLDEN
+        x += _key(self._seed, name)
+        x ^= x >> np.uint64(30)
+        x *= _MIX_1
+        x ^= x >> np.uint64(27)
+        x *= _MIX_2
+        x ^= x >> np.uint64(31)
+        return x
+
+    def uniform(self, name: str, index: NDArray[Any]) -> Floats:
+        """Return a number in the open interval (0, 1) for each index."""
+        u = (self.bits(name, index) >> np.uint64(12)).astype(np.float64)
+        u += 0.5
+        u *= 2.0**-52
+        return u
+
+    def happens(self, name: str, index: NDArray[Any], share: float | Floats) -> Bools:
+        """Return True with probability `share` for each index."""
+        if isinstance(share, float) and share in (0.0, 1.0):
+            return np.full(index.shape, share == 1.0)
+        hit: Bools = self.uniform(name, index) < share
+        return hit
+
+    def pick(self, name: str, index: NDArray[Any], weights: tuple[float, ...]) -> Ints:
+        """Return a place in `weights`, in proportion to them, for each index."""
+        edges = np.cumsum(weights)[:-1] / math.fsum(weights)
+        place: Ints = np.searchsorted(edges, self.uniform(name, index), side="right")
+        return place
+
+    def normal(self, name: str, index: NDArray[Any]) -> Floats:
+        """Return a standard normal number for each index."""
+        z: Floats = special.ndtri(self.uniform(name, index))
+        return z
+
+
+@functools.lru_cache(maxsize=4096)
+def _key(seed: int, name: str) -> np.uint64:
+    digest = hashlib.blake2b(f"{seed}\0{name}".encode(), digest_size=8).digest()
+    return np.uint64(int.from_bytes(digest, "little"))
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Rows as arrays of equal length, in order of time.
+
+    Attributes
+    ----------
+    row : Ints
+        A number of its own for each row over all blocks: session · 16 + attempt; what a row's
+        further quantities (quality, ids, images) are drawn by.
+    kind, attempt : small ints
+        `MATED`, `NONMATED` or a species; 0 for the first attempt.
+    subject : Ints
+        The person; impostors and attackers have numbers of their own, negative.
+    occurred : Ints
+        Microseconds since 1970 UTC, whole milliseconds.
+    regime : small ints
+        0 before the switch of the thresholds, 1 after.
+    no_source, risk_asked, dark, blurred : Bools
+    channel, version, region : small ints
+        Places in `CHANNELS`, `APP_VERSIONS`, `REGIONS`.
+    tags : Ints
+        Bit i: the session has `TAGS[i]`.
+    hidden : Ints
+        The score in hundredths, whether or not the answer shows it.
+    alive, result : small ints
+        `NO`, `YES`, `UNKNOWN`.
+    outcome : small ints
+        Place in `OUTCOMES`.
+    """
+
+    row: Ints
+    kind: Ints
+    attempt: Ints
+    subject: Ints
+    occurred: Ints
+    regime: Ints
+    no_source: Bools
+    risk_asked: Bools
+    dark: Bools
+    blurred: Bools
+    channel: Ints
+    version: Ints
+    region: Ints
+    tags: Ints
+    hidden: Ints
+    alive: Ints
+    result: Ints
+    outcome: Ints
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def take(self, places: NDArray[Any]) -> Block:
+        """Return the rows at `places`, in that order."""
+        return Block(*(getattr(self, field.name)[places] for field in fields(self)))
+
+
+def blocks(n: int, seed: int, world: World) -> Iterator[Block]:
+    """Yield the rows of a simulation, `BLOCK_ROWS` at a time and `n` together."""
+    for first in range(0, n, BLOCK_ROWS):
+        yield _block(first, min(BLOCK_ROWS, n - first), n, seed, world)
+
+
+def _block(first: int, n_rows: int, n: int, seed: int, world: World) -> Block:
+    rows_a_session = _rows_a_session(world)
+    base = first << 8  # blocks never share a session
+    sessions = int(n_rows / rows_a_session * 1.04) + 64
+    while True:
+        index = np.arange(sessions, dtype=np.int64)
+        u = Draw(seed).uniform("arrival", base + index)
+        place = (first + (index + u) * rows_a_session) / n
+        rows = _attempts(base + index, place, n, seed, world)
+        order = np.argsort(rows.occurred, kind="stable")[:n_rows]
+        block = rows.take(order)
+        # Enough once the last kept row is earlier than any session that was not drawn.
+        if len(block) == n_rows and block.occurred[-1] < _clock(place[-1:], world)[0]:
+            return block
+        sessions += sessions // 4
+
+
+@functools.lru_cache(maxsize=256)
+def _rows_a_session(world: World) -> float:
+    """Return how many attempts a session has on average, from a pilot of 8,192 sessions."""
+    index = np.arange(1 << 13, dtype=np.int64)
+    rows = _attempts(index, (index + 0.5) / len(index), len(index), -1, world)
+    return len(rows) / len(index)
+
+
+def _clock(place: Floats, world: World) -> Ints:
+    """Turn places in the period into times: few people come at night."""
+    day, within = np.divmod(place * world.days, 1.0)
+    hour = np.interp(within, _DAY_CLOCK, np.arange(25.0))
+    start = (world.start - type(world.start)(1970, 1, 1)).days * _DAY_US
+    ms = day.astype(np.int64) * 86_400_000 + (hour * 3_600_000.0).astype(np.int64)
+    clock: Ints = start + (ms - LOCAL_OFFSET_HOURS * 3_600_000) * 1000
+    return clock
+
+
+@dataclass(frozen=True, slots=True)
+class _Sessions:
+    """What stays the same over the attempts of a session."""
+
+    number: Ints
+    kind: Ints
+    subject: Ints
+    started: Ints
+    week: Ints
+    regime: Ints
+    no_source: Bools
+    channel: Ints
+    version: Ints
+    region: Ints
+    tags: Ints
+    risk: Ints
+    unidentified: Bools
+
+    def take(self, places: NDArray[Any]) -> _Sessions:
+        return _Sessions(*(getattr(self, field.name)[places] for field in fields(self)))
+
+
+def _sessions(number: Ints, place: Floats, n: int, seed: int, world: World) -> _Sessions:
+    draw = Draw(seed)
+    tags = _tags(draw, number, world)
+    kind = _kinds(draw, number, tags, world)
+    people = max(1, round(n * world.people_share))
+    owner = (draw.uniform("person", number) * people).astype(np.int64)
+    switched = (place >= world.switch_at) & (world.thresholds_after is not None)
+    newest = np.minimum(place * 2 + draw.uniform("version", number), len(APP_VERSIONS) - 1)
+    return _Sessions(
+        number=number,
+        kind=kind,
+        subject=np.where(kind == MATED, owner, -1 - number),
+        started=_clock(place, world),
+        week=(place * world.days / 7).astype(np.int64),
+        regime=switched.astype(np.int64),
+        no_source=draw.happens("no_source", number, world.no_source_share),
+        channel=draw.pick("channel", number, tuple(share for _, share in CHANNELS)),
+        version=newest.astype(np.int64),
+        region=draw.pick("region", number, tuple(share for _, share in REGIONS)),
+        tags=tags,
+        risk=risk_scores()[tags],
+        unidentified=draw.happens("identity", number, world.identity_share),
+    )
+
+
+def _tags(draw: Draw, number: Ints, world: World) -> Ints:
+    drawn = {group: draw.happens(group, number, share) for group, share in GROUPS.items()}
+    mask = np.zeros(len(number), dtype=np.int64)
+    for place, (tag, (inside, outside)) in enumerate(
+        zip(TAGS, tag_probabilities(world.tag_ties), strict=True)
+    ):
+        share = np.where(drawn[tag.group], inside, outside) if tag.group else tag.rate
+        mask |= draw.happens(tag.code, number, share).astype(np.int64) << place
+    return mask
+
+
+@functools.cache
+def risk_scores() -> Ints:
+    """Return the risk score of every set of tags: that of its worst tag, 0 without one."""
+    masks = np.arange(1 << len(TAGS), dtype=np.int64)
+    worst = np.zeros(len(masks), dtype=np.int64)
+    for place, tag in enumerate(TAGS):
+        worst = np.where(masks >> place & 1, np.maximum(worst, tag.severity), worst)
+    return worst
+
+
+def _has(tags: Ints, code: str | None) -> Bools:
+    """Return where the set holds the tag; nowhere for None."""
+    bit = next((1 << place for place, tag in enumerate(TAGS) if tag.code == code), 0)
+    has: Bools = (tags & bit) != 0
+    return has
+
+
+def _kinds(draw: Draw, number: Ints, tags: Ints, world: World) -> Ints:
+    marked = _has(tags, world.marker_tag).astype(np.int64)
+    attack = np.array(world.kind_rates("attack"))[marked]
+    impostor = np.array(world.kind_rates("impostor"))[marked]
+    u = draw.uniform("kind", number)
+    species = draw.pick("species", number, tuple(s.share for s in SPECIES)) + FIRST_SPECIES
+    kind: Ints = np.where(u < attack, species, np.where(u < attack + impostor, NONMATED, MATED))
+    return kind
+
+
+def _attempts(number: Ints, place: Floats, n: int, seed: int, world: World) -> Block:
+    """Return the attempts of all sessions: each round those who try again."""
+    sessions = _sessions(number, place, n, seed, world)
+    clock = sessions.started.copy()
+    rounds = []
+    for attempt in range(max(world.max_attempts, world.impostor_attempts)):
+        made = _attempt(sessions, clock, attempt, seed, world)
+        rounds.append(made)
+        draw, again = Draw(seed), np.zeros(len(made), dtype=np.bool_)
+        if attempt + 1 < world.max_attempts:
+            again = (made.result != YES) & draw.happens("retry", made.row, world.retry_share)
+        again = np.where(made.kind == NONMATED, attempt + 1 < world.impostor_attempts, again)
+        pause = 15_000 + (draw.uniform("pause", made.row) * 60_000).astype(np.int64)
+        clock = (clock + pause * 1000)[again]
+        sessions = sessions.take(again)
+        if not len(clock):
+            break
+    columns = (field.name for field in fields(Block))
+    return Block(*(np.concatenate([getattr(r, name) for r in rounds]) for name in columns))
+
+
+def _attempt(s: _Sessions, clock: Ints, attempt: int, seed: int, world: World) -> Block:
+    draw, row = Draw(seed), s.number * _ATTEMPTS + attempt
+    dark = draw.happens("dark", row, world.dark_share)
+    blurred = draw.happens("blurred", row, world.blur_share)
+    hidden = _scores(s, row, dark, blurred, seed, world)
+    live = _liveness(draw, s.kind, row, world)
+    asked = ~draw.happens("risk_absent", row, world.risk_absent)
+    bars = np.array([round(t[1] * 100) for t in world.tuples()])[s.regime]
+    outcome = _outcomes(draw, s, row, dark, live, hidden < bars, world)
+    compared, commented = _OUTCOME_SCORED[outcome], _OUTCOME_RESULT[outcome]
+    if world.no_source_pass is not None:
+        bars = np.where(s.no_source, np.maximum(bars, round(world.no_source_pass * 100)), bars)
+    risky = asked & ((s.risk >= 900) | _has(s.tags, world.hidden_tag))
+    passes = compared & (hidden >= bars) & live & ~risky
+    return Block(
+        row=row,
+        kind=s.kind,
+        attempt=np.full(len(row), attempt, dtype=np.int64),
+        subject=s.subject,
+        occurred=clock,
+        regime=s.regime,
+        no_source=s.no_source,
+        risk_asked=asked & commented,
+        dark=dark,
+        blurred=blurred,
+        channel=s.channel,
+        version=s.version,
+        region=s.region,
+        tags=s.tags,
+        hidden=hidden,
+        alive=np.where(_OUTCOME_ALIVE[outcome], live, UNKNOWN),
+        result=np.where(commented, passes, UNKNOWN),
+        outcome=outcome,
+    )
+
+
+def _scores(s: _Sessions, row: Ints, dark: Bools, blurred: Bools, seed: int, world: World) -> Ints:
+    """Return scores in whole hundredths, rounded down; see the module `world` for why."""
+    draw = Draw(seed)
+    person = draw.normal("face", s.subject) * math.sqrt(world.person_share)
+    person += draw.normal("mated", row) * math.sqrt(1 - world.person_share)
+    middle = math.log(world.mated_median / (100 - world.mated_median))
+    score = 100 * special.expit(middle + world.mated_spread * person)
+    score -= dark * world.dark_cost + blurred * world.blur_cost
+    score -= (s.channel == 1) * world.h5_cost
+    score -= np.array([0.0, 0.0, *(species.cost for species in SPECIES)])[s.kind]
+    if world.drift_week is not None:
+        score -= (s.week == world.drift_week) * world.drift_points
+    wrong = np.flatnonzero(s.kind == NONMATED)
+    u = _impostor_uniforms(draw, s.number[wrong], row[wrong], world.impostor_correlation)
+    for regime, thresholds in enumerate(world.tuples()):
+        here = s.regime[wrong] == regime
+        score[wrong[here]] = nonmated_scores(u[here], thresholds, world.k)
+    hundredths: Ints = np.floor(np.clip(score * 100, 1, 10_000)).astype(np.int64)
+    return hundredths
+
+
+def _impostor_uniforms(draw: Draw, number: Ints, row: Ints, correlation: float) -> Floats:
+    if correlation == 0:
+        return draw.uniform("nonmated", row)
+    shared = draw.normal("impostor", number) * math.sqrt(correlation)
+    own = draw.normal("nonmated", row) * math.sqrt(1 - correlation)
+    u: Floats = special.ndtr(shared + own)
+    return u
+
+
+def _liveness(draw: Draw, kind: Ints, row: Ints, world: World) -> Bools:
+    seen = [s.detected if world.attack_detected is None else world.attack_detected for s in SPECIES]
+    fails = np.array([world.live_fail, world.live_fail, *seen])[kind]
+    live: Bools = draw.uniform("alive", row) >= fails
+    return live
+
+
+def _outcomes(
+    draw: Draw, s: _Sessions, row: Ints, dark: Bools, live: Bools, below: Bools, world: World
+) -> Ints:
+    """Return each row's place in `OUTCOMES`: the first stage that stops it."""
+    u = draw.uniform("stage", row)
+    blind = np.minimum(world.acquire_share * np.where(dark, 3, 1), 1.0)
+    fault = u < world.fault_share
+    acquire = draw.uniform("acquire", row) < blind
+    unseen = ~live & draw.happens("alive_code", row, 0.3)
+    withheld = below & draw.happens("withheld", row, world.withheld_share)
+    outcome = np.zeros(len(row), dtype=np.int64)
+    for stages, stopped in (
+        (("compare",), withheld),
+        (("alive",), unseen),
+        (("acquire",), acquire),
+        (("identity",), s.unidentified),
+        (("internal", "gateway"), fault),
+    ):
+        rows = np.flatnonzero(stopped)
+        weights = tuple(o.weight * (o.stage in stages) for o in OUTCOMES[1:])
+        outcome[rows] = 1 + draw.pick("outcome", row[rows], weights)
+    return outcome
+
+
+_OUTCOME_SCORED = np.array([outcome.scored for outcome in OUTCOMES])
+_OUTCOME_RESULT = np.array([outcome.measure is not None for outcome in OUTCOMES])
+_OUTCOME_ALIVE = np.array([outcome.stage in ("compare", "alive") for outcome in OUTCOMES])
