@@ -89,6 +89,20 @@ def test_the_token_stays_only_while_in_doubt(journal):
     assert len(journal.answers()) == 1
 
 
+def test_only_what_a_query_proved_unprocessed_is_planned_again(journal):
+    plan(journal, "a", "b", "c")
+    for key in ("a", "b"):
+        journal.send(key, "T")
+        journal.outcome(key, State.IN_DOUBT, LOST)
+    journal.settle("a", State.NOT_PROCESSED, Reply(Outcome.NO_RESULT, billed=False))
+    assert journal.call("b").sent_at <= journal.call("a").sent_at + 60
+    assert journal.call("c").sent_at is None
+    assert journal.plan_again() == 1
+    assert journal.call("a").state is State.PLANNED
+    assert journal.call("b").state is State.IN_DOUBT
+    assert journal.send("a", "T") == 2
+
+
 def test_outcomes_need_a_call_that_was_sent(journal):
     plan(journal, "k")
     with pytest.raises(UsageError, match="PLANNED"):

@@ -4,7 +4,15 @@ import json
 
 import pytest
 
-from verifyanalytics.replies import RULES, Outcome, State, read_failure, read_reply
+from verifyanalytics.replies import (
+    QUERY_RULES,
+    RULES,
+    Outcome,
+    State,
+    as_query,
+    read_failure,
+    read_reply,
+)
 
 NOW = 1_717_200_000.0
 
@@ -144,4 +152,29 @@ def test_every_outcome_has_a_rule_and_only_proof_leads_back_to_planned():
         Outcome.RATE_LIMITED,
         Outcome.CLOCK,
         Outcome.REFUSED,
+        Outcome.NO_RESULT,
     }
+
+
+@pytest.mark.parametrize(
+    ("data", "outcome"),
+    [
+        ({"result": False}, Outcome.ANSWERED),
+        ({"verify_algorithm_base_resp": {"status_code": 210311}}, Outcome.ANSWERED),
+        ({"source_comp_details": {"score": 1}}, Outcome.ANSWERED),
+        ({"algorithm_base_resp": {"status_code": 0}}, Outcome.NO_RESULT),
+        ({}, Outcome.NO_RESULT),
+        (None, Outcome.NO_RESULT),
+    ],
+)
+def test_a_query_that_tells_of_no_verification_is_no_answer(data, outcome):
+    assert as_query(read(200, service(10000, data=data))).outcome is outcome
+    rejected = as_query(read(400, service(50215, data=data))).outcome
+    assert rejected is (Outcome.NO_RESULT if outcome is Outcome.NO_RESULT else Outcome.REJECTED)
+
+
+def test_a_query_that_failed_stays_what_it_was():
+    assert as_query(read(502, b"<html>")).outcome is Outcome.FAULT
+    for outcome, rule in QUERY_RULES.items():
+        final = {Outcome.ANSWERED: State.OK, Outcome.REJECTED: State.REJECTED}
+        assert rule.state is final.get(outcome, State.PLANNED)

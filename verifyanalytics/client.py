@@ -202,6 +202,7 @@ class Client:
         self.credentials = find_credentials() if credentials is None else credentials
         self.timeouts = timeouts or Timeouts()
         self.clock_offset = 0.0
+        self._given_credentials = credentials is not None
         self._clock = clock
         self._transport = transport or RequestsTransport()
 
@@ -282,6 +283,19 @@ class Client:
             return False
         self.clock_offset = reply.server_time - self._clock()
         return True
+
+    def refresh_credentials(self) -> bool:
+        """Look through the chain again; True when it now holds other credentials.
+
+        Temporary credentials that ran out may have been renewed on disk meanwhile. Credentials
+        given as arguments are never replaced.
+        """
+        if self._given_credentials:
+            return False
+        found = find_credentials()
+        changed = found != self.credentials
+        self.credentials = found
+        return changed
 
     def _x_date(self) -> str:
         return datetime.fromtimestamp(self._clock() + self.clock_offset, UTC).strftime(DATE_FORMAT)

@@ -79,6 +79,8 @@ class Call:
         Number of its answer among `answers`.
     note : str or None
         A person's reason for a mark.
+    sent_at : float or None
+        POSIX time at which it last went out.
     """
 
     key: str
@@ -96,6 +98,7 @@ class Call:
     message: str | None
     answer_seq: int | None
     note: str | None
+    sent_at: float | None
 
     def __repr__(self) -> str:
         return f"Call({self.key[:8]}, {self.state}, tries={self.tries})"
@@ -204,6 +207,17 @@ class Journal:
             return db.total_changes - before
 
         return self._ask(enter)
+
+    def plan_again(self) -> int:
+        """Make calls PLANNED again of which a query proved that nothing was processed; how many."""
+        return self._ask(
+            lambda db: (
+                db.execute(
+                    "update calls set state = ?, changed_at = ? where state = ?",
+                    (State.PLANNED, time.time(), State.NOT_PROCESSED),
+                ).rowcount
+            )
+        )
 
     def send(self, key: str, token: str) -> int:
         """Commit the intent to send; only after this returns may the call go out.
@@ -428,9 +442,10 @@ class _Asked(Generic[T]):
 
 _COLUMNS = (
     "key, state, action, req_key, tries, token, http_status, code, gateway_code, sub_code,"
-    " request_id, billed, message, answer_seq, note"
+    " request_id, billed, message, answer_seq, note, sent_at"
 )
-_SELECT = f"select {_COLUMNS} from calls"
+_SENT_AT = "(select max(sent_at) from attempts where attempts.key = calls.key) as sent_at"
+_SELECT = f"select {_COLUMNS.replace('sent_at', _SENT_AT)} from calls"
 
 
 def _call(row: tuple[Any, ...]) -> Call:

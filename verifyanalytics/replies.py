@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import Any
@@ -55,6 +55,7 @@ class Outcome(StrEnum):
     UNPARSED = "unparsed"
     FAULT = "fault"
     LOST = "lost"
+    NO_RESULT = "no_result"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +93,19 @@ RULES: Mapping[Outcome, Rule] = {
     Outcome.UNPARSED: Rule(State.UNPARSED),
     Outcome.FAULT: Rule(State.IN_DOUBT, in_a_row=5),
     Outcome.LOST: Rule(State.IN_DOUBT, in_a_row=5),
+    Outcome.NO_RESULT: Rule(State.PLANNED, tries=5),
 }
 """The retry table of the collector. `CLOCK` corrects the clock before its second try, `REFUSED`
 may try once more with refreshed temporary credentials, which the collector decides."""
+
+_AGAIN = Rule(State.PLANNED, tries=5)
+QUERY_RULES: Mapping[Outcome, Rule] = {
+    **RULES,
+    Outcome.UNPARSED: _AGAIN,
+    Outcome.FAULT: _AGAIN,
+    Outcome.LOST: _AGAIN,
+}
+"""The same for queries: they consume nothing, so whatever happens to one, it may be asked again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +182,18 @@ def read_reply(status: int, headers: Mapping[str, str], body: bytes, now: float)
     if error is not None:
         return _read_gateway(told, document, error)
     return _read_service(told, document)
+
+
+def as_query(reply: Reply) -> Reply:
+    """Read the reply to a query: one that tells of no verification is no answer about it."""
+    answered = reply.outcome in {Outcome.ANSWERED, Outcome.REJECTED}
+    return replace(reply, outcome=Outcome.NO_RESULT) if answered and not _tells(reply) else reply
+
+
+def _tells(reply: Reply) -> bool:
+    data = (_parse(reply.body) or {}).get("data")
+    told = ("result", "source_comp_details", "verify_algorithm_base_resp")
+    return isinstance(data, dict) and any(data.get(name) is not None for name in told)
 
 
 def read_failure(kind: Outcome, message: str) -> Reply:

@@ -1,0 +1,362 @@
+"""One run of the collector: calls go out at a pace, outcomes are committed, a reason may stop it.
+
+The retry table is `replies.RULES`; this is what carries it out. Workers take planned calls from a
+short queue; a call's intent is on the disk before it goes out and its outcome before the next.
+Whatever stops the run (signal, budget, refusal, full disk) stops new calls; those in flight end.
+"""
+
+from __future__ import annotations
+
+import queue
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from verifyanalytics.client import Client
+from verifyanalytics.errors import UsageError, VerifyAnalyticsError
+from verifyanalytics.journal import Journal
+from verifyanalytics.pace import Pace
+from verifyanalytics.raw_answers import raw_line
+from verifyanalytics.replies import QUERY_RULES, RULES, Outcome, Reply, Rule, State, as_query
+
+LONGEST_WISH_S = 120.0
+"""A longer ``Retry-After`` stops the run: it is better resumed."""
+
+BACKOFF_S = 0.5
+BACKOFF_MOST_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A call that may go out.
+
+    Attributes
+    ----------
+    key : str
+        Keyed hash of the token.
+    action : str
+    body : dict
+        The validated request; secrets are in it, so it has no repr.
+    token : str
+        The byted_token.
+    subject : str, optional
+        Keyed hash of the person.
+    context : dict, optional
+    sent_at : float
+        POSIX time at which a call in doubt went out.
+    """
+
+    key: str
+    action: str
+    body: dict[str, Any] = field(repr=False)
+    token: str = field(repr=False)
+    subject: str | None = None
+    context: dict[str, str] | None = field(default=None, repr=False)
+    sent_at: float = 0.0
+
+
+@dataclass(slots=True)
+class Stopped:
+    """Why a run ended before its work did."""
+
+    exit_code: int
+    reason: str
+
+
+class Run:
+    """Workers, pace and budget around a client and a journal.
+
+    Parameters
+    ----------
+    client, journal
+    pace : Pace
+    workers : int
+    max_calls : int, optional
+        Calls this run may send, retries included.
+    print_key : bytes, optional
+        Keep keyed fingerprints of pictures.
+    stop : threading.Event
+        Set from outside to end the run gracefully.
+    log : callable
+        Takes one event as a dict of allowed fields.
+    rules : mapping
+        What follows from an outcome; `QUERY_RULES` when every call is a query.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        journal: Journal,
+        pace: Pace,
+        *,
+        workers: int,
+        stop: threading.Event,
+        max_calls: int | None = None,
+        print_key: bytes | None = None,
+        log: Callable[[dict[str, Any]], None],
+        rules: Mapping[Outcome, Rule] = RULES,
+    ) -> None:
+        self.client, self.journal, self.pace = client, journal, pace
+        self.stop = stop
+        self.stopped: Stopped | None = None
+        self.outcomes: Counter[Outcome] = Counter()
+        self.n_sent = 0
+        self.rules = rules
+        self._workers, self._left, self._print_key, self._log = workers, max_calls, print_key, log
+        self._lock = threading.Lock()
+        self._in_a_row = 0
+        self._mended: Counter[Outcome] = Counter()
+        self._random = random.Random()
+
+    def send(self, calls: Iterable[Planned], between: Callable[[], None] | None = None) -> None:
+        """Send every call, each until it has an outcome or the run stops.
+
+        Parameters
+        ----------
+        calls : iterable of Planned
+            Taken as workers become free, so it may be long.
+        between : callable, optional
+            Called on this thread now and then while calls go out.
+        """
+        waiting: queue.Queue[Planned | None] = queue.Queue(maxsize=2 * self._workers)
+        crew = [
+            threading.Thread(target=self._work, args=(waiting,), name=f"collect-{n}")
+            for n in range(self._workers)
+        ]
+        for worker in crew:
+            worker.start()
+        try:
+            for call in calls:
+                if not self._offer(waiting, call):
+                    break
+                if between is not None:
+                    between()
+        except BaseException:
+            self.stop.set()
+            raise
+        finally:
+            for _ in crew:
+                self._offer(waiting, None, always=True)
+            for worker in crew:
+                worker.join()
+
+    def halt(self, exit_code: int, reason: str) -> None:
+        """Let no new call go out; the first reason stands unless a worse one comes."""
+        with self._lock:
+            if self.stopped is None or (exit_code == 7 != self.stopped.exit_code):
+                self.stopped = Stopped(exit_code, reason)
+        self.stop.set()
+
+    def _offer(
+        self, waiting: queue.Queue[Planned | None], call: Planned | None, *, always: bool = False
+    ) -> bool:
+        while always or not self.stop.is_set():
+            try:
+                waiting.put(call, timeout=0.2)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def _work(self, waiting: queue.Queue[Planned | None]) -> None:
+        while (call := waiting.get()) is not None:
+            if self.stop.is_set():
+                continue
+            try:
+                self._see_through(call)
+            except VerifyAnalyticsError as error:
+                self.halt(error.exit_code, str(error))
+            except BaseException as error:
+                self.halt(1, f"a worker failed: {type(error).__name__}")
+                raise
+
+    def _see_through(self, call: Planned) -> None:
+        """Try one call until it has an outcome that is not another try."""
+        tries = 0
+        while self.pace.wait(self.stop) and self._may_spend():
+            if not self._begin(call):
+                self._refund()
+                return
+            tries += 1
+            mended = self._mended.copy()
+            reply = self.client.call(call.action, call.body)
+            reply, rule = self._commit(call, reply)
+            if rule.state is not State.PLANNED:
+                return
+            delay = self._delay(reply, rule, tries, mended)
+            if delay is None or self.stop.wait(delay):
+                return
+
+    def _begin(self, call: Planned) -> bool:
+        """Commit the intent; False when the same token stood twice: the other one has it."""
+        try:
+            self.journal.send(call.key, call.token)
+        except UsageError:
+            return False
+        return True
+
+    def _commit(self, call: Planned, reply: Reply) -> tuple[Reply, Rule]:
+        """Write down what came back; only then count it and speak of it."""
+        reply, raw = self._raw(call, reply)
+        rule = self.rules[reply.outcome]
+        self.journal.outcome(call.key, rule.state, reply, raw)
+        self._count(call, reply, rule, rule.state)
+        return reply, rule
+
+    def _raw(self, call: Planned, reply: Reply) -> tuple[Reply, bytes | None]:
+        """The answer as it is kept; a code without strict JSON around it is no answer."""
+        if reply.outcome not in {Outcome.ANSWERED, Outcome.REJECTED}:
+            return reply, None
+        raw = raw_line(
+            reply.body,
+            action=call.action,
+            req_key=call.body["req_key"],
+            token=call.key,
+            received_at=datetime.now(UTC),
+            http_status=reply.http_status,
+            subject=call.subject,
+            context=call.context,
+            print_key=self._print_key,
+        )
+        return (reply, raw) if raw is not None else (_unparsed(reply), None)
+
+    def _count(self, call: Planned, reply: Reply, rule: Rule, state: State) -> None:
+        with self._lock:
+            self.outcomes[reply.outcome] += 1
+            self._in_a_row = self._in_a_row + 1 if rule.in_a_row else 0
+            streak = self._in_a_row
+        self._log(event(call.key, reply, state))
+        if rule.in_a_row and streak >= rule.in_a_row:
+            self.halt(6, f"{streak} calls in a row without a known outcome")
+
+    def _delay(
+        self, reply: Reply, rule: Rule, tries: int, mended: Counter[Outcome]
+    ) -> float | None:
+        """Seconds until the next try; None when there is none, and why the run stops."""
+        if reply.outcome is Outcome.RATE_LIMITED:
+            self.pace.halve()
+            if (reply.retry_after or 0.0) > LONGEST_WISH_S:
+                self.halt(6, f"the vendor asks to wait {reply.retry_after:.0f} s")
+                return None
+        if reply.outcome in {Outcome.CLOCK, Outcome.REFUSED}:
+            if self._mends(reply, mended):
+                return 0.0
+        elif tries < rule.tries:
+            wish = reply.retry_after
+            return wish if wish is not None else self._backoff(tries)
+        if rule.stop is not None:
+            said = reply.gateway_code or reply.code or reply.http_status or ""
+            self.halt(rule.stop, f"{reply.outcome} {said}: {reply.message}".strip())
+        return None
+
+    def _backoff(self, tries: int) -> float:
+        most = min(BACKOFF_MOST_S, BACKOFF_S * 2.0 ** (tries - 1))
+        with self._lock:
+            return self._random.uniform(0.0, most)
+
+    def _mends(self, reply: Reply, mended: Counter[Outcome]) -> bool:
+        """Correct the clock, or take fresh credentials, once a run.
+
+        A call that went out before the mending gets another try as well.
+        """
+        with self._lock:
+            if self._mended[reply.outcome] > mended[reply.outcome]:
+                return True
+            if self._mended[reply.outcome]:
+                return False
+            mend = self.client.correct_clock if reply.outcome is Outcome.CLOCK else None
+            done = mend(reply) if mend else self.client.refresh_credentials()
+            self._mended[reply.outcome] += done
+            return done
+
+    def _may_spend(self) -> bool:
+        with self._lock:
+            if self._left is None or self._left > 0:
+                self._left = None if self._left is None else self._left - 1
+                self.n_sent += 1
+                return True
+        self.halt(6, "the run's budget of calls is spent")
+        return False
+
+    def _refund(self) -> None:
+        with self._lock:
+            self.n_sent -= 1
+            self._left = None if self._left is None else self._left + 1
+
+
+def event(key: str, reply: Reply, state: State) -> dict[str, Any]:
+    """The fields of a call that a log may hold: no token, no payload, no key."""
+    return {
+        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "event": reply.outcome.value,
+        "key": key[:8],
+        "http_status": reply.http_status,
+        "code": reply.code,
+        "gateway_code": reply.gateway_code,
+        "request_id": reply.request_id,
+        "bytes": len(reply.body),
+        "state": state.value,
+    }
+
+
+def _unparsed(reply: Reply) -> Reply:
+    return Reply(
+        Outcome.UNPARSED,
+        http_status=reply.http_status,
+        code=reply.code,
+        request_id=reply.request_id,
+        message="not strict JSON",
+        body=reply.body,
+    )
+
+
+class QueryRun(Run):
+    """A run of queries that were planned as such: whatever happens to one, it is asked again."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, rules=QUERY_RULES, **options)
+
+    def _commit(self, call: Planned, reply: Reply) -> tuple[Reply, Rule]:
+        return super()._commit(call, as_query(reply))
+
+
+class SettlingRun(Run):
+    """A run of queries for calls in doubt: each ends settled, or stays as it was.
+
+    Parameters
+    ----------
+    grace_s, kept_s : float
+        A query that finds nothing proves that nothing was processed only when the call went out
+        at least `grace_s` seconds ago (the vendor works asynchronously) and less than `kept_s`
+        ago (results are kept about an hour).
+    """
+
+    def __init__(self, *args: Any, grace_s: float, kept_s: float, **options: Any) -> None:
+        self._grace_s, self._kept_s = grace_s, kept_s
+        super().__init__(*args, rules=QUERY_RULES, **options)
+
+    def _begin(self, call: Planned) -> bool:
+        return True
+
+    def _commit(self, call: Planned, reply: Reply) -> tuple[Reply, Rule]:
+        reply, raw = self._raw(call, as_query(reply))
+        rule = self.rules[reply.outcome]
+        state = rule.state
+        if reply.outcome is Outcome.NO_RESULT and self._proves_nothing_was_done(call):
+            rule = Rule(State.NOT_PROCESSED)
+            state = State.NOT_PROCESSED
+            self.journal.settle(call.key, state, replace(reply, billed=False))
+        elif state is State.PLANNED:
+            state = State.IN_DOUBT  # the query failed, not the call: it stays as it was
+        else:
+            self.journal.settle(call.key, state, reply, raw)
+        self._count(call, reply, rule, state)
+        return reply, rule
+
+    def _proves_nothing_was_done(self, call: Planned) -> bool:
+        return self._grace_s <= time.time() - call.sent_at < self._kept_s
