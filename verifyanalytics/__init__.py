@@ -29,6 +29,7 @@ _PUBLIC = {
     "RefusedError": "errors",
     "Simulation": "simulator",
     "StorageError": "errors",
+    "Store": "store",
     "UsageError": "errors",
     "VerifyAnalyticsError": "errors",
     "World": "simulator",
