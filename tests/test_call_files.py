@@ -1,0 +1,108 @@
+"""Lines of requests and tokens: what is taken, what is refused, and that nothing is repeated."""
+
+import io
+import json
+
+import pytest
+
+from verifyanalytics import call_files
+from verifyanalytics.call_files import read_call, read_calls
+from verifyanalytics.envelope import keyed_hash
+from verifyanalytics.errors import InputError, UsageError
+
+KEY = bytes(range(32))
+REQUEST = {
+    "req_key": "cert_pro_src_verify",
+    "byted_token": "TOKENcanary",
+    "sdk_data": "SDKcanary",
+    "risk_info": "RISKcanary",
+}
+
+
+def line(value):
+    return json.dumps(value, ensure_ascii=False).encode()
+
+
+def test_a_bare_request():
+    call = read_call(line(REQUEST), KEY, queries=False)
+    assert (call.action, call.body, call.token) == ("CertVerify", REQUEST, "TOKENcanary")
+    assert call.key == keyed_hash(KEY, "token", "TOKENcanary")
+    assert (call.subject, call.context) == (None, None)
+    assert "canary" not in repr(call)
+
+
+def test_a_request_with_its_surroundings():
+    given = {"request": REQUEST, "subject": "P1", "context": {"Channel": "app", "n": 3, "x": None}}
+    call = read_call(line(given), KEY, queries=False)
+    assert call.body == REQUEST
+    assert call.subject == keyed_hash(KEY, "subject", "P1")
+    assert call.context == {"channel": "app", "n": "3"}
+
+
+def test_extra_passes_through():
+    extra = {"a": 1, "b": 1.5, "c": [True, None, "x"], "d": {"e": -7}}
+    video = {k: v for k, v in REQUEST.items() if k != "sdk_data"}
+    video |= {"video_key": "v", "tos_bucket": "b", "extra": extra}
+    assert read_call(line(video), KEY, queries=False).body["extra"] == extra
+
+
+@pytest.mark.parametrize("text", [b"TOKEN1", b'{"byted_token":"TOKEN1"}'])
+def test_tokens_to_query(text):
+    call = read_call(text, KEY, queries=True)
+    assert (call.action, call.token) == ("CertVerifyQuery", "TOKEN1")
+    assert call.body["req_key"] == "cert_pro_verify_query"
+
+
+@pytest.mark.parametrize(
+    ("text", "queries", "said"),
+    [
+        (b"\xff\xfecanary", False, "UTF-8"),
+        (b"canary", False, "syntax|Expecting"),
+        (b"[1]", False, "not a JSON object"),
+        (b'{"byted_token":"canary"}', False, "req_key"),
+        (b"two canaries", True, "one byted_token a line"),
+        (b'["canary"]', True, "one byted_token a line"),
+        (b'{"token":"canary"}', True, "byted_token"),
+        (b'{"byted_token":""}', True, "byted_token"),
+        (line(REQUEST | {"subject": 5}), False, "subject"),
+        (line(REQUEST | {"context": "canary"}), False, "context"),
+        (line(REQUEST | {"context": {"a b": "canary"}}), False, "context name"),
+    ],
+)
+def test_a_wrong_line_is_told_without_its_content(text, queries, said):
+    with pytest.raises(InputError, match=said) as caught:
+        read_call(text, KEY, queries=queries)
+    assert "canary" not in str(caught.value)
+
+
+def test_a_file_is_read_past_its_wrong_lines(tmp_path):
+    path = tmp_path / "requests.jsonl"
+    path.write_bytes(line(REQUEST) + b"\n\nnonsense\r\n" + line(REQUEST | {"byted_token": "T2"}))
+    refused = []
+    calls = list(read_calls(path, KEY, queries=False, refused=lambda *said: refused.append(said)))
+    assert [call.token for call in calls] == ["TOKENcanary", "T2"]
+    assert [number for number, _ in refused] == [3]
+
+
+def test_a_line_over_the_cap_is_refused_and_passed_over(tmp_path, monkeypatch):
+    monkeypatch.setattr(call_files, "MAX_LINE", 1000)
+    path = tmp_path / "tokens.txt"
+    path.write_bytes(b"T1\n" + b"x" * 5000 + b"\nT2\n" + b"y" * 1001)
+    refused = []
+    calls = list(read_calls(path, KEY, queries=True, refused=lambda *said: refused.append(said)))
+    assert [call.token for call in calls] == ["T1", "T2"]
+    assert [number for number, _ in refused] == [2, 4]
+
+
+def test_stdin(monkeypatch):
+    class Stdin:
+        buffer = io.BytesIO(b"T1\nT2\n")
+
+    monkeypatch.setattr("sys.stdin", Stdin())
+    calls = list(read_calls("-", KEY, queries=True, refused=lambda *_: None))
+    assert [call.token for call in calls] == ["T1", "T2"]
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(UsageError, match="cannot be read"):
+        list(read_calls(tmp_path / "none", KEY, queries=True, refused=lambda *_: None))

@@ -1,0 +1,182 @@
+"""Files of calls to make: one request or one token a line, read as a stream.
+
+A request line is a CertVerify body, or ``{"request": {…}, "subject": "…", "context": {…}}``. A
+token line is the bare byted_token, or an object with ``byted_token`` and, if wanted, ``subject``
+and ``context``. A line that breaks a rule is reported by its number, never by its content.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from verifyanalytics.client import query_body, validate_request
+from verifyanalytics.envelope import CONTEXT_NAME, keyed_hash
+from verifyanalytics.errors import InputError, UsageError
+from verifyanalytics.strictjson import Number, Unreadable, dumps, loads
+
+MAX_LINE = 64 * 1024 * 1024
+"""Bytes of one line; the vendor takes bodies of at most 10 MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallLine:
+    """One call as a line asked for it.
+
+    Attributes
+    ----------
+    key : str
+        Keyed hash of the byted_token.
+    action : str
+    body : dict
+        Validated; secrets are in it, so it is not shown.
+    token : str
+    subject : str or None
+        Keyed hash of the person.
+    context : dict or None
+    """
+
+    key: str
+    action: str
+    body: dict[str, Any] = field(repr=False)
+    token: str = field(repr=False)
+    subject: str | None = None
+    context: dict[str, str] | None = field(default=None, repr=False)
+
+
+def read_calls(
+    path: str | Path,
+    key: bytes,
+    *,
+    queries: bool,
+    refused: Callable[[int, str], None],
+) -> Iterator[CallLine]:
+    """Read a file of requests, or of tokens to query.
+
+    Parameters
+    ----------
+    path : str or Path
+        ``-`` for standard input.
+    key : bytes
+        The store's key.
+    queries : bool
+        True: lines are tokens.
+    refused : callable
+        Told (line number from 1, what is wrong) for each line that cannot be sent.
+
+    Raises
+    ------
+    UsageError
+        The file is not there or cannot be read.
+    """
+    with _opened(path) as file:
+        for number, line in _lines(file):
+            if line is None:
+                refused(number, f"over {MAX_LINE >> 20} MiB")
+            elif line.strip():
+                try:
+                    yield read_call(line.strip(), key, queries=queries)
+                except InputError as error:
+                    refused(number, str(error))
+
+
+def read_call(line: bytes, key: bytes, *, queries: bool) -> CallLine:
+    """Read one line.
+
+    Raises
+    ------
+    InputError
+        What is wrong, without the line's content.
+    """
+    given = _parse(line, queries=queries)
+    subject, context = given.pop("subject", None), given.pop("context", None)
+    if subject is not None and not isinstance(subject, str):
+        raise InputError("subject must be a text")
+    if queries:
+        body = query_body(given.get("byted_token", ""))
+    else:
+        inner = given.get("request")
+        body = validate_request(inner if isinstance(inner, dict) else given)
+    token = str(body["byted_token"])
+    return CallLine(
+        keyed_hash(key, "token", token),
+        "CertVerifyQuery" if queries else "CertVerify",
+        body,
+        token,
+        keyed_hash(key, "subject", subject) if subject else None,
+        _context(context),
+    )
+
+
+def _parse(line: bytes, *, queries: bool) -> dict[str, Any]:
+    try:
+        text = line.decode()
+    except UnicodeDecodeError:
+        raise InputError("not UTF-8") from None
+    if queries and not text.startswith("{"):
+        if any(c.isspace() or not c.isprintable() for c in text) or text[0] in "[\"'":
+            raise InputError("not a token: one byted_token a line, or a JSON object")
+        return {"byted_token": text}
+    try:
+        given = _plain(loads(text))
+    except Unreadable as error:
+        raise InputError(error.detail) from None
+    if not isinstance(given, dict):
+        raise InputError("not a JSON object")
+    return given
+
+
+def _plain(value: Any) -> Any:
+    """Numbers as Python has them; `loads` keeps their text."""
+    if isinstance(value, Number):
+        return float(value) if set(value) & set(".eE") else int(value)
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    return value
+
+
+def _context(given: Any) -> dict[str, str] | None:
+    if given is None:
+        return None
+    if not isinstance(given, dict):
+        raise InputError("context must be an object")
+    wrong = [name for name in given if not CONTEXT_NAME.fullmatch(name.lower())]
+    if wrong:
+        raise InputError(f"a context name is made of a-z, 0-9 and _, not {wrong[0][:40]!r}")
+    return {
+        name.lower(): value if isinstance(value, str) else dumps(value)
+        for name, value in given.items()
+        if value is not None
+    }
+
+
+def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
+    """Lines with their numbers; None for one that is too long, which is never held whole."""
+    number = 0
+    while line := file.readline(MAX_LINE + 1):
+        number += 1
+        if len(line) <= MAX_LINE:
+            yield number, line
+            continue
+        while line and not line.endswith(b"\n"):
+            line = file.readline(MAX_LINE + 1)
+        yield number, None
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[BinaryIO]:
+    if str(path) == "-":
+        yield sys.stdin.buffer
+        return
+    try:
+        file = Path(path).open("rb")  # noqa: SIM115 - closed by the with below
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+    with file:
+        yield file
