@@ -1,0 +1,428 @@
+"""Import stored responses: sources are planned, workers flatten them, the store commits.
+
+::
+
+    discover → hash, cut, pack (_import_plan) → flatten and stage (worker) → Store.append
+
+Nothing here is remembered between runs but what the store remembers: the hash of each source and
+how many of its rows are committed. So an import that was killed is repeated by calling it again,
+and one that was done costs a hash of each file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import FrameType
+from typing import Self
+
+from verifyanalytics._import_figures import ImportProgress, ImportSummary, Meter
+from verifyanalytics._import_plan import (
+    Lot,
+    Portion,
+    Prepared,
+    Sizes,
+    expansion,
+    pack,
+    prepare,
+    resume,
+)
+from verifyanalytics._worker_crew import Crew, Job, LocalJob
+from verifyanalytics.envelope import ReadOptions
+from verifyanalytics.errors import StorageError, UsageError
+from verifyanalytics.flatten import Flattener
+from verifyanalytics.sources import BLOCK_BYTES, Source, discover, open_stored, spool
+from verifyanalytics.store import Part, PartCount, StagedFile, Store
+from verifyanalytics.worker import Beat, Reading, Result, Setup, Task
+
+IN_PROCESS_BYTES = 48 << 20
+"""Input up to which starting workers costs more time than it saves."""
+
+LOTS_AHEAD = 3
+"""How many lots may be in the hands of the workers or wait for their commit."""
+
+
+def import_responses(
+    paths: str | Path | Iterable[str | Path],
+    store: Store | str | Path | None = None,
+    *,
+    strict: bool = False,
+    workers: int | None = None,
+    time_path: str | None = None,
+    response_path: str | None = None,
+    context_path: str | None = None,
+    context: Mapping[str, str] | None = None,
+    column: str | None = None,
+    time_column: str | None = None,
+    action: str | None = None,
+    req_key: str | None = None,
+    image_prints: bool = False,
+    batch_bytes: int | None = None,
+    progress: Callable[[ImportProgress], object] | None = None,
+) -> ImportSummary:
+    """Read stored responses into the store, each exactly once.
+
+    Every response becomes a row of `verifications`, a row of `rejects`, or was there already. What
+    was imported before is recognised by the hash of its file and not read again; an import that
+    was interrupted goes on where its last commit ended. Of two answers with one request_id and
+    different content the first in the order of (source, row) stays, the other becomes a reject.
+
+    Parameters
+    ----------
+    paths : path or iterable of paths
+        Files, folders, globs, `s3://…`, or `-` for standard input.
+    store : Store or path, optional
+        Made when it does not exist; by default `VERIFYANALYTICS_STORE`, else `data/store`.
+    strict : bool
+        A field of the wrong type makes a reject instead of a null and an issue.
+    workers : int, optional
+        Worker processes; by default one for each core. 0 works in this process, and so does a
+        small input.
+    response_path, time_path, context_path : str, optional
+        Where a foreign envelope holds them, as names joined by dots.
+    context : mapping of str to str, optional
+        Becomes `ctx_…` of every response; what a response says itself wins.
+    column, time_column : str, optional
+        Of a Parquet or CSV source: the column of responses, and that of their time.
+    action, req_key : str, optional
+        For responses that do not say.
+    image_prints : bool
+        Keep a keyed fingerprint of each image; the image itself is never kept.
+    batch_bytes : int, optional
+        Input of one commit, about; by default 1 GiB or a million rows. Smaller commits lose less
+        when the import is killed, and cost more.
+    progress : callable, optional
+        Gets an `ImportProgress` now and then, in the caller's thread.
+
+    Returns
+    -------
+    ImportSummary
+
+    Raises
+    ------
+    UsageError
+        A path that does not exist, an option that does not fit.
+    InputError
+        A source that cannot be read, or that changes while it is read.
+    StorageError
+        The store cannot be written. What was committed stays; call again to go on.
+
+    Examples
+    --------
+    >>> import_responses("answers/*.ndjson.gz", "data/store")  # doctest: +SKIP
+    read 20 000 = added 19 880 + known 40 + rejected 80
+    """
+    if workers is not None and workers < 0:
+        raise UsageError(f"workers is {workers}; give 0 for none, 1 or more, or leave it out")
+    if batch_bytes is not None and batch_bytes < 1:
+        raise UsageError(f"batch_bytes is {batch_bytes}; give 1 or more, or leave it out")
+    given = [paths] if isinstance(paths, str | Path) else list(paths)
+    target = store if isinstance(store, Store) else Store(store, create=True)
+    options = ReadOptions(
+        strict=strict,
+        response_path=response_path,
+        time_path=time_path,
+        context_path=context_path,
+        key=target.key,
+        image_prints=image_prints,
+        context=dict(context or {}),
+        action=action,
+        req_key=req_key,
+        time_source="column" if time_column else "envelope",
+    )
+    with (
+        _termination_unwinds(),
+        _Import(target, options, workers, Sizes.of(batch_bytes), progress) as run,
+    ):
+        run.everything(given, column=column, time_column=time_column)
+    return run.summary
+
+
+@dataclass(slots=True)
+class _Started:
+    """A lot whose tasks were handed out."""
+
+    lot: Lot
+    jobs: list[Job | LocalJob]
+
+
+class _Import:
+    """One run: its staging folder, its workers, its counts."""
+
+    def __init__(
+        self,
+        store: Store,
+        options: ReadOptions,
+        workers: int | None,
+        sizes: Sizes,
+        report: Callable[[ImportProgress], object] | None,
+    ) -> None:
+        self.summary = ImportSummary()
+        self._store, self._options, self._workers = store, options, workers
+        self._sizes, self._meter = sizes, Meter(report)
+        self._crew: Crew | None = None
+        self._flattener = Flattener(options)  # for a small input
+        self._n_tasks = self._n_copies = 0
+        self._seen: set[str] = set()
+        self._again: list[str] = []
+        self._batch = store.new_batch()
+        self._folder = store.staging(self._batch)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop the workers and remove what they staged; what was committed stays."""
+        if self._crew is not None:
+            self._crew.stop()
+        self._store.discard(self._batch)
+
+    def everything(
+        self, paths: Sequence[str | Path], *, column: str | None, time_column: str | None
+    ) -> None:
+        """Import all there is behind the paths."""
+        sources = self._find(paths, column=column, time_column=time_column)
+        self._choose_workers(sources)
+        self._meter.bytes_total = sum(source.n_bytes or 0 for source in sources)
+        batches = [
+            batch
+            for started in self._started(pack(self._prepared(sources), self._sizes))
+            for batch in self._committed(started)
+        ]
+        self._finish(batches)
+
+    def _find(
+        self, paths: Sequence[str | Path], *, column: str | None, time_column: str | None
+    ) -> list[Source]:
+        """Find the sources, each once, in the order of their names; standard input is spooled."""
+
+        def skip(name: str, why: str) -> None:
+            self.summary.skipped.append(f"{name}: {why}")
+            self._meter.note(f"skipped {name}: {why}")
+
+        named = [path for path in paths if str(path) != "-"]
+        found = discover(named, column=column, time_column=time_column, on_skip=skip)
+        if len(named) < len(paths):
+            found.append(spool(sys.stdin.buffer, self._folder))
+        distinct = {source.location: source for source in reversed(found)}
+        self.summary.sources = len(distinct)
+        return sorted(distinct.values(), key=lambda source: source.name)
+
+    def _choose_workers(self, sources: list[Source]) -> None:
+        """Start workers, unless the input is so small that they would come too late."""
+        n_workers = _cores() if self._workers is None else self._workers
+        weight = sum((source.n_bytes or IN_PROCESS_BYTES) * expansion(source) for source in sources)
+        if n_workers == 0 or (self._workers is None and weight <= IN_PROCESS_BYTES):
+            return
+        self._crew = Crew(n_workers, Setup(self._options), self._meter.beat, self._meter.note)
+
+    # ---------------------------------------------------------------------------- reading
+
+    def _prepared(self, sources: Iterable[Source]) -> Iterator[Prepared]:
+        """Hash the sources; leave out what is committed, or is the same file under another name."""
+        for source in sources:
+            self._meter.tell("hashing")
+            prepared = prepare(self._local(source), self._sizes, lambda _: self._meter.tell())
+            done = self._store.done(prepared.sha256)
+            if prepared.sha256 in self._seen:
+                self._again.append(prepared.sha256)
+            elif done is not None and done.complete:
+                self._skip(done.n_read)
+            else:
+                self._seen.add(prepared.sha256)
+                if done is not None:
+                    self.summary.already_imported += done.n_read
+                    prepared = resume(prepared, done.rows_done)
+                yield prepared
+                continue
+            self._meter.beat(Beat(0, prepared.n_bytes))
+
+    def _skip(self, n_read: int) -> None:
+        self.summary.already_imported += n_read
+        self.summary.sources_already_imported += 1
+
+    def _local(self, source: Source) -> Source:
+        """Copy a remote source, so that what is hashed is what is read, and it travels once."""
+        if "://" not in source.location:
+            return source
+        self._n_copies += 1
+        path = self._folder / f"copy-{self._n_copies}"
+        with open_stored(source) as remote, _writing(path), path.open("xb") as copy:
+            shutil.copyfileobj(remote, copy, BLOCK_BYTES)
+        return replace(source, location=str(path), n_bytes=path.stat().st_size)
+
+    def _started(self, lots: Iterable[Lot]) -> Iterator[_Started]:
+        """Hand out the tasks of a few lots ahead of the one that is given for its commit."""
+        ahead: deque[_Started] = deque()
+        for lot in lots:
+            ahead.append(self._start(lot))
+            if len(ahead) == LOTS_AHEAD:
+                yield ahead.popleft()
+        yield from ahead
+
+    def _start(self, lot: Lot) -> _Started:
+        batch = self._store.new_batch()
+        limits = (
+            (self._sizes.lot_rows // 2, self._sizes.lot_bytes) if lot.in_parts else (None, None)
+        )
+        jobs = []
+        for pieces in lot.tasks():
+            self._n_tasks += 1
+            task = Task(f"{self._n_tasks:05}", str(self._folder), batch, pieces, *limits)
+            jobs.append(self._job(task))
+        return _Started(lot, jobs)
+
+    def _job(self, task: Task) -> Job | LocalJob:
+        if self._crew is not None:
+            return self._crew.submit(Job(task, self._store.new_batch))
+        return LocalJob(task, self._flattener, self._store.new_batch, self._meter.beat)
+
+    # ---------------------------------------------------------------------------- committing
+
+    def _committed(self, started: _Started) -> Iterator[str]:
+        """Commit a lot when it is read, or part by part while it is; gives the batches."""
+        self._meter.tell("reading")
+        results = (result for job in started.jobs for result in job.results(self._meter.tell))
+        if started.lot.in_parts:
+            (portion,) = started.lot.portions
+            rows_done = portion.prepared.rows_done
+            for result in results:
+                part = _part_in_parts(portion.prepared, result, rows_done)
+                rows_done = part.rows_done
+                yield self._commit(started.lot, [result], [part])
+        else:
+            read = list(results)
+            readings = iter([reading for result in read for reading in result.readings])
+            parts = [
+                _part(portion, [next(readings) for _ in portion.cuts])
+                for portion in started.lot.portions
+            ]
+            yield self._commit(started.lot, read, parts)
+
+    def _commit(self, lot: Lot, results: list[Result], parts: list[Part]) -> str:
+        """Commit what was read, if the sources are still what they were when they were hashed."""
+        self._meter.tell("committing")
+        for portion in lot.portions:
+            portion.prepared.verify()
+        batch = results[0].batch
+        staged = [
+            StagedFile(Path(file.path), file.kind, file.month, file.n_rows)
+            for result in results
+            for file in result.staged
+        ]
+        counts = self._store.append(batch, staged, parts)
+        for part, count in zip(parts, counts, strict=True):
+            self._add_up(part, count)
+        self.summary.batches += 1
+        self._meter.tell("reading")
+        return batch
+
+    def _add_up(self, part: Part, count: PartCount) -> None:
+        """Take over what became of a part; what another import did meanwhile was there before."""
+        summary = self.summary
+        if count.already_imported:
+            summary.already_imported += part.n_read
+            return
+        summary.already_imported += part.n_read - count.n_read
+        summary.read += count.n_read
+        summary.added += count.n_added
+        summary.known += count.n_known
+        summary.rejected += count.n_rejected
+        summary.bytes += part.n_bytes
+
+    def _finish(self, batches: list[str]) -> None:
+        """Count the sources that came twice, and the rejects by reason; stop the clock."""
+        for sha256 in self._again:
+            done = self._store.done(sha256)
+            self._skip(done.n_read if done else 0)
+        if self.summary.rejected:
+            self.summary.rejects = _reasons(self._store, batches)
+        self.summary.seconds = self._meter.seconds
+        self._meter.tell("done")
+
+
+def _part(portion: Portion, readings: list[Reading]) -> Part:
+    """Make the ledger's part of cuts that were read side by side."""
+    prepared, first = portion.prepared, portion.cuts[0].piece
+    first_row = max(first.first_row, first.rows_done + 1)
+    return Part(
+        source=prepared.source.name,
+        sha256=prepared.sha256,
+        first_row=first_row,
+        rows_done=max(first_row - 1, *(reading.rows_done for reading in readings)),
+        bytes_done=max(1, readings[-1].bytes_done),
+        complete=portion.complete,
+        n_bytes=sum(cut.n_bytes for cut in portion.cuts),
+        n_read=sum(reading.n_read for reading in readings),
+        n_rejected=sum(reading.n_rejected for reading in readings),
+    )
+
+
+def _part_in_parts(prepared: Prepared, result: Result, rows_done: int) -> Part:
+    """Make one part of a source that is cut while it is read; the last one carries its bytes."""
+    (reading,) = result.readings
+    return Part(
+        source=prepared.source.name,
+        sha256=prepared.sha256,
+        first_row=rows_done + 1,
+        rows_done=max(rows_done, reading.rows_done),
+        bytes_done=max(1, reading.bytes_done),  # 0 would say that nothing is left
+        complete=result.final,
+        n_bytes=prepared.n_bytes if result.final else 0,
+        n_read=reading.n_read,
+        n_rejected=reading.n_rejected,
+    )
+
+
+def _reasons(store: Store, batches: list[str]) -> dict[str, int]:
+    """Count the rejects of some batches by reason."""
+    quoted = ", ".join(f"'{batch}'" for batch in batches)
+    counted = store.sql(
+        f"SELECT reason, count(*) AS n FROM rejects WHERE batch IN ({quoted}) GROUP BY reason"
+    )
+    return dict(sorted(zip(counted["reason"].tolist(), counted["n"].tolist(), strict=True)))
+
+
+def _cores() -> int:
+    """Cores this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def _termination_unwinds() -> Iterator[None]:
+    """Let a request to terminate unwind the import as Ctrl-C does, and end with 143."""
+
+    def unwind(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    ours = threading.current_thread() is threading.main_thread()
+    if not ours or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, unwind)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turn a full disk into an error that says what stays."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"cannot copy to {path.parent}: {error.strerror or error}; what was committed stays, "
+            "make room and import again",
+            path=path.parent,
+        ) from error
