@@ -192,6 +192,7 @@ def pip(*arguments: str) -> None:
     """Install with pip, quietly; stop when it fails."""
     options = ("--quiet", "--disable-pip-version-check", "--no-input")
     if run("-m", "pip", "install", *options, *arguments):
+        STAMP.unlink()  # pip has tidied up after itself: go on from here next time
         sys.exit("pip could not install everything (see above); run the same command again")
 
 
