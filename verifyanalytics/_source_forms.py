@@ -1,103 +1,277 @@
-"""Text forms: chunks of decompressed bytes become blocks of lines or of JSON documents.
+"""Text forms: which one a source has, and how lines, JSON5 and foreign encodings become blocks.
 
-A block is what a flatten worker takes in one gulp: about a megabyte of bytes with their place
-in the source. This module knows bytes, not files: `sources` opens and names them.
+The form is told from the bytes. A file of lines is the usual case and wins every doubt, so a
+torn or foreign first line never turns a million good lines into one broken document.
 """
 
 from __future__ import annotations
 
+import hashlib
+import itertools
+import json
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any
 
-MAX_DOCUMENT = 64 << 20
-"""Bytes one response may have; a longer one is a reject and never held whole."""
+from verifyanalytics._json_stream import JsonStream, Walk
+from verifyanalytics._source_blocks import Block, BlockReject, Document
+from verifyanalytics._source_streams import StreamDamageError
 
-BLOCK_BYTES = 1 << 20
-"""Bytes of a block, unless one document is longer."""
+LINE_SUFFIXES = frozenset({".ndjson", ".jsonl", ".log"})
+"""Suffixes that promise one response a line; their promise is taken."""
+
+HEAD_BYTES = 1 << 18
+"""Bytes looked at to tell the form, where its first line is not longer."""
+
+LONGEST_HEAD = 8 << 20
+"""Bytes looked at when the first line is longer than `HEAD_BYTES`."""
+
+MAX_JSON5 = 4 << 20
+"""JSON5 is for samples pasted by hand: its parser is slow."""
+
+UTF8_MARK = b"\xef\xbb\xbf"
+_FOREIGN = (
+    (b"\xff\xfe\0\0", "UTF-32"),
+    (b"\0\0\xfe\xff", "UTF-32"),
+    (b"\xff\xfe", "UTF-16"),
+    (b"\xfe\xff", "UTF-16"),
+    (b"{\0", "UTF-16"),
+    (b"[\0", "UTF-16"),
+    (b"\0{", "UTF-16"),
+    (b"\0[", "UTF-16"),
+)
+_BINARY = (
+    (0, b"PK\x03\x04", "a ZIP archive; unpack it first"),
+    (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive; unpack it first"),
+    (257, b"ustar", "a tar archive; unpack it first"),
+    (0, b"SQLite format 3\0", "an SQLite file"),
+    (0, b"ORC", "an ORC file; write it as Parquet"),
+    (0, b"Obj\x01", "an Avro file; write it as Parquet"),
+)
+_TRIES = 20  # lines that vote on the form
 
 
-class Document(NamedTuple):
-    """One response inside a block: its 1-based row and its slice of `Block.data`."""
+def refusal_of(head: bytes) -> tuple[str, str] | None:
+    """Give reason and detail when a source's first bytes say that it holds no UTF-8 text."""
+    for mark, name in _FOREIGN:
+        if head.startswith(mark):
+            return "encoding", f"{name}; convert it to UTF-8"
+    for place, mark, what in _BINARY:
+        if head.startswith(mark, place):
+            return "source", what
+    return None
 
-    row: int
-    start: int
-    end: int
 
+def text_form(head: bytes, *, whole: bool) -> str:
+    """Tell ``lines`` from ``json`` by the first bytes of a source.
 
-@dataclass(frozen=True, slots=True)
-class BlockReject:
-    """Bytes the reader itself refused, as `rejects` will name them.
-
-    Attributes
+    Parameters
     ----------
-    row : int
-        1-based line, element or table row.
-    byte_offset : int or None
-        First byte in the decompressed source; None for table rows.
-    reason, detail : str
-        One of `schema.REJECT_REASONS`, and what was wrong, without payload.
-    sha256 : str or None
-        Of the refused bytes; None where there are none to hash.
-    n_bytes : int or None
-        How many bytes were refused; None where that is not known.
+    head : bytes
+        Decompressed, without a byte order mark: `HEAD_BYTES`, more if the first line is longer.
+    whole : bool
+        Whether `head` is all there is.
+
+    Returns
+    -------
+    str
+        ``lines`` if half of the first lines are one object (or one ``b'…'``) each. Else by the
+        first value: ``json`` for an array, for an object that goes on over several lines, and
+        for objects that follow each other on a line; ``lines`` for all else.
     """
+    text = head.lstrip(b" \t\r\n")
+    if _lines_win(text, whole=whole):
+        return "lines"
+    if text.startswith(b"["):
+        return _array_form(text, whole=whole)
+    return _object_form(text, whole=whole) if text.startswith(b"{") else "lines"
 
-    row: int
-    byte_offset: int | None
-    reason: str
-    detail: str
-    sha256: str | None = None
-    n_bytes: int | None = None
+
+def _lines_win(text: bytes, *, whole: bool) -> bool:
+    """Whether at least half of the first complete lines, two or more, hold one response each."""
+    lines = text[:HEAD_BYTES].split(b"\n", _TRIES)
+    if not whole or len(lines) > _TRIES:
+        lines.pop()  # cut off
+    lines = [line for line in map(bytes.strip, lines) if line]
+    n_good = sum(_is_one_response(line) for line in lines)
+    return len(lines) > 1 and 2 * n_good >= len(lines) and n_good > 0
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
-    r"""About a megabyte of responses with their provenance.
+def _is_one_response(line: bytes) -> bool:
+    return line.startswith((b"b'{", b'b"{')) or is_whole_object(line)
 
-    Attributes
-    ----------
-    source : str
-        Name as it stands in tables.
-    data : bytes
-        Not yet checked for UTF-8; may be empty when only `rejects` matter.
-    first_row : int
-        Row of the first line (lines form) or of the first document.
-    byte_offset : int or None
-        Offset of ``data[0]`` in the decompressed source; None for table rows, whose lines
-        exist only here.
-    documents : tuple of Document or None
-        None: one response a line, ended by ``\n`` (the last may lack it); a blank line counts
-        as a row and is no response.
-    rejects : tuple of BlockReject
-        What the reader refused: not in `documents`; in the lines form not in `data` either,
-        except that a refused table row leaves a blank line to keep the rows in step.
-    """
 
-    source: str
-    data: bytes
-    first_row: int
-    byte_offset: int | None
-    documents: tuple[Document, ...] | None = None
-    rejects: tuple[BlockReject, ...] = ()
+def is_whole_object(line: bytes) -> bool:
+    """Is this one bracketed object and nothing behind it? What is inside may be anything."""
+    walk = Walk(0)
+    return line.startswith(b"{") and walk.advance(line) == "ended" and walk.position == len(line)
+
+
+def _array_form(text: bytes, *, whole: bool) -> str:
+    inner = text[1:].lstrip(b" \t\r\n")
+    first_line, _, others = text.partition(b"\n")
+    alone = whole and not others.strip()
+    spread = first_line.strip() == b"["
+    return "json" if inner.startswith(b"{") or alone or spread else "lines"
+
+
+def _object_form(text: bytes, *, whole: bool) -> str:
+    first_line, newline, others = text.partition(b"\n")
+    walk = Walk(0)
+    verdict = walk.advance(first_line)
+    if verdict == "ended":
+        behind = first_line[walk.position :].lstrip(b" \t\r\n,")
+        return "json" if behind.startswith((b"{", b"[")) else "lines"
+    if verdict == "broken" or not newline or walk.is_in_string:
+        return "lines"
+    following = others.lstrip(b"\r\n")
+    new_line_of_its_own = following.startswith((b'{"', b"b'", b'b"')) or (whole and not following)
+    return "lines" if new_line_of_its_own else "json"
 
 
 def line_blocks(
-    name: str, chunks: Iterator[bytes], *, offset: int, first_row: int, block_bytes: int
+    name: str, chunks: Iterator[bytes], *, offset: int, first_row: int, max_document: int
 ) -> Iterator[Block]:
-    """Blocks of whole lines; the bytes are cut only behind a newline."""
-    held: list[bytes] = []
-    row, n_held = first_row, 0
-    for chunk in chunks:
+    """Blocks of whole lines, about as long as the chunks, which must not exceed `max_document`.
+
+    A longer line is counted and hashed as it passes and becomes a reject. Where the stream is
+    damaged, a last line that is not whole is part of the reject `source`.
+    """
+    held = _HeldLine(name, offset, first_row, max_document)
+    try:
+        for chunk in chunks:
+            yield from held.add(chunk)
+    except StreamDamageError as damage:
+        yield from held.end(str(damage))
+    else:
+        yield from held.end(None)
+
+
+class _HeldLine:
+    """The bytes behind the last newline, until their own newline comes."""
+
+    def __init__(self, name: str, offset: int, row: int, max_document: int) -> None:
+        self._name, self._offset, self._row = name, offset, row
+        self._max_document = max_document
+        self._pieces: list[bytes] = []
+        self._n_bytes = 0
+        self._hash: Any = None  # set once the line is too long to be held
+
+    def add(self, chunk: bytes) -> Iterator[Block]:
+        """Give out the lines that `chunk` completes."""
+        first = chunk.find(b"\n")
+        if self._n_bytes and self._n_bytes + (len(chunk) if first < 0 else first) > (
+            self._max_document
+        ):
+            self._drop(chunk if first < 0 else chunk[:first])
+            if first < 0:
+                return
+            yield self._too_long()
+            chunk = chunk[first + 1 :]
         cut = chunk.rfind(b"\n") + 1
-        if not cut:
-            held.append(chunk)
-            n_held += len(chunk)
-            continue
-        data = b"".join((*held, chunk[:cut]))
-        yield Block(name, data, row, offset)
-        row, offset = row + data.count(b"\n"), offset + len(data)
-        held = [chunk[cut:]] if cut < len(chunk) else []
-        n_held = len(chunk) - cut
-    if n_held:
-        yield Block(name, b"".join(held), row, offset)
+        if cut:
+            yield self._block(b"".join((*self._pieces, memoryview(chunk)[:cut])))
+            chunk = chunk[cut:]
+        if chunk:
+            self._pieces.append(chunk)
+            self._n_bytes += len(chunk)
+
+    def end(self, damage: str | None) -> Iterator[Block]:
+        """Give out what is held at the end of the stream."""
+        if self._hash is not None:
+            yield self._too_long(newline=0)
+        rest = b"".join(self._pieces)
+        if rest and (damage is None or is_whole_object(rest.strip())):
+            yield self._block(rest)
+            self._row += damage is not None
+            rest = b""
+        if damage is not None:
+            digest = hashlib.sha256(rest).hexdigest() if rest else None
+            reject = BlockReject(self._row, self._offset, "source", damage, digest, len(rest))
+            yield Block(self._name, b"", self._row, self._offset, None, (reject,))
+
+    def _block(self, data: bytes) -> Block:
+        block = Block(self._name, data, self._row, self._offset)
+        self._row += data.count(b"\n")
+        self._offset += len(data)
+        self._pieces, self._n_bytes = [], 0
+        return block
+
+    def _drop(self, data: bytes) -> None:
+        if self._hash is None:
+            self._hash = hashlib.sha256()
+        for piece in (*self._pieces, data):
+            self._hash.update(piece)
+        self._pieces = []
+        self._n_bytes += len(data)
+
+    def _too_long(self, newline: int = 1) -> Block:
+        detail = f"a line larger than {self._max_document} bytes"
+        digest = self._hash.hexdigest()
+        reject = BlockReject(self._row, self._offset, "size", detail, digest, self._n_bytes)
+        block = Block(self._name, b"", self._row, self._offset, None, (reject,))
+        self._row += 1
+        self._offset += self._n_bytes + newline
+        self._hash, self._n_bytes = None, 0
+        return block
+
+
+def refused_block(
+    name: str, chunks: Iterator[bytes], reason: str, detail: str, offset: int = 0
+) -> Block:
+    """One reject for a whole source, hashed as it passes."""
+    digest, n_bytes = hashlib.sha256(), 0
+    try:
+        for chunk in chunks:
+            digest.update(chunk)
+            n_bytes += len(chunk)
+    except StreamDamageError as damage:
+        detail = f"{detail}; {damage}"
+    reject = BlockReject(1, offset, reason, detail, digest.hexdigest(), n_bytes)
+    return Block(name, b"", 1, offset, None, (reject,))
+
+
+def json_blocks(
+    name: str, chunks: Iterator[bytes], *, offset: int, block_bytes: int, max_document: int
+) -> Iterator[Block]:
+    """Blocks of documents cut out of arrays, pretty-printed or concatenated JSON."""
+    stream = JsonStream(name, offset=offset, block_bytes=block_bytes, max_document=max_document)
+    return stream.blocks(chunks)
+
+
+def json5_block(name: str, chunks: Iterator[bytes]) -> Block:
+    """Turn a hand-pasted JSON5 sample into one block of JSON documents, an array's elements each.
+
+    Numbers keep every digit a double has; NaN and Infinity stay what they are, so that the
+    strict reader can refuse them. The block has no byte offset: the text was rewritten.
+    """
+    held, n_bytes = [], 0
+    for chunk in chunks:
+        held.append(chunk)
+        n_bytes += len(chunk)
+        if n_bytes > MAX_JSON5:
+            detail = f"JSON5 larger than {MAX_JSON5} bytes; write JSON instead"
+            return refused_block(name, itertools.chain(held, chunks), "size", detail)
+    data = b"".join(held)
+    try:
+        values = _json5_values(data.decode())
+    except UnicodeDecodeError:
+        return refused_block(name, iter((data,)), "encoding", "not UTF-8")
+    except RecursionError:
+        return refused_block(name, iter((data,)), "depth", "nested too deep")
+    except ValueError:
+        return refused_block(name, iter((data,)), "syntax", "not JSON5")
+    documents, start = [], 0
+    texts = [json.dumps(value).encode() for value in values]
+    for row, text in enumerate(texts, 1):
+        documents.append(Document(row, start, start + len(text)))
+        start += len(text) + 1
+    return Block(name, b"\n".join(texts), 1, None, tuple(documents))
+
+
+def _json5_values(text: str) -> list[Any]:
+    if not text.strip():
+        return []
+    import json5
+
+    value = json5.loads(text)
+    return value if isinstance(value, list) else [value]

@@ -1,26 +1,48 @@
 """Files, folders, stdin, archives and table columns become blocks of bytes with provenance.
 
-`discover` finds the sources and decides each one's form; `blocks` reads one as a stream of
+`discover` finds the sources and tells each one's form; `blocks` reads one as a stream of
 `Block`, about a megabyte each, in which every response has its row and its byte offset;
 `line_ranges` cuts a plain file of lines into pieces that workers read side by side. Nothing
 here parses an answer: that is the work of `responses` and `flatten`.
+
+The parts: `_source_search` finds files, `_source_streams` opens and decompresses,
+`_source_forms` and `_json_stream` cut text, `_source_tables` reads Parquet and CSV.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple
 
-from verifyanalytics._source_forms import (
+from verifyanalytics._source_blocks import (
     BLOCK_BYTES,
     MAX_DOCUMENT,
     Block,
     BlockReject,
     Document,
-    line_blocks,
+    Source,
 )
+from verifyanalytics._source_forms import (
+    UTF8_MARK,
+    json5_block,
+    json_blocks,
+    line_blocks,
+    refusal_of,
+    refused_block,
+)
+from verifyanalytics._source_search import discover, spool
+from verifyanalytics._source_streams import (
+    FREE_BYTES,
+    MAX_RATIO,
+    StreamDamageError,
+    inflated_chunks,
+    open_location,
+    stored_chunks,
+)
+from verifyanalytics._source_tables import parquet_blocks, text_table_blocks
+from verifyanalytics.errors import UsageError
 
 __all__ = [
     "BLOCK_BYTES",
@@ -38,44 +60,11 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """One thing to read: where it is, what it is called, how its bytes are to be taken.
-
-    Attributes
-    ----------
-    name : str
-        As it stands in tables: the path as given, with ``/``; ``<stdin>``. Never a path to
-        write to.
-    location : str
-        Absolute path or URL to open.
-    n_bytes : int or None
-        Stored size; None when the place does not tell.
-    form : str
-        ``lines``, ``json`` (array, pretty-printed, concatenated), ``json5``, ``parquet``,
-        ``csv``, ``tsv``, or ``refused`` (not text we read: one reject tells why).
-    compression : str or None
-        ``gzip``, ``zstd``, ``bz2``, ``xz``, by the bytes, not the name.
-    column, time_column : str or None
-        Tables only: the column that holds the answers, and the one with their time.
-    """
-
-    name: str
-    location: str
-    n_bytes: int | None
-    form: str
-    compression: str | None = None
-    column: str | None = None
-    time_column: str | None = None
-
-    @property
-    def splittable(self) -> bool:
-        """True when `line_ranges` may cut it: plain lines on a local disk."""
-        return self.form == "lines" and self.compression is None and "://" not in self.location
-
-
 class Range(NamedTuple):
-    """A piece of a plain file of lines: bytes [start, end), whole lines only."""
+    """A piece of a plain file of lines: bytes [start, end), whole lines only.
+
+    `first_row` is the row of its first line; `n_lines` counts its lines, blank ones too.
+    """
 
     start: int
     end: int
@@ -83,44 +72,9 @@ class Range(NamedTuple):
     n_lines: int
 
 
-def discover(
-    paths: Iterable[str | Path],
-    *,
-    column: str | None = None,
-    time_column: str | None = None,
-    on_skip: Callable[[str, str], None] | None = None,
-) -> list[Source]:
-    """Find the sources behind files, folders, globs and URLs, in the order given.
-
-    Parameters
-    ----------
-    paths : iterable of str or Path
-        A folder is walked (sorted, hidden files left out, a symlink loop ends).
-    column, time_column : str, optional
-        For tables.
-    on_skip : callable, optional
-        Called with (name, why) for each file of a folder that is not read.
-
-    Raises
-    ------
-    UsageError
-        A path that does not exist or cannot be opened.
-    """
-    found = []
-    for given in paths:
-        path = Path(given)
-        found.append(Source(path.as_posix(), str(path.absolute()), path.stat().st_size, "lines"))
-    return found
-
-
-def spool(stream: BinaryIO, folder: Path, *, name: str = "<stdin>") -> Source:
-    """Copy a stream that cannot be read twice into a file in `folder`; the caller deletes it."""
-    raise NotImplementedError
-
-
 def open_stored(source: Source) -> BinaryIO:
-    """Open the bytes as stored (compressed if they are), for hashing."""
-    return Path(source.location).open("rb")
+    """Open the bytes as stored (compressed if they are), for hashing; the caller closes it."""
+    return open_location(source.location)
 
 
 def blocks(
@@ -131,63 +85,159 @@ def blocks(
     end: int | None = None,
     first_row: int = 1,
     block_bytes: int = BLOCK_BYTES,
+    max_document: int = MAX_DOCUMENT,
+    max_ratio: float = MAX_RATIO,
+    free_bytes: int = FREE_BYTES,
 ) -> Iterator[Block]:
-    """Read one source as a stream of blocks.
+    """Read one source as a stream of blocks, rows rising, in bounded memory.
+
+    What cannot be read is in `Block.rejects`: a document that is too large (`size`), text that
+    is not UTF-8 as a whole (`encoding`), a broken stretch of JSON (`syntax`, `depth`), and, with
+    everything before it kept, the place where a damaged stream ends (`source`).
 
     Parameters
     ----------
     source : Source
     column : str, optional
-        Tables: overrides `source.column`.
+        Tables: read this column instead of `source.column`.
     start, end, first_row : int
-        A byte range as `line_ranges` gave it; splittable sources only.
-    block_bytes : int
-        Size aimed at.
+        A piece as `line_ranges` gave it; for `splittable` sources only.
+    block_bytes, max_document : int
+        Size of a block aimed at; most bytes one response may have.
+    max_ratio, free_bytes : float, int
+        A compressed source longer than `free_bytes` may be at most `max_ratio` times its
+        stored size.
+
+    Raises
+    ------
+    InputError
+        The disk or the network fails: nothing is known about the rest of the source.
+    UsageError
+        A piece of a source that cannot be split, or a table without the column.
     """
-    with open_stored(source) as file:
-        file.seek(start)
-        yield from line_blocks(
-            source.name,
-            _chunks(file, None if end is None else end - start, block_bytes),
-            offset=start,
-            first_row=first_row,
-            block_bytes=block_bytes,
+    if (start or end is not None) and not source.splittable:
+        raise UsageError(f"{source.name} cannot be read in pieces: it is not a plain file of lines")
+    if column is not None:
+        source = dataclasses.replace(source, column=column)
+    if source.form == "parquet":
+        yield from parquet_blocks(source, block_bytes, max_document)
+        return
+    size = max(len(UTF8_MARK), min(block_bytes, max_document))
+    offset, chunks = _unmarked(start, _chunks(source, start, end, size, max_ratio, free_bytes))
+    if source.form == "lines":
+        made = line_blocks(
+            source.name, chunks, offset=offset, first_row=first_row, max_document=max_document
         )
+    elif source.form == "json":
+        made = json_blocks(
+            source.name, chunks, offset=offset, block_bytes=block_bytes, max_document=max_document
+        )
+    elif source.form in {"csv", "tsv"}:
+        made = text_table_blocks(source, chunks, offset, block_bytes, max_document)
+    elif source.form == "json5":
+        made = iter((json5_block(source.name, chunks),))
+    else:
+        made = iter((_refused(source, chunks),))
+    yield from made
 
 
 def line_ranges(
     source: Source, target_bytes: int, *, update: Callable[[bytes], object] | None = None
 ) -> Iterator[Range]:
-    """Cut a splittable source into ranges of about `target_bytes`, in one pass over it.
+    """Cut a splittable source into pieces of about `target_bytes`, in one pass over it.
 
     Parameters
     ----------
+    source : Source
+        With `splittable` true.
+    target_bytes : int
+        A piece ends behind the first newline at which it is this long, give or take a block.
     update : callable, optional
         Called with every stored byte in order, as ``hashlib.sha256().update`` wants it.
+
+    Yields
+    ------
+    Range
+        In order; together they cover the file, but for a byte order mark at its start.
+
+    Raises
+    ------
+    UsageError
+        The source is compressed, remote, or no file of lines.
+    InputError
+        The disk fails.
     """
-    start = position = 0
-    first_row, n_lines = 1, 0
-    with open_stored(source) as file:
-        for chunk in _chunks(file, None, BLOCK_BYTES):
-            if update is not None:
-                update(chunk)
-            cut = chunk.rfind(b"\n") + 1
-            n_lines += chunk.count(b"\n")
-            if cut and position + cut - start >= target_bytes:
-                yield Range(start, position + cut, first_row, n_lines)
-                start, first_row, n_lines = position + cut, first_row + n_lines, 0
-            position += len(chunk)
+    if not source.splittable:
+        raise UsageError(f"{source.name} cannot be cut: it is not a plain file of lines")
+    start = position = n_lines = 0
+    first_row, unfinished = 1, False
+    size = max(1, min(BLOCK_BYTES, target_bytes))
+    for chunk in stored_chunks(source.location, source.name, size, 0, None):
+        if update is not None:
+            update(chunk)
+        cut = chunk.rfind(b"\n") + 1
+        n_lines += chunk.count(b"\n")
+        if cut and position + cut - start >= target_bytes:
+            yield Range(start, position + cut, first_row, n_lines)
+            start, first_row, n_lines = position + cut, first_row + n_lines, 0
+        position += len(chunk)
+        unfinished = cut < len(chunk)
     if position > start:
-        yield Range(start, position, first_row, n_lines)
+        yield Range(start, position, first_row, n_lines + unfinished)
 
 
-def _chunks(file: BinaryIO, n_bytes: int | None, size: int) -> Iterator[bytes]:
-    """Read up to `n_bytes` in pieces of `size`."""
-    left = n_bytes
-    while left is None or left > 0:
-        chunk = file.read(size if left is None else min(size, left))
-        if not chunk:
-            return
-        if left is not None:
-            left -= len(chunk)
-        yield chunk
+def _chunks(
+    source: Source, start: int, end: int | None, size: int, max_ratio: float, free_bytes: int
+) -> Iterator[bytes]:
+    """The decompressed bytes in pieces of about `size`."""
+    if source.compression is None:
+        return stored_chunks(source.location, source.name, size, start, end)
+    return _coalesced(
+        inflated_chunks(source.location, source.name, source.compression, max_ratio, free_bytes),
+        size,
+    )
+
+
+def _coalesced(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:
+    """Join small chunks until they are `size` long; an error comes behind what preceded it."""
+    held: list[bytes] = []
+    n_held = 0
+    damage = None
+    try:
+        for chunk in chunks:
+            if n_held + len(chunk) > size and held:
+                yield b"".join(held)
+                held, n_held = [], 0
+            held.append(chunk)
+            n_held += len(chunk)
+    except StreamDamageError as error:
+        damage = error
+    if held:
+        yield b"".join(held)
+    if damage is not None:
+        raise damage
+
+
+def _unmarked(start: int, chunks: Iterator[bytes]) -> tuple[int, Iterator[bytes]]:
+    """Leave out a UTF-8 byte order mark at the start of a source; say where it then begins."""
+    try:
+        first = next(chunks, b"")
+    except StreamDamageError as damage:
+        return start, _raising(damage)
+    offset = start
+    if start == 0 and first.startswith(UTF8_MARK):
+        first, offset = first[len(UTF8_MARK) :], len(UTF8_MARK)
+    return offset, itertools.chain((first,) if first else (), chunks)
+
+
+def _raising(damage: StreamDamageError) -> Iterator[bytes]:
+    """Raise once it is read."""
+    yield from ()
+    raise damage
+
+
+def _refused(source: Source, chunks: Iterator[bytes]) -> Block:
+    """One reject for the whole source, with the reason its first bytes give."""
+    first = next(chunks, b"")
+    reason, detail = refusal_of(first) or ("source", "not text")
+    return refused_block(source.name, itertools.chain((first,), chunks), reason, detail)
