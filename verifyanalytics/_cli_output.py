@@ -153,7 +153,8 @@ def note(text: str, *, quiet: bool = False) -> None:
 
 def complain(text: str) -> None:
     """Say in one line on stderr why the program ends."""
-    print(f"verifyanalytics: {clean(text)}", file=sys.stderr)
+    line = " ".join(text.split())  # messages of DuckDB come on several lines
+    print(f"verifyanalytics: {clean(line)}", file=sys.stderr)
 
 
 @contextmanager
