@@ -29,6 +29,7 @@ _PUBLIC = {
     "MissingColumnError": "errors",
     "NoStoreError": "errors",
     "RefusedError": "errors",
+    "SimulatedFiles": "simulator",
     "Simulation": "simulator",
     "StorageError": "errors",
     "Store": "store",
@@ -43,6 +44,7 @@ _PUBLIC = {
     "import_responses": "importing",
     "reject_reasons": "analysis.decisions",
     "result_rule": "analysis.decisions",
+    "simulate": "simulator",
     "simulate_responses": "simulator",
     "use_codebook": "codebook",
 }

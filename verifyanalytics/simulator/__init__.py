@@ -7,6 +7,7 @@ device is a random number.
 
 from __future__ import annotations
 
+from verifyanalytics.simulator.files import SimulatedFiles, simulate
 from verifyanalytics.simulator.simulation import COLUMNS, Simulation, simulate_responses
 from verifyanalytics.simulator.world import SPECIES, TAGS, World, claimed_fmr
 
@@ -14,8 +15,10 @@ __all__ = [
     "COLUMNS",
     "SPECIES",
     "TAGS",
+    "SimulatedFiles",
     "Simulation",
     "World",
     "claimed_fmr",
+    "simulate",
     "simulate_responses",
 ]

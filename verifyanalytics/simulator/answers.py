@@ -30,8 +30,9 @@ from verifyanalytics.simulator.world import (
     World,
 )
 
-FORMS = ("envelope", "answer")
-"""In our own envelope (time, token, subject, context beside the answer), or the answer alone."""
+FORMS = ("envelope", "answer", "mixed")
+"""In our own envelope (time, token, subject, context beside the answer), the answer alone, or
+each row one or the other."""
 
 MAX_IMAGE_BLOCK = 8 * 1024 * 1024  # bytes of images made at a time
 
@@ -44,13 +45,18 @@ def lines(block: Block, seed: int, world: World, form: str = "envelope") -> pa.A
     block : Block
     seed, world : int, World
         Those the block was drawn with.
-    form : {"envelope", "answer"}
+    form : {"envelope", "answer", "mixed"}
 
     Returns
     -------
     pyarrow.Array
         Of type large_binary, in the order of the rows.
     """
+    if form == "mixed":
+        own = Draw(seed).happens("envelope", block.row, 0.5)
+        both = [lines(block.take(own), seed, world), lines(block.take(~own), seed, world, "answer")]
+        order = np.argsort(np.argsort(~own, kind="stable"), kind="stable")
+        return pa.concat_arrays(both).take(pa.array(order))
     parts, places = [], []
     for name, render in _SHAPES.items():
         rows = np.flatnonzero(_shape_of()[block.outcome] == name)

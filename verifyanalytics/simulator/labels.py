@@ -75,7 +75,7 @@ def inclusion(block: Block, world: World) -> Floats:
         return np.where(block.result == YES, world.label_share, 0.0)
     if world.labelled == "random":
         return np.full(len(block), world.label_share)
-    return np.minimum(world.label_share * _weights(block, world), 1.0)
+    return np.minimum(np.round(world.label_share * _weights(block, world), 6), 1.0)
 
 
 def _weights(block: Block, world: World) -> Floats:

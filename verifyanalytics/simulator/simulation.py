@@ -68,8 +68,8 @@ class Simulation:
     Examples
     --------
     >>> simulation = Simulation(1000, seed=7, world=World.null())
-    >>> next(iter(simulation))[:47]
-    b'{"occurred_at":"2024-03-31T16:03:08.610Z","actio'
+    >>> next(iter(simulation))[:40]
+    b'{"occurred_at":"2024-03-31T23:25:16.101Z'
     >>> simulation.table(["score", "threshold_1e_4"]).num_rows
     1000
     """
@@ -186,7 +186,7 @@ def simulate_responses(
     --------
     >>> simulation = simulate_responses(2000, seed=1, withheld_share=0.0, fault_share=0.0)
     >>> int(simulation.truth["mated"].sum()), len(simulation.labels)
-    (0, 0)
+    (1920, 2000)
     """
     return Simulation(n, seed, (world or World()).altered(**parameters))
 

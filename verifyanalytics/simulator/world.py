@@ -275,9 +275,14 @@ class World:
                 raise UsageError(f"{name} is {tag!r}; it can be {', '.join(codes)}")
         if self.attack_detected is not None and not 0 <= self.attack_detected <= 1:
             raise UsageError(f"attack_detected is {self.attack_detected}; it must lie in [0, 1]")
-        for name in ("attack", "impostor"):
-            if max(self.kind_rates(name)) > 0.5 + getattr(self, f"{name}_share") / 2:
-                raise UsageError(f"{name}_lift is too large for {name}_share: a rate would pass 1")
+        for attack, impostor in zip(
+            self.kind_rates("attack"), self.kind_rates("impostor"), strict=True
+        ):
+            if attack + impostor > 1 + 1e-9:
+                raise UsageError(
+                    f"attack_lift {self.attack_lift:g} or impostor_lift {self.impostor_lift:g} is "
+                    "too large for these shares: with the marker tag a rate would pass 1"
+                )
 
     @classmethod
     def null(cls, **parameters: Any) -> World:
