@@ -21,7 +21,7 @@ import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -272,6 +272,28 @@ class Journal:
         """
         return self._ask(lambda db: _finish(db, key, (State.SENT,), state, reply, raw, None))
 
+    def record(
+        self, key: str, action: str, req_key: str, state: State, reply: Reply, raw: bytes | None
+    ) -> int | None:
+        """Enter a call that somebody else made, and its answer; each answer is one more.
+
+        Parameters are those of `plan` and `outcome`. A call that this journal means to send, has
+        sent or has settled keeps its own story; the answer is kept all the same.
+        """
+
+        def enter(db: sqlite3.Connection) -> int | None:
+            now = time.time()
+            made = db.execute(
+                "insert or ignore into calls (key, state, action, req_key, planned_at, changed_at)"
+                " values (?, ?, ?, ?, ?, ?)",
+                (key, State.SENT, action, req_key, now, now),
+            ).rowcount
+            if made:
+                return _finish(db, key, (State.SENT,), state, reply, raw, None)
+            return None if raw is None else _keep(db, key, raw, now)
+
+        return self._ask(enter)
+
     def settle(
         self, key: str, state: State, reply: Reply | None, raw: bytes | None = None,
         *, note: str | None = None,
@@ -298,6 +320,20 @@ class Journal:
         where = f" where state in ({marks})" if states else ""
         rows = self._ask(lambda db: db.execute(f"{_SELECT}{where} order by key", states).fetchall())
         return [_call(row) for row in rows]
+
+    def planned(self, keys: Collection[str]) -> set[str]:
+        """Which of these calls are PLANNED."""
+        wanted = list(keys)
+        rows = self._ask(
+            lambda db: [
+                row
+                for key in wanted
+                for row in db.execute(
+                    "select key from calls where key = ? and state = ?", (key, State.PLANNED)
+                )
+            ]
+        )
+        return {key for (key,) in rows}
 
     def states(self) -> dict[State, int]:
         """How many calls stand in each state."""
@@ -472,6 +508,12 @@ def _tried(
     return value, None
 
 
+def _keep(db: sqlite3.Connection, key: str, raw: bytes, now: float) -> int | None:
+    return db.execute(
+        "insert into answers (key, received_at, raw) values (?, ?, ?)", (key, now, raw)
+    ).lastrowid
+
+
 def _finish(
     db: sqlite3.Connection,
     key: str,
@@ -488,9 +530,7 @@ def _finish(
         raise UsageError(f"call {key[:8]} is {stands}; it must be {' or '.join(allowed)}")
     seq = None
     if raw is not None:
-        seq = db.execute(
-            "insert into answers (key, received_at, raw) values (?, ?, ?)", (key, now, raw)
-        ).lastrowid
+        seq = _keep(db, key, raw, now)
     told = reply or Reply(Outcome.LOST)
     db.execute(
         "update calls set state = ?, changed_at = ?, http_status = ?, code = ?, gateway_code = ?,"

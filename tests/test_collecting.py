@@ -1,0 +1,331 @@
+"""The collector over a vendor that answers from a script: states, bills, rows, stops."""
+
+import json
+import threading
+
+import pytest
+import requests as requests_library
+
+from verifyanalytics import collecting
+from verifyanalytics._collect_run import Stopped
+from verifyanalytics.client import Client
+from verifyanalytics.collecting import collect, gravest, mark, query, resolve, status
+from verifyanalytics.credentials import Credentials
+from verifyanalytics.envelope import keyed_hash
+from verifyanalytics.errors import UsageError
+from verifyanalytics.replies import Outcome, Reply, read_reply
+from verifyanalytics.store import Store
+
+KEYS = Credentials("AKcanary", "SKcanary")
+PICTURE = "iVBORcanary" * 500
+
+
+def request(token):
+    return {
+        "req_key": "cert_pro_src_verify",
+        "byted_token": token,
+        "sdk_data": "SDKcanary",
+        "risk_info": "RISKcanary",
+    }
+
+
+def answer(token, code=10000, picture=PICTURE, **data):
+    body = {
+        "code": code,
+        "message": "Success",
+        "request_id": f"id-{token}",
+        "data": {
+            "result": True,
+            "risk_result": '{"score":300,"tags":["13001"]}',
+            "images": {"image_best": picture, "image_env": ""},
+            "source_comp_details": {"alive": True, "score": 87.690, "thresholds": {"1e-3": 60}},
+            "req_measure_info": {"measure_type": "query_num", "value": 1},
+            **data,
+        },
+    }
+    return json.dumps(body).encode()
+
+
+def reply(status, body, **headers):
+    return read_reply(status, headers, body, 1_717_200_000.0)
+
+
+class Vendor:
+    """A transport that knows tokens: a list of replies for each, and a count of calls."""
+
+    def __init__(self, plays=None, otherwise=None):
+        self.plays = {token: list(replies) for token, replies in (plays or {}).items()}
+        self.otherwise = otherwise or (lambda token: reply(200, answer(token)))
+        self.calls = []
+        self._lock = threading.Lock()
+
+    def send(self, request, timeouts):
+        assert isinstance(request, requests_library.Request)
+        body = json.loads(request.data)
+        token = body["byted_token"]
+        with self._lock:
+            self.calls.append((request.url.split("Action=")[1].split("&")[0], token))
+            left = self.plays.get(token)
+            found = left.pop(0) if left else self.otherwise(token)
+        return found(token) if callable(found) else found
+
+    def count(self, token):
+        return sum(called == token for _, called in self.calls)
+
+
+def client(vendor):
+    return Client(KEYS, transport=vendor)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "store")
+
+
+def run(tokens, store, vendor, **options):
+    options = {"rate": None, "workers": 4} | options
+    return collect([request(t) for t in tokens], store, client=client(vendor), **options)
+
+
+def test_answers_become_rows_once(store):
+    vendor = Vendor()
+    tokens = [f"T{n}" for n in range(60)]
+    summary = run(tokens, store, vendor)
+    assert (summary.exit_code, summary.states["OK"], summary.added) == (0, 60, 60)
+    assert (summary.billed, summary.unknown) == (60, 0)
+    again = run(tokens, store, vendor)
+    assert (again.sent, again.already, again.added) == (0, 60, 0)
+    assert all(vendor.count(token) == 1 for token in tokens)
+    frame = store.read("verifications")
+    assert sorted(frame.request_id) == sorted(f"id-{t}" for t in tokens)
+    assert set(frame.action) == {"CertVerify"}
+    assert set(frame.occurred_at_source) == {"collector"}
+    assert set(frame.req_key) == {"cert_pro_src_verify"}
+    assert set(frame.http_status) == {200}
+    assert set(frame.image_best_bytes) == {len(PICTURE)}
+    assert frame.image_best_print.isna().all()
+    assert set(frame.score) == {87.69}
+    expected = {keyed_hash(store.key, "token", token) for token in tokens}
+    assert set(frame.token) == expected
+    assert store.check() == []
+
+
+def test_subject_context_and_prints_travel(store):
+    line = {"request": request("T"), "subject": "P", "context": {"channel": "app"}}
+    summary = collect([line], store, client=client(Vendor()), rate=None, image_prints=True)
+    assert summary.added == 1
+    row = store.read("verifications").iloc[0]
+    assert row.subject == keyed_hash(store.key, "subject", "P")
+    assert row.ctx_channel == "app"
+    assert row.image_best_print == keyed_hash(store.key, "image", PICTURE)
+
+
+def test_the_same_token_twice_is_one_call(store):
+    vendor = Vendor()
+    summary = run(["T", "T", "U", "T"], store, vendor)
+    assert (vendor.count("T"), vendor.count("U"), summary.added) == (1, 1, 2)
+
+
+NOT_SENT = Reply(Outcome.NOT_SENT, billed=False, message="refused")
+LOST = Reply(Outcome.LOST, message="reset")
+LIMITED = reply(429, b'{"code":50429,"data":null,"message":"qps"}', **{"Retry-After": "0"})
+FAULT = reply(500, b'{"code":50500,"data":null,"message":"oops"}')
+REJECTED = reply(400, b'{"code":50215,"data":null,"message":"RPCProcess: x","request_id":"r"}')
+REFUSED = reply(401, b'{"ResponseMetadata":{"RequestId":"g","Error":{"Code":"InvalidAccessKey"}}}')
+
+
+@pytest.fixture(autouse=True)
+def no_backoff(monkeypatch):
+    monkeypatch.setattr("verifyanalytics._collect_run.BACKOFF_S", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("plays", "state", "calls", "exit_code"),
+    [
+        ([NOT_SENT, NOT_SENT], "OK", 3, 0),
+        ([NOT_SENT] * 5, "PLANNED", 5, 6),
+        ([LIMITED] * 3, "OK", 4, 0),
+        ([REJECTED], "REJECTED", 1, 0),
+        ([LOST], "IN_DOUBT", 1, 4),
+        ([FAULT], "IN_DOUBT", 1, 4),
+        ([reply(200, b"<html>")], "UNPARSED", 1, 4),
+        ([reply(200, b"")], "UNPARSED", 1, 4),
+        ([REFUSED], "PLANNED", 1, 5),
+        ([Reply(Outcome.TLS, billed=False)], "PLANNED", 1, 5),
+    ],
+)
+def test_each_outcome_ends_in_its_state(store, plays, state, calls, exit_code):
+    vendor = Vendor({"T": plays})
+    summary = run(["T"], store, vendor)
+    assert summary.states[state] == 1
+    assert vendor.count("T") == calls
+    assert summary.exit_code == exit_code
+    assert summary.added == (state in {"OK", "REJECTED"})
+
+
+def test_an_answer_that_is_not_strict_json_is_never_called_again(store):
+    odd = b'{"code":10000,"data":{"x":"\\ud800"},"request_id":"1"}'
+    vendor = Vendor({"T": [reply(200, odd)]})
+    assert run(["T"], store, vendor).states["UNPARSED"] == 1
+    run(["T"], store, vendor)
+    assert vendor.count("T") == 1
+
+
+def test_a_long_wish_to_wait_stops_the_run(store):
+    vendor = Vendor({"T": [reply(429, b"", **{"Retry-After": "121"})]})
+    summary = run(["T"], store, vendor)
+    assert (summary.exit_code, summary.states["PLANNED"]) == (6, 1)
+    assert "121 s" in summary.stopped
+
+
+def test_the_clock_is_corrected_once_then_the_run_stops(store):
+    body = b'{"ResponseMetadata":{"RequestId":"g","Error":{"Code":"InvalidTimestamp"}}}'
+    late = reply(403, body, Date="Sat, 01 Jun 2024 00:00:00 GMT")
+    assert run(["T"], store, Vendor({"T": [late]})).exit_code == 0
+    summary = run(["U"], store, Vendor({"U": [late, late]}))
+    assert (summary.exit_code, summary.states["PLANNED"]) == (5, 1)
+
+
+def test_five_in_a_row_without_an_outcome_stop_the_run(store):
+    vendor = Vendor(otherwise=lambda token: LOST)
+    summary = run([f"T{n}" for n in range(50)], store, vendor, workers=1)
+    assert (len(vendor.calls), summary.states["IN_DOUBT"]) == (5, 5)
+    assert summary.exit_code == 4
+    assert "in a row" in summary.stopped
+
+
+def test_the_budget_is_kept(store):
+    vendor = Vendor()
+    summary = run([f"T{n}" for n in range(30)], store, vendor, max_calls=7)
+    assert len(vendor.calls) == summary.sent == 7
+    assert (summary.states["OK"], summary.states["PLANNED"], summary.exit_code) == (7, 23, 6)
+    assert summary.added == 7
+
+
+def test_a_stop_from_outside_finishes_what_is_in_flight(store):
+    stop = threading.Event()
+
+    def stopping(token):
+        stop.set()
+        return reply(200, answer(token))
+
+    vendor = Vendor(otherwise=stopping)
+    summary = run([f"T{n}" for n in range(100)], store, vendor, stop=stop, workers=2)
+    assert summary.states["OK"] == len(vendor.calls) == summary.added
+    assert len(vendor.calls) <= 3
+    assert summary.states["SENT"] == 0
+
+
+def test_invalid_lines_are_counted_and_the_rest_is_sent(store, tmp_path):
+    path = tmp_path / "requests.jsonl"
+    lines = [json.dumps(request("T1")), "nonsense", json.dumps(request("T2"))]
+    path.write_text("\n".join(lines))
+    summary = collect(path, store, client=client(Vendor()), rate=None)
+    assert (summary.read, summary.invalid, summary.added, summary.exit_code) == (3, 1, 2, 3)
+    assert summary.refused[0][0] == 2
+
+
+def test_a_dry_run_sends_and_writes_nothing(store, tmp_path):
+    summary = collect([request("T1"), request("T2"), {"a": 1}], store, dry_run=True)
+    assert (summary.new, summary.invalid, summary.exit_code) == (2, 1, 3)
+    assert "at most 2 billed calls" in str(summary)
+    assert list(tmp_path.iterdir()) == []
+    run(["T1"], store, Vendor())
+    assert collect([request("T1"), request("T2")], store, dry_run=True).new == 1
+
+
+def query_answer(token):
+    return reply(200, answer(token, verify_algorithm_base_resp={"status_code": 0}))
+
+
+NOTHING = reply(200, b'{"code":10000,"data":null,"message":"no record","request_id":"q"}')
+
+
+def test_resolve_settles_by_query_and_never_calls_again(store):
+    vendor = Vendor({"T": [LOST], "U": [reply(200, b"<html>")], "V": [FAULT]})
+    run(["T", "U", "V"], store, vendor)
+    asked = Vendor({"V": [NOTHING, NOTHING, NOTHING, NOTHING, NOTHING]}, otherwise=query_answer)
+    summary = resolve(store, client=client(asked), rate=None, workers=2)
+    assert {action for action, _ in asked.calls} == {"CertVerifyQuery"}
+    assert (summary.states["OK"], summary.states["IN_DOUBT"]) == (2, 1)
+    assert (summary.added, summary.exit_code) == (2, 4)
+    late = resolve(store, client=client(Vendor(otherwise=lambda t: NOTHING)), rate=None, grace_s=0)
+    assert (late.states["NOT_PROCESSED"], late.exit_code) == (1, 0)
+    assert len(store.read("verifications")) == 2
+    assert run(["T", "U", "V"], store, vendor).sent == 0
+    assert run(["T", "U", "V"], store, vendor, again=True).sent == 1
+
+
+def test_a_failing_query_settles_nothing(store):
+    run(["T"], store, Vendor({"T": [LOST]}))
+    for broken in (LOST, FAULT, NOT_SENT, reply(200, b"<html>")):
+        asked = Vendor(otherwise=lambda t, broken=broken: broken)
+        summary = resolve(store, client=client(asked), rate=None, grace_s=0)
+        assert summary.states["IN_DOUBT"] == 1
+        assert len(asked.calls) == 5
+
+
+def test_query_collects_what_others_called(store):
+    vendor = Vendor({"A": [NOTHING, LOST]}, otherwise=query_answer)
+    summary = query(
+        [{"byted_token": t} for t in "ABC"], store, client=client(vendor), rate=None, workers=2
+    )
+    assert (summary.states["OK"], summary.added, summary.exit_code) == (3, 3, 0)
+    assert vendor.count("A") == 3
+    assert set(store.read("verifications").action) == {"CertVerifyQuery"}
+
+
+def test_mark_needs_a_call_in_doubt_and_a_reason(store):
+    run(["T", "U"], store, Vendor({"T": [LOST]}))
+    key = keyed_hash(store.key, "token", "T")
+    with pytest.raises(UsageError, match="needs a reason"):
+        mark(store, key[:8], "REJECTED", reason=" ")
+    with pytest.raises(UsageError, match="not OK"):
+        mark(store, key[:8], "OK", reason="seen")
+    with pytest.raises(UsageError, match="0 calls"):
+        mark(store, keyed_hash(store.key, "token", "U")[:8], "REJECTED", reason="seen")
+    marked = mark(store, key[:8], "NOT_PROCESSED", reason="the console shows no call")
+    assert (marked.state, marked.note) == ("NOT_PROCESSED", "the console shows no call")
+    assert status(store).exit_code == 0
+
+
+def test_status_needs_a_journal(store):
+    store.create()
+    with pytest.raises(UsageError, match="collect first"):
+        status(store)
+
+
+def test_an_answer_the_store_missed_is_delivered_by_the_next_run(store, monkeypatch):
+    """As after a crash between journal and store."""
+    vendor = Vendor()
+    with monkeypatch.context() as broken:
+        broken.setattr(collecting, "deliver", lambda book, into: collecting.Delivered())
+        assert run(["T1", "T2"], store, vendor).added == 0
+    assert run(["T3"], store, vendor).added == 3
+    assert run([], store, vendor).added == 0
+    assert store.check() == []
+
+
+def test_progress_and_log_hold_no_secret(store):
+    told, logged = [], []
+    vendor = Vendor({"TOKENcanary": [LOST]})
+    run(["TOKENcanary", "T2"], store, vendor, progress=told.append, log=logged.append)
+    assert {event["event"] for event in logged} == {"lost", "answered"}
+    assert "canary" not in json.dumps(logged)
+    assert "canary" not in str(told)
+
+
+@pytest.mark.parametrize(
+    ("stopped", "in_doubt", "rejected", "code"),
+    [
+        (None, 0, 0, 0),
+        (None, 0, 1, 3),
+        (None, 1, 1, 4),
+        (Stopped(6, ""), 0, 1, 6),
+        (Stopped(6, ""), 1, 1, 4),
+        (Stopped(5, ""), 1, 1, 5),
+        (Stopped(7, ""), 1, 1, 7),
+    ],
+)
+def test_the_gravest_code_wins(stopped, in_doubt, rejected, code):
+    assert gravest(stopped, in_doubt=in_doubt, rejected=rejected) == code

@@ -1,0 +1,104 @@
+"""From the journal into the store: raw answers become rows, each once, whatever happens between.
+
+The store's commit carries a stamp, the number of the highest answer in it. What is above the
+stamp is flattened and committed; a crash before the commit leaves the stamp, so it is done again,
+and one after it leaves nothing to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from verifyanalytics._worker_staging import Staging
+from verifyanalytics.envelope import ReadOptions
+from verifyanalytics.flatten import Flattener
+from verifyanalytics.journal import Journal, StoredAnswer
+from verifyanalytics.sources import BLOCK_BYTES, Block, Document
+from verifyanalytics.store import Part, StagedFile, Store
+
+AT_ONCE = 20_000
+"""Answers of one commit at most."""
+
+
+@dataclass(slots=True)
+class Delivered:
+    """What became of answers: new rows, rows that were there, rejects."""
+
+    added: int = 0
+    known: int = 0
+    rejected: int = 0
+
+    def __add__(self, other: Delivered) -> Delivered:
+        return Delivered(
+            self.added + other.added, self.known + other.known, self.rejected + other.rejected
+        )
+
+
+def deliver(journal: Journal, store: Store) -> Delivered:
+    """Commit every answer above the store's stamp.
+
+    Raises
+    ------
+    StorageError
+        The store cannot be written; the answers stay in the journal.
+    """
+    total = Delivered()
+    name = f"journal:{journal.uuid}"
+    while True:
+        done = store.done(name)
+        above, n_bytes = (done.rows_done, done.bytes_done) if done else (0, 0)
+        answers = journal.answers(above, AT_ONCE)
+        if not answers:
+            return total
+        total += _commit(store, name, answers, n_bytes)
+
+
+def _commit(store: Store, name: str, answers: list[StoredAnswer], n_bytes: int) -> Delivered:
+    batch = store.new_batch()
+    staging = Staging(store.staging(batch), batch, "journal")
+    options = ReadOptions(key=store.key, collected=True, time_source="collector")
+    flattener = Flattener(options)
+    n_read = n_rejected = 0
+    try:
+        for block in _blocks(name, answers, n_bytes):
+            flat = flattener.flatten(block)
+            staging.add(flat.verifications, flat.rejects)
+            n_read += flat.n_read
+            n_rejected += flat.rejects.num_rows
+        staged = [StagedFile(Path(f.path), f.kind, f.month, f.n_rows) for f in staging.close()]
+    except BaseException:
+        staging.discard()
+        store.discard(batch)
+        raise
+    length = sum(len(answer.raw) + 1 for answer in answers)
+    last = answers[-1].answer_seq
+    part = Part(
+        source=name,
+        sha256=name,
+        first_row=answers[0].answer_seq,
+        rows_done=last,
+        bytes_done=n_bytes + length,
+        complete=False,
+        n_bytes=length,
+        n_read=n_read,
+        n_rejected=n_rejected,
+    )
+    (count,) = store.append(batch, staged, [part], stamps={name: last})
+    return Delivered(count.n_added, count.n_known, count.n_rejected)
+
+
+def _blocks(name: str, answers: list[StoredAnswer], offset: int) -> Iterator[Block]:
+    """Blocks whose rows are the answers' numbers."""
+    data = bytearray()
+    places: list[Document] = []
+    for answer in answers:
+        places.append(Document(answer.answer_seq, len(data), len(data) + len(answer.raw)))
+        data += answer.raw + b"\n"
+        if len(data) >= BLOCK_BYTES:
+            yield Block(name, bytes(data), places[0].row, offset, tuple(places))
+            offset += len(data)
+            data, places = bytearray(), []
+    if places:
+        yield Block(name, bytes(data), places[0].row, offset, tuple(places))
