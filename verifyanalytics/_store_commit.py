@@ -8,18 +8,25 @@ next try links it from the staging folder again.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import DeltaTable, Field
+from deltalake.exceptions import DeltaError
 
 from verifyanalytics._store_files import (
     DataFile,
     StagedFile,
     place,
+    storage_errors,
+    sync,
     table_schema,
     verify,
     write_table,
@@ -31,10 +38,101 @@ from verifyanalytics._store_judgement import (
     Progress,
     Stretch,
     conflict_rejects,
+    stretches,
     without,
 )
-from verifyanalytics._store_log import LANE, Version, commit
-from verifyanalytics._store_views import Engine
+from verifyanalytics._store_log import (
+    LABEL_LANE,
+    LaneTakenError,
+    Version,
+    commit,
+    read_stamps,
+    secure,
+)
+from verifyanalytics._store_tables import TRIES, Tables
+from verifyanalytics._store_views import Views, literal, plain
+from verifyanalytics.errors import StorageError, UsageError
+
+_logger = logging.getLogger(__name__)
+
+
+class Ledger:
+    """How far each source is in the store: its ledger rows and its stamps, read once a version.
+
+    Parameters
+    ----------
+    tables : Tables
+    """
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+        self._number = -1
+        self._found: dict[str, Progress] = {}
+
+    def at(self, version: Version) -> dict[str, Progress]:
+        """Give the progress by source hash."""
+        number = version.number
+        if number != self._number:
+            with storage_errors(self._tables.path, "reading the ledger"):
+                self._found = self._read(version)
+            self._number = number
+        return self._found
+
+    def _read(self, version: Version) -> dict[str, Progress]:
+        tables = self._tables
+        views = Views(tables.responses, version.files, tables.labels, (), ())
+        names = ["bytes", "n_read", "n_added", "n_known", "n_rejected"]
+        sums = ", ".join(f"sum({name})::BIGINT" for name in names)
+        query = f"SELECT sha256, {sums} FROM ({views.query('imports')}) GROUP BY sha256"
+        stamps = read_stamps(tables.responses, version.number)
+        found = {}
+        for sha256, n_bytes, *counts in tables.engine.cursor().sql(query).fetchall():
+            part = stamps.get(f"part:{sha256}", 0)
+            rows = stamps.get(f"file:{sha256}", 0)
+            found[sha256] = Progress(rows, part or n_bytes, not part, *counts)
+        return found
+
+
+def append(
+    tables: Tables,
+    ledger: Ledger,
+    batch: str,
+    staged: Sequence[StagedFile],
+    parts: Sequence[Part],
+    stamps: Mapping[str, int],
+) -> list[PartCount]:
+    """Judge and commit a batch until the lane is ours; what `Store.append` does."""
+    context = {name for file in staged for name in verify(file).names if name[:4] == "ctx_"}
+    hashes = {part.sha256 for part in parts}
+    for number in range(TRIES):
+        version = _with_columns(tables, context)
+        done = {sha: p for sha, p in ledger.at(version).items() if sha in hashes}
+        attempt = Attempt(tables, batch, number, version, stretches(parts, done), done, stamps)
+        try:
+            return attempt.run(staged)
+        except LaneTakenError:
+            _logger.info("batch %s: another commit came first, judging again", batch)
+        finally:
+            attempt.tidy()
+    message = f"batch {batch}: {TRIES} other commits came first; run the import again"
+    raise StorageError(message, path=tables.path)
+
+
+def _with_columns(tables: Tables, context: set[str]) -> Version:
+    """Give the newest version once the table has the context columns; adds what it lacks."""
+    for _ in range(TRIES):
+        version = tables.newest(tables.responses)
+        missing = sorted(context - set(version.context))
+        if not missing:
+            return version
+        try:
+            handle = DeltaTable(tables.responses, version=version.number)
+            handle.alter.add_columns([Field(name, "string") for name in missing])
+            secure(tables.responses, version.number + 1)
+        except DeltaError:
+            if tables.newest(tables.responses).number == version.number:
+                raise
+    raise StorageError("no turn to add columns; run the import again", path=tables.path)
 
 
 class Attempt:
@@ -42,37 +140,34 @@ class Attempt:
 
     Parameters
     ----------
-    table, folder : Path
-        The Delta table, and the batch's staging folder.
-    engine : Engine
+    tables : Tables
     batch : str
     number : int
         Which try it is; part of the file names, which are used once.
     version : Version
     lined : sequence of Stretch
         The parts behind what is done.
-    ledger : mapping of str to Progress
-    stamps : dict of str to int
+    done : mapping of str to Progress
+        What is in of the batch's sources.
+    stamps : mapping of str to int
         Application transactions to add to our own.
     """
 
     def __init__(
         self,
-        *,
-        table: Path,
-        folder: Path,
-        engine: Engine,
+        tables: Tables,
         batch: str,
         number: int,
         version: Version,
         lined: Sequence[Stretch],
-        ledger: Mapping[str, Progress],
-        stamps: dict[str, int],
+        done: Mapping[str, Progress],
+        stamps: Mapping[str, int],
     ) -> None:
-        self._table, self._folder, self._engine = table, folder, engine
+        self._table, self._engine = tables.responses, tables.engine
+        self._folder = tables.staging.claim(batch)
         self._batch, self._name = batch, f"{batch}-{number}"
-        self._version, self._lined, self._ledger = version, lined, ledger
-        self._stamps = stamps
+        self._version, self._lined, self._done = version, lined, done
+        self._stamps = dict(stamps)
         self._at = datetime.now(UTC)
         self._written: list[Path] = []
         self._placed: list[Path] = []
@@ -137,14 +232,12 @@ class Attempt:
             "batch": self._batch,
             "n_added": sum(count.n_added for count in fresh),
         }
-        commit(
-            self._table, self._version, lane_name=LANE, adds=adds, stamps=self._stamps, note=note
-        )
+        commit(self._table, self._version, adds=adds, stamps=self._stamps, note=note)
         self._placed.clear()
 
     def _stored(self, part: Part) -> PartCount:
         """Give the counts of a part that is in already: those of its source."""
-        p = self._ledger.get(part.sha256)
+        p = self._done.get(part.sha256)
         if p is None:  # a copy of a source that comes earlier in this batch
             return PartCount(part.source, part.sha256, part.n_bytes, 0, 0, 0, 0, True)
         counts = (p.n_read, p.n_added, p.n_known, p.n_rejected)
@@ -172,6 +265,93 @@ class Attempt:
 
 def _code_version() -> str:
     try:
-        return version("verifyanalytics")
+        return installed_version("verifyanalytics")
     except PackageNotFoundError:
         return "unknown"  # run from a source tree that is not installed
+
+
+# -------------------------------------------------------------------------------- labels
+
+
+def label_rows(frame: Any) -> pa.Table:
+    """Bring labels into the table's columns; a column that is not given is null.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame or pyarrow.Table
+        Columns of `schema.LABELS`, keyed by `request_id` or by `token` (hashed already).
+
+    Raises
+    ------
+    UsageError
+        A column that labels do not have, a value of the wrong type, a row without a key or with
+        two, a probability outside (0, 1].
+    """
+    given = (
+        frame if isinstance(frame, pa.Table) else pa.Table.from_pandas(frame, preserve_index=False)
+    )
+    schema = table_schema("label")
+    unknown = sorted(set(given.column_names) - set(schema.names))
+    if unknown:
+        known = ", ".join(schema.names)
+        raise UsageError(f"labels have no column {', '.join(unknown)}; they have: {known}")
+    columns = []
+    for field in schema:
+        try:
+            columns.append(
+                given.column(field.name).cast(field.type)
+                if field.name in given.column_names
+                else pa.nulls(given.num_rows, field.type)
+            )
+        except pa.ArrowException as error:
+            reason = str(error).splitlines()[0]
+            raise UsageError(f"labels: column {field.name}: {reason}") from error
+    rows = pa.Table.from_arrays(columns, schema=schema)
+    _require_keys(rows)
+    return rows
+
+
+def _require_keys(rows: pa.Table) -> None:
+    """Refuse labels without a key or with two, and probabilities that are none."""
+    keyed = pc.xor(pc.is_valid(rows["request_id"]), pc.is_valid(rows["token"]))
+    n_wrong = rows.num_rows - int(pc.sum(keyed).as_py() or 0)
+    if n_wrong:
+        raise UsageError(f"{n_wrong} labels have no key or two; give request_id or token")
+    prob = rows["inclusion_prob"]
+    fits = pc.and_(pc.greater(prob, 0.0), pc.less_equal(prob, 1.0))
+    if pc.any(pc.invert(fits)).as_py():
+        raise UsageError("labels: inclusion_prob lies outside (0, 1]")
+
+
+def add_labels(tables: Tables, rows: pa.Table, batch: str) -> int:
+    """Commit the labels that are not stored yet; what `Store.add_labels` does."""
+    folder = tables.staging.claim(batch)
+    whole = folder / "labels.parquet"
+    write_table(whole, rows)
+    for attempt in range(TRIES):
+        version = tables.newest(tables.labels)
+        new = _new_labels(tables, version, whole).cast(rows.schema)
+        if not new.num_rows:
+            return 0
+        path = tables.labels / f"{batch}-{attempt}.parquet"
+        write_table(path, new)
+        sync(tables.labels)
+        placed = DataFile(path.name, path.stat().st_size, new.num_rows, "label", "unknown")
+        note = {"verb": "labels", "batch": batch, "n_added": new.num_rows}
+        note["responses_lane"] = tables.newest(tables.responses).lane
+        try:
+            commit(tables.labels, version, lane_name=LABEL_LANE, adds=[placed], note=note)
+        except (LaneTakenError, DeltaError, OSError) as error:
+            path.unlink(missing_ok=True)
+            if not isinstance(error, LaneTakenError):
+                raise
+        else:
+            return int(new.num_rows)
+    raise StorageError("no turn to add labels; run it again", path=tables.path)
+
+
+def _new_labels(tables: Tables, version: Version, staged: Path) -> pa.Table:
+    """Give the staged labels that are not stored in every column."""
+    stored = Views(tables.responses, (), tables.labels, version.files, ()).query("labels")
+    query = f"SELECT * FROM read_parquet({literal(str(staged))}) EXCEPT {stored}"
+    return plain(tables.engine.cursor().sql(query).to_arrow_table())

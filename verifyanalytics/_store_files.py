@@ -18,7 +18,7 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -192,6 +192,11 @@ def _logged(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     return value
+
+
+def missing_files(table: Path, files: Iterable[DataFile]) -> list[str]:
+    """Name the committed files that are not there."""
+    return [file.path for file in files if not (table / file.path).exists()]
 
 
 def writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:

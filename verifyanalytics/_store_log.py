@@ -13,6 +13,7 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,9 @@ CHECKPOINT_EVERY = 20
 LANE = "ingest"
 """The application transaction that numbers the commits of `responses`."""
 
+LABEL_LANE = "labels"
+"""The same for `labels`."""
+
 _NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 _logger = logging.getLogger(__name__)
 
@@ -42,6 +46,8 @@ class Version:
     ----------
     lane : int
         The number people call the version; 0 before the first commit.
+    number : int
+        Delta's number of it; larger, as adding columns counts too.
     handle : DeltaTable
         Opened at that version; never used again after a commit.
     files : tuple of DataFile
@@ -50,6 +56,7 @@ class Version:
     """
 
     lane: int
+    number: int
     handle: DeltaTable
     files: tuple[DataFile, ...]
     context: tuple[str, ...]
@@ -63,6 +70,7 @@ def open_version(folder: Path, lane_name: str, delta_version: int | None = None)
     names = (f.name for f in handle.schema().fields)
     return Version(
         lane=handle.transaction_version(lane_name) or 0,
+        number=handle.version(),
         handle=handle,
         files=tuple(files),
         context=tuple(sorted(name for name in names if name.startswith("ctx_"))),
@@ -89,7 +97,8 @@ def commit(
     folder: Path,
     version: Version,
     *,
-    lane_name: str,
+    lane_name: str = LANE,
+    data_change: bool = True,
     adds: Sequence[DataFile] = (),
     removes: Sequence[DataFile] = (),
     stamps: Mapping[str, int] | None = None,
@@ -103,6 +112,10 @@ def commit(
         The table.
     version : Version
         What the judgement was made on; `version.lane + 1` is taken.
+    lane_name : str
+        The application transaction that numbers this table's commits.
+    data_change : bool
+        False when rows only move between files.
     adds, removes : sequence of DataFile
     stamps : mapping of str to int, optional
         Application transactions, such as `file:<sha256>`.
@@ -118,9 +131,11 @@ def commit(
     """
     lane = version.lane + 1
     commit_id = secrets.token_hex(8)
-    partitions = [] if lane_name == "labels" else ["kind", "month"]
-    actions: list[AddAction | RemoveAction] = [_add(folder, file, partitions) for file in adds]
-    actions += [_remove(file, partitions) for file in removes]
+    partitions = [] if lane_name == LABEL_LANE else ["kind", "month"]
+    actions: list[AddAction | RemoveAction] = [
+        _add(folder, file, partitions, data_change) for file in adds
+    ]
+    actions += [_remove(file, partitions, data_change) for file in removes]
     transactions = [Transaction(name, number) for name, number in (stamps or {}).items()]
     properties = CommitProperties(
         custom_metadata={**note, "lane": lane, "commit_id": commit_id},
@@ -138,46 +153,46 @@ def commit(
         )
     except (DeltaError, OSError) as error:
         _settle(folder, version, commit_id, error)
-    _secure(folder, version.handle.version() + 1)
+    secure(folder, version.number + 1)
 
 
 def _settle(folder: Path, version: Version, commit_id: str, error: Exception) -> None:
     """After an error, look whether our commit is in after all, another's is, or none."""
     newest = DeltaTable(folder)
-    if newest.version() == version.handle.version():
+    if newest.version() == version.number:
         if isinstance(error, CommitFailedError):
             raise LaneTakenError from error
         raise error
-    ours = version.handle.version() + 1
-    entries = newest.history(newest.version() - version.handle.version())
+    ours = version.number + 1
+    entries = newest.history(newest.version() - version.number)
     if not any(e["version"] == ours and e.get("commit_id") == commit_id for e in entries):
         raise LaneTakenError from error
 
 
-def _add(folder: Path, file: DataFile, partitions: Sequence[str]) -> AddAction:
+def _add(folder: Path, file: DataFile, partitions: Sequence[str], data_change: bool) -> AddAction:
     values = {"kind": file.kind, "month": file.month}
     return AddAction(
         path=file.path,
         size=file.n_bytes,
         partition_values={name: values[name] for name in partitions},
         modification_time=int(time.time() * 1000),
-        data_change=True,
+        data_change=data_change,
         stats=as_json(statistics(folder / file.path)),
     )
 
 
-def _remove(file: DataFile, partitions: Sequence[str]) -> RemoveAction:
+def _remove(file: DataFile, partitions: Sequence[str], data_change: bool) -> RemoveAction:
     values = {"kind": file.kind, "month": file.month}
     return RemoveAction(
         path=file.path,
-        data_change=True,
+        data_change=data_change,
         deletion_timestamp=int(time.time() * 1000),
         size=file.n_bytes,
         partition_values={name: values[name] for name in partitions},
     )
 
 
-def _secure(folder: Path, delta_version: int) -> None:
+def secure(folder: Path, delta_version: int) -> None:
     """Take the log entry from other users' eyes, and write a checkpoint now and then.
 
     The commit is in; what fails here costs speed, not data, and is said in the log only.
@@ -191,6 +206,53 @@ def _secure(folder: Path, delta_version: int) -> None:
                 (log / name).chmod(0o600)
     except (DeltaError, OSError) as error:
         _logger.warning("no checkpoint at %d of %s: %s", delta_version, folder, error)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One commit, as the log remembers it.
+
+    Attributes
+    ----------
+    lane, delta_version : int
+    at : datetime
+        When it was made, UTC.
+    verb, batch : str
+        What made it: `create`, `import`, `compact`, `vacuum`, `labels`.
+    n_added : int
+        Rows it brought.
+    responses_lane : int
+        For `labels`: the version of `responses` that was newest then.
+    """
+
+    lane: int
+    delta_version: int
+    at: datetime
+    verb: str
+    batch: str
+    n_added: int
+    responses_lane: int
+
+
+def entries(folder: Path) -> list[Entry]:
+    """Give the commits that took the lane and the making of the table, oldest first.
+
+    The log keeps them for 30 days.
+    """
+    found = [
+        Entry(
+            lane=commit.get("lane", 0),
+            delta_version=commit["version"],
+            at=datetime.fromtimestamp(commit["timestamp"] / 1000, UTC),
+            verb=commit.get("verb", "create"),
+            batch=commit.get("batch", ""),
+            n_added=commit.get("n_added", 0),
+            responses_lane=commit.get("responses_lane", 0),
+        )
+        for commit in DeltaTable(folder).history()
+        if "lane" in commit or commit["version"] == 0
+    ]
+    return sorted(found, key=lambda entry: entry.delta_version)
 
 
 def read_stamps(folder: Path, delta_version: int) -> dict[str, int]:

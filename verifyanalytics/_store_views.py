@@ -245,10 +245,10 @@ class Views:
             return _DERIVED_SQL[table].format(verifications=f"({inner})")
         folder = self._labels if table == "labels" else self._responses
         files = [file for file in self.files(table) if _may_hold(file, low, high)]
-        return _select(self.schema(table), folder, files)
+        return selected(self.schema(table), folder, files)
 
 
-def _select(schema: pa.Schema, folder: Path, files: Sequence[DataFile]) -> str:
+def selected(schema: pa.Schema, folder: Path, files: Sequence[DataFile]) -> str:
     """Select the columns of a schema from files; a column no file has is null of its type.
 
     `read_parquet([])` is an error, and a context column may be in later files only: a typed part

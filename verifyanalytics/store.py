@@ -14,61 +14,39 @@ import logging
 import os
 import re
 import secrets
-import threading
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
-import pyarrow as pa
-from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError
 
-from verifyanalytics._store_commit import Attempt
-from verifyanalytics._store_files import (
-    StagedFile,
-    Staging,
-    fingerprint,
-    key_path,
-    make_key,
-    read_key,
-    storage_errors,
-    table_schema,
-    verify,
+from verifyanalytics._store_commit import Ledger, add_labels, append, label_rows
+from verifyanalytics._store_files import StagedFile, storage_errors
+from verifyanalytics._store_judgement import Part, PartCount, Progress
+from verifyanalytics._store_log import read_stamps
+from verifyanalytics._store_tables import Tables
+from verifyanalytics._store_upkeep import (
+    bundles,
+    content_findings,
+    expired,
+    export_paths,
+    export_table,
+    file_findings,
+    merge,
+    retention_hours,
+    strays,
+    sum_findings,
 )
-from verifyanalytics._store_judgement import (
-    Part,
-    PartCount,
-    Progress,
-    stretches,
-)
-from verifyanalytics._store_log import LANE, LaneTakenError, Version, open_version, read_stamps
-from verifyanalytics._store_views import (
-    TABLES,
-    Engine,
-    Views,
-    plain,
-    query_errors,
-    require_select,
-)
-from verifyanalytics.errors import NoStoreError, StorageError, UsageError
-from verifyanalytics.schema import IMPORTS, REJECTS, SCHEMA_VERSION, VERIFICATIONS
+from verifyanalytics._store_views import TABLES, plain, query_errors, require_select
+from verifyanalytics.errors import StorageError, UsageError
+from verifyanalytics.schema import QUALITY_COLUMNS
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["Part", "PartCount", "Progress", "StagedFile", "Store"]
 
-RETENTION = timedelta(days=7)
-"""How far back `as_of` reaches; removed files stay that long."""
-
-_TRIES = 50
-_PROPERTIES = {
-    "delta.dataSkippingStatsColumns": "occurred_at,score,code",
-    "delta.deletedFileRetentionDuration": f"interval {RETENTION.days} days",
-    "delta.logRetentionDuration": "interval 30 days",
-}
 _logger = logging.getLogger(__name__)
 
 
@@ -102,14 +80,8 @@ class Store:
         if re.search(r"=|%[0-9A-Fa-f]{2}", str(self.path)):
             message = f"{self.path} cannot hold a store: its path has '=' or a %-code in it"
             raise UsageError(message)
-        self._responses = self.path / "responses"
-        self._labels = self.path / "labels"
-        self._lock = threading.RLock()
-        self._engine = Engine(self.path)
-        self._staging = Staging(self._responses / "_staging")
-        self._newest: dict[Path, Version] = {}
-        self._progress: tuple[int, dict[str, Progress]] | None = None
-        self._key: bytes | None = None
+        self._tables = Tables(self.path)
+        self._ledger = Ledger(self._tables)
         if create:
             self.create()
 
@@ -126,39 +98,7 @@ class Store:
         StorageError
             The folder cannot be made, or the key does not fit.
         """
-        with self._lock, storage_errors(self.path, f"making the store {self.path}"):
-            if not self._exists():
-                self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-                self.path.chmod(0o700)
-                key = make_key(key_path(self.path))
-                self._create_table(self._labels, table_schema("label"), [], key)
-                self._create_table(self._responses, _responses_schema(), ["kind", "month"], key)
-            self._check_key()
-
-    def _create_table(self, folder: Path, schema: pa.Schema, by: list[str], key: bytes) -> None:
-        """Make one empty Delta table; another process may make it at the same time."""
-        ours = {
-            "verifyanalytics.schema_version": str(SCHEMA_VERSION),
-            "verifyanalytics.key": fingerprint(key),
-        }
-        folder.mkdir(mode=0o700, exist_ok=True)
-        try:
-            DeltaTable.create(
-                folder,
-                schema,
-                partition_by=by,
-                configuration={**_PROPERTIES, **ours},
-                raise_if_key_not_exists=False,
-            )
-            (folder / "_delta_log").chmod(0o700)
-        except DeltaError:
-            if not DeltaTable.is_deltatable(str(folder)):
-                raise
-
-    def _exists(self) -> bool:
-        return (self._responses / "_delta_log").is_dir() and DeltaTable.is_deltatable(
-            str(self._responses)
-        )
+        self._tables.create()
 
     @property
     def key(self) -> bytes:
@@ -171,50 +111,34 @@ class Store:
         StorageError
             The key file is missing, readable by others, or belongs to another store.
         """
-        if self._key is None:
-            self.create()
-        return self._check_key()
-
-    def _check_key(self) -> bytes:
-        """Read the key once and hold it against the fingerprint in the table's properties."""
-        if self._key is None:
-            path = key_path(self.path)
-            key = read_key(path)
-            properties = self._version(self._responses).handle.metadata().configuration
-            if properties.get("verifyanalytics.key") != fingerprint(key):
-                hint = "put the right key there, or set VERIFYANALYTICS_KEY_FILE to where it is"
-                message = f"the key {path} is not the one this store was made with; {hint}"
-                raise StorageError(message, path=path)
-            self._key = key
-        return self._key
+        self.create()
+        return self._tables.key()
 
     def close(self) -> None:
         """Give up staging folders and the engine; the store can be used again afterwards."""
-        with self._lock:
-            self._staging.release_all()
-            self._engine.close()
+        with self._tables.lock:
+            self._tables.staging.release_all()
+            self._tables.engine.close()
 
     # ---------------------------------------------------------------------------- versions
 
-    def _version(self, table: Path) -> Version:
-        """Give the newest version of a table; the last one again while the log has no newer."""
-        with self._lock, storage_errors(self.path, f"reading the store {self.path}"):
-            if not self._exists():
-                raise NoStoreError(self.path)
-            known = self._newest.get(table)
-            if known is None or not _is_newest(table, known.handle.version()):
-                known = open_version(table, LANE if table == self._responses else "labels")
-                _require_schema(known.handle, self.path)
-                self._newest[table] = known
-            return known
+    def versions(self) -> pd.DataFrame:
+        """List the versions of the store that its log remembers (30 days), oldest first.
 
-    def _views(self, as_of: int | None = None) -> Views:
-        if as_of is not None:
-            raise UsageError("as_of is not there yet")
-        responses, labels = self._version(self._responses), self._version(self._labels)
-        return Views(
-            self._responses, responses.files, self._labels, labels.files, responses.context
-        )
+        Returns
+        -------
+        pandas.DataFrame
+            version (for `as_of`), committed_at, verb, batch, n_added, readable: false when it is
+            older than the 7 days that removed files are kept.
+        """
+        import pandas as pd
+
+        rows = [
+            (entry.lane, entry.at, entry.verb, entry.batch, entry.n_added, readable)
+            for entry, readable in self._tables.kept()
+        ]
+        names = ["version", "committed_at", "verb", "batch", "n_added", "readable"]
+        return pd.DataFrame(rows, columns=names)
 
     # ---------------------------------------------------------------------------- reading
 
@@ -276,10 +200,10 @@ class Store:
         `narwhals.from_native` too. Later commits do not change it. Parameters and errors are
         those of `read`.
         """
-        query = self._views(as_of).query(
+        query = self._tables.views(as_of).query(
             table, columns=columns, since=since, until=until, where=where
         )
-        connection = self._engine.cursor()
+        connection = self._tables.engine.cursor()
         with query_errors(f"reading {table}", self.path):
             require_select(connection, query)
             return connection.sql(query)
@@ -305,8 +229,8 @@ class Store:
         UsageError
             DuckDB's message when the query is wrong.
         """
-        views = self._views(as_of)
-        connection = self._engine.cursor()
+        views = self._tables.views(as_of)
+        connection = self._tables.engine.cursor()
         with query_errors("sql", self.path):
             require_select(connection, query)
             views.create(connection)
@@ -332,14 +256,15 @@ class Store:
         """
         import pandas as pd
 
-        views = self._views()
+        views = self._tables.views()
+        graded = " + ".join(f"count({name})" for name in QUALITY_COLUMNS)
         unfolded = self.sql(
-            "SELECT (SELECT count(*) FROM risk_tags) AS risk_tags, "
-            "(SELECT count(*) FROM image_quality) AS image_quality"
+            "SELECT coalesce(sum(len(risk_tags)), 0)::BIGINT AS risk_tags, "
+            f"{graded} AS image_quality FROM verifications"
         )
         rows = []
         for table in TABLES:
-            derived = table in unfolded
+            derived = table in unfolded.columns
             files = [] if derived else views.files(table)
             n_rows = int(unfolded[table][0]) if derived else sum(file.n_rows for file in files)
             n_bytes = sum(file.n_bytes for file in files)
@@ -360,48 +285,25 @@ class Store:
         the process, when another import begins.
         """
         self.create()
-        with self._lock, storage_errors(self.path, "making a staging folder"):
-            for left in self._staging.clean():
+        with self._tables.lock, storage_errors(self.path, "making a staging folder"):
+            for left in self._tables.staging.clean():
                 _logger.info("removed what a dead import left: %s", left)
-            return self._staging.claim(batch)
+            return self._tables.staging.claim(batch)
 
     def discard(self, batch: str) -> None:
         """Give up a batch: its staged files are removed."""
-        with self._lock:
-            self._staging.release(batch, whole=True)
+        with self._tables.lock:
+            self._tables.staging.release(batch, whole=True)
 
     def done(self, sha256: str) -> Progress | None:
         """Say how far a source is in the store, by the SHA-256 of its bytes; None when it is not.
 
         The first question at a version reads the ledger and the stamps; further ones cost nothing.
         """
-        if not self._exists():
+        if not self._tables.exist():
             return None
-        with self._lock:
-            return self._ledger(self._version(self._responses)).get(sha256)
-
-    def _ledger(self, version: Version) -> dict[str, Progress]:
-        """Bring ledger and stamps of a version together: by source hash, how far it is."""
-        number = version.handle.version()
-        if self._progress is not None and self._progress[0] == number:
-            return self._progress[1]
-        views = Views(self._responses, version.files, self._labels, (), ())
-        names = ["n_read", "n_added", "n_known", "n_rejected"]
-        sums = ", ".join(f"sum({name})::BIGINT" for name in names)
-        query = (
-            f"SELECT sha256, sum(bytes)::BIGINT, {sums} "
-            f"FROM ({views.query('imports')}) GROUP BY sha256"
-        )
-        with storage_errors(self.path, "reading the ledger"):
-            counted = self._engine.cursor().sql(query).fetchall()
-            stamps = read_stamps(self._responses, number)
-        found = {}
-        for sha256, n_bytes, *counts in counted:
-            part = stamps.get(f"part:{sha256}", 0)
-            rows = stamps.get(f"file:{sha256}", 0)
-            found[sha256] = Progress(rows, part or n_bytes, not part, *counts)
-        self._progress = (number, found)
-        return found
+        with self._tables.lock:
+            return self._ledger.at(self._tables.newest(self._tables.responses)).get(sha256)
 
     def append(
         self,
@@ -443,87 +345,202 @@ class Store:
         """
         self.create()
         files = [StagedFile(Path(f.path), f.kind, f.month, f.n_rows) for f in staged]
-        with self._lock:
+        with self._tables.lock:
             try:
                 with storage_errors(self.path, f"committing batch {batch}"):
-                    return self._append(batch, files, parts, dict(stamps or {}))
+                    return append(self._tables, self._ledger, batch, files, parts, stamps or {})
             finally:
                 for file in files:
                     file.path.unlink(missing_ok=True)
-                self._staging.release(batch)
+                self._tables.staging.release(batch)
 
-    def _append(
-        self,
-        batch: str,
-        staged: Sequence[StagedFile],
-        parts: Sequence[Part],
-        stamps: Mapping[str, int],
-    ) -> list[PartCount]:
-        """Judge and commit until the lane is ours; each try uses file names of its own."""
-        context = {name for file in staged for name in verify(file).names if name[:4] == "ctx_"}
-        for attempt in range(_TRIES):
-            version = self._with_columns(context)
-            ledger = self._ledger(version)
-            lined = stretches(
-                parts, {p.sha256: ledger[p.sha256] for p in parts if p.sha256 in ledger}
-            )
-            work = Attempt(
-                table=self._responses,
-                folder=self._staging.claim(batch),
-                engine=self._engine,
-                batch=batch,
-                number=attempt,
-                version=version,
-                lined=lined,
-                ledger=ledger,
-                stamps=dict(stamps),
-            )
+    def add_labels(self, labels: Any) -> int:
+        """Add ground truth; rows that are stored already, equal in every column, are known.
+
+        Parameters
+        ----------
+        labels : pandas.DataFrame or pyarrow.Table
+            Columns of `schema.LABELS`, keyed by `request_id` or by the keyed hash of the token.
+
+        Returns
+        -------
+        int
+            Rows added.
+
+        Raises
+        ------
+        UsageError
+            A column, type, key or probability that labels cannot have.
+        StorageError
+            They could not be committed.
+        """
+        rows = label_rows(labels)
+        batch = self.new_batch()
+        with self._tables.lock:
             try:
-                return work.run(staged)
-            except LaneTakenError:
-                _logger.info("batch %s: another commit came first, judging again", batch)
+                with storage_errors(self.path, "committing labels"):
+                    return add_labels(self._tables, rows, batch)
             finally:
-                work.tidy()
-        message = f"batch {batch}: {_TRIES} other commits came first; run the import again"
-        raise StorageError(message, path=self.path)
+                self._tables.staging.release(batch, whole=True)
 
-    def _with_columns(self, context: set[str]) -> Version:
-        """Give the newest version once the table has the context columns; adds what it lacks."""
-        from deltalake import Field
+    # ---------------------------------------------------------------------------- upkeep
 
-        for _ in range(_TRIES):
-            version = self._version(self._responses)
-            missing = sorted(context - set(version.context))
-            if not missing:
-                return version
-            try:
-                version.handle.alter.add_columns([Field(name, "string") for name in missing])
-            except DeltaError:
-                if self._version(self._responses).handle.version() == version.handle.version():
-                    raise
-            self._newest.pop(self._responses, None)
-        raise StorageError(f"{self.path}: no turn to add columns; run the import again")
+    def compact(self, *, over: int = 1) -> pd.DataFrame:
+        """Merge small files, each partition by itself, sorted by time; no row changes.
 
+        Parameters
+        ----------
+        over : int
+            Take the partitions that hold more than this many files under 64 MB; an import uses 32.
 
-def _responses_schema() -> pa.Schema:
-    """Give the table's columns: those of every kind, then the partition."""
-    fields: dict[str, pa.Field] = {}
-    for field in (*VERIFICATIONS, *REJECTS, *IMPORTS):
-        fields.setdefault(field.name, field.remove_metadata())
-    return pa.schema([*fields.values(), ("kind", pa.string()), ("month", pa.string())])
+        Returns
+        -------
+        pandas.DataFrame
+            One row a merged file: kind, month, n_files merged, n_rows.
 
+        Raises
+        ------
+        NoStoreError, StorageError
+        """
+        import pandas as pd
 
-def _is_newest(table: Path, number: int) -> bool:
-    """Say whether the log ends at a Delta version, by the names of its entries."""
-    log = table / "_delta_log"
-    return (log / f"{number:020}.json").exists() and not (log / f"{number + 1:020}.json").exists()
+        done: list[tuple[str, str, int, int]] = []
+        with storage_errors(self.path, "compacting"):
+            for bundle in bundles(self._tables.newest(self._tables.responses).files, over):
+                batch = self.new_batch()
+                try:
+                    n_rows = merge(self._tables, bundle, batch)
+                finally:
+                    self.discard(batch)
+                if n_rows:
+                    done.append((bundle[0].kind, bundle[0].month, len(bundle), n_rows))
+        return pd.DataFrame(done, columns=["kind", "month", "n_files", "n_rows"])
 
+    def vacuum(self, retention: str | timedelta = "7d", *, dry_run: bool = False) -> list[str]:
+        """Delete files that no version of the last days refers to, and what dead imports left.
 
-def _require_schema(handle: DeltaTable, path: Path) -> None:
-    """Refuse a store that newer code made."""
-    found = handle.metadata().configuration.get("verifyanalytics.schema_version", "")
-    if not found.isdigit():
-        raise StorageError(f"{path} is a Delta table, but no store of ours", path=path)
-    if int(found) > SCHEMA_VERSION:
-        message = f"the store {path} has schema {found}, this program knows {SCHEMA_VERSION}"
-        raise StorageError(f"{message}; update verifyanalytics", path=path)
+        Parameters
+        ----------
+        retention : str or timedelta
+            How long removed files stay, such as `7d` or `12h`. Below 7 days `as_of` reaches back
+            that much less.
+        dry_run : bool
+            Only say which.
+
+        Returns
+        -------
+        list of str
+            The files, relative to the store.
+
+        Raises
+        ------
+        NoStoreError, UsageError, StorageError
+        """
+        hours = retention_hours(retention)
+        gone: list[str] = []
+        with self._tables.lock, storage_errors(self.path, "vacuuming"):
+            for table in (self._tables.responses, self._tables.labels):
+                listed = expired(self._tables, table, hours, dry_run=dry_run)
+                gone += [f"{table.name}/{path}" for path in listed]
+            if not dry_run:
+                for path in gone:
+                    (self.path / path).unlink(missing_ok=True)
+                self._tables.staging.clean()
+        return gone
+
+    def check(self, *, deep: bool = False) -> list[str]:
+        """Prove that the store adds up.
+
+        Looks whether every committed file is there with its size, ids are unique, each batch has
+        the rows and rejects that its ledger counts, the ledger agrees with the log, and the key
+        fits. Damaged files come first: what they hold cannot be counted.
+
+        Parameters
+        ----------
+        deep : bool
+            Also read every file to its end: columns, rows, checksums, statistics, months.
+
+        Returns
+        -------
+        list of str
+            One sentence a finding; empty when all is well. Files that nobody refers to are no
+            finding: `strays` lists them.
+
+        Raises
+        ------
+        NoStoreError
+            There is nothing to check.
+        """
+        responses, labels = self._tables.at(None)
+        found: list[str] = []
+        for table, version in ((self._tables.responses, responses), (self._tables.labels, labels)):
+            found += file_findings(table, version.files)
+            found += content_findings(table, version.files) if deep and not found else []
+        try:
+            self._tables.key(again=True)
+            if not found:
+                connection = self._tables.engine.cursor()
+                self._tables.views().create(connection)
+                stamps = read_stamps(self._tables.responses, responses.number)
+                found += sum_findings(connection, stamps)
+        except (StorageError, duckdb.Error) as error:
+            found.append(str(error).splitlines()[0])
+        return found
+
+    def strays(self) -> list[str]:
+        """List Parquet files in the store that no commit refers to; a kill leaves them.
+
+        They are never read; `vacuum` removes them once they are old.
+        """
+        with storage_errors(self.path, "looking for stray files"):
+            return [
+                f"{table.name}/{path}"
+                for table in (self._tables.responses, self._tables.labels)
+                for path in strays(self._tables.newest(table))
+            ]
+
+    def export(
+        self,
+        folder: str | Path,
+        format: str = "parquet",
+        *,
+        overwrite: bool = False,
+        as_of: int | None = None,
+    ) -> pd.DataFrame:
+        """Write the six tables as plain files, `<table>.parquet` or `<table>.csv`.
+
+        Parameters
+        ----------
+        folder : str or Path
+            Made if it is not there.
+        format : str
+            `parquet` or `csv`. In CSV a text that a spreadsheet would take for a formula begins
+            with an apostrophe.
+        overwrite : bool
+            Replace files that are there.
+        as_of : int, optional
+            The version to export.
+
+        Returns
+        -------
+        pandas.DataFrame
+            table, path, rows.
+
+        Raises
+        ------
+        UsageError
+            An unknown format, or files that are there.
+        StorageError
+            They cannot be written; a file that was there stays as it was.
+        """
+        import pandas as pd
+
+        views = self._tables.views(as_of)
+        paths = export_paths(Path(folder), format, overwrite=overwrite)
+        done = []
+        with storage_errors(self.path, f"exporting to {folder}"):
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            for table, path in paths.items():
+                n_rows = export_table(self._tables.engine.cursor(), views, table, path)
+                done.append((table, str(path), n_rows))
+        return pd.DataFrame(done, columns=["table", "path", "rows"])
