@@ -168,6 +168,9 @@ class _HeldLine:
             yield self._too_long()
             chunk = chunk[first + 1 :]
         cut = chunk.rfind(b"\n") + 1
+        if cut == len(chunk) > 0 and not self._pieces:
+            yield self._block(chunk)
+            return
         if cut:
             yield self._block(b"".join((*self._pieces, memoryview(chunk)[:cut])))
             chunk = chunk[cut:]

@@ -12,8 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
+from urllib.parse import unquote, urlsplit
 
 from verifyanalytics._source_blocks import BLOCK_BYTES, Source
 from verifyanalytics._source_forms import (
@@ -140,7 +139,7 @@ class _Search:
 
     def add(self, given: str) -> None:
         if given.startswith("file://"):
-            given = url2pathname(urlsplit(given).path)
+            given = unquote(urlsplit(given).path)
         if "://" in given:
             self._add_url(given)
         else:

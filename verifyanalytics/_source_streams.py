@@ -10,6 +10,7 @@ from __future__ import annotations
 import bz2
 import lzma
 import re
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -72,12 +73,19 @@ class _Stored:
         try:
             data = self._file.read(size)
         except OSError as error:
-            raise InputError(
-                f"reading {self._name} failed: {error.strerror or type(error).__name__}",
-                source=self._name,
-            ) from error
+            raise self._failure(error) from error
         self.n_read += len(data)
         return data
+
+    def readinto(self, view: memoryview) -> int:
+        try:
+            return cast("Any", self._file).readinto(view) or 0
+        except OSError as error:
+            raise self._failure(error) from error
+
+    def _failure(self, error: OSError) -> InputError:
+        why = error.strerror or type(error).__name__
+        return InputError(f"reading {self._name} failed: {why}", source=self._name)
 
     def readable(self) -> bool:
         return True
@@ -187,6 +195,33 @@ def stored_chunks(
             if left is not None:
                 left -= len(chunk)
             yield chunk
+
+
+def aligned_chunks(
+    location: str, name: str, size: int, start: int, end: int | None
+) -> Iterator[bytes]:
+    """Bytes [start, end) as stored, in pieces of up to `size` that end behind a newline.
+
+    Only a line longer than `size` comes in several pieces. One buffer is read into again and
+    again and each piece is copied once: fresh megabytes from the system cost more than reading.
+    """
+    buffer = bytearray(size)
+    view = memoryview(buffer)
+    held, left = 0, sys.maxsize if end is None else end - start
+    with open_location(location) as file:
+        if start:
+            file.seek(start)
+        stored = _Stored(file, name)
+        while n_bytes := stored.readinto(view[held : min(size, held + left)]):
+            held, left = held + n_bytes, left - n_bytes
+            cut = buffer.rfind(b"\n", 0, held) + 1
+            if cut or held == size:
+                cut = cut or held
+                yield bytes(view[:cut])
+                view[: held - cut] = bytes(view[cut:held])
+                held -= cut
+    if held:
+        yield bytes(view[:held])
 
 
 def inflated_chunks(

@@ -37,6 +37,7 @@ from verifyanalytics._source_streams import (
     FREE_BYTES,
     MAX_RATIO,
     StreamDamageError,
+    aligned_chunks,
     inflated_chunks,
     open_location,
     stored_chunks,
@@ -191,7 +192,8 @@ def _chunks(
 ) -> Iterator[bytes]:
     """The decompressed bytes in pieces of about `size`."""
     if source.compression is None:
-        return stored_chunks(source.location, source.name, size, start, end)
+        reading = aligned_chunks if source.form == "lines" else stored_chunks
+        return reading(source.location, source.name, size, start, end)
     return _coalesced(
         inflated_chunks(source.location, source.name, source.compression, max_ratio, free_bytes),
         size,
