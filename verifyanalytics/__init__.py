@@ -47,19 +47,24 @@ _PUBLIC = {
     "gates": "analysis.decisions",
     "import_responses": "importing",
     "mark": "collecting",
+    "match_rates": "analysis.thresholds",
     "query": "collecting",
     "record": "tap",
+    "regimes": "analysis.thresholds",
     "reject_reasons": "analysis.decisions",
     "resolve": "collecting",
     "result_rule": "analysis.decisions",
+    "score_histogram": "analysis.thresholds",
     "simulate": "simulator",
     "simulate_responses": "simulator",
     "status": "collecting",
+    "tag_rates": "analysis.tags",
     "use_codebook": "codebook",
+    "vendor_thresholds": "analysis.thresholds",
 }
 """Each public name and the module that defines it; sorted as `sorted` does."""
 
-_MODULES = ("codebook",)
+_MODULES = ("charts", "codebook")
 """Modules that are reached by their name, as in `va.charts.match_rates`."""
 
 __all__ = [*_PUBLIC, *_MODULES]  # noqa: PLE0604 - strings, read from the index above

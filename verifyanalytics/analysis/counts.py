@@ -21,6 +21,7 @@ import duckdb
 import narwhals as nw
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
 from verifyanalytics.analysis._counts_periods import (
@@ -83,6 +84,7 @@ OWN_THRESHOLD = "threshold_1e_4"
 """The vendor's documented pass rule: score at or above the row's own 1e-4 threshold."""
 
 _TIME = "occurred_at"
+_SCALES = (1.0, 2.0, 4.0, 10.0, 20.0, 100.0)
 
 
 # ------------------------------------------------------------------ a frame of any kind
@@ -277,7 +279,7 @@ def bin_counts(
     edges: ArrayLike,
     by: Sequence[str] = (),
     *,
-    counts: Mapping[str, nw.Expr],
+    counts: Mapping[str, nw.Expr | None],
     every: Every | None = None,
     tz: str = TZ,
 ) -> pd.DataFrame:
@@ -299,34 +301,41 @@ def bin_counts(
         last one, −1 without a score.
     """
     edges = np.unique(np.asarray(edges, dtype=float))
-    on_grid, off_grid, scale = _grid(edges)
-    keys = {"_cell": (nw.col("score") * scale).floor().cast(nw.Int64)}
+    scale, on_grid = _grid(edges)
+    keys = {"_cell": _cell(scale)}
+    off_grid = edges[~on_grid]
     if len(off_grid):
         keys["_step"] = leaf(nw.col("score"), off_grid.tolist(), range(len(off_grid) + 1))
     table = group_counts(
         frame.with_columns(**keys), (*by, *keys), counts=counts, every=every, tz=tz
     )
     cell = table["_cell"].to_numpy(dtype=float, na_value=np.nan)
-    found = np.searchsorted(on_grid, cell / scale, side="right")
+    found = np.searchsorted(edges[on_grid], cell / scale, side="right")
     if len(off_grid):
         found = found + table["_step"].to_numpy(dtype=float, na_value=0).astype("int64")
     table["bin"] = np.where(np.isnan(cell), -1, found)
     return add_up(table.drop(columns=list(keys)), [*_keys(by, every), "bin"])
 
 
-def _grid(edges: NDArray[np.float64]) -> tuple[Any, Any, float]:
-    """Split the edges into those on a grid of 1, 1/2 or 1/4 points, and the others.
+def _grid(edges: NDArray[np.float64]) -> tuple[float, NDArray[np.bool_]]:
+    """Find the grid (1, 1/2, 1/4, 1/10, 1/20 or 1/100 points) that most edges are on, and which."""
+    on = {scale: np.round(edges * scale) / scale == edges for scale in _SCALES}
+    best = max(_SCALES, key=lambda scale: int(on[scale].sum()))
+    return best, on[best]
 
-    `floor(score · scale)` is one cheap step an engine can group by, and it is exact only for a
-    power of two: 0.3 · 10 already falls short of 3. The other edges are compared one by one.
+
+def _cell(scale: float) -> nw.Expr:
+    """Return the cell of the grid that a score is in: one cheap step an engine can group by.
+
+    `score · 10` rounds: 0.3 · 10 is 3, but so is the number before it. `cell / 10` is the nearest
+    double to the edge, which is what the edge is, so a comparison on both sides mends it.
     """
-    for scale in (1.0, 2.0, 4.0):
-        on = edges * scale == np.floor(edges * scale)
-        if on.all():
-            break
-    if not on.any():
-        return edges[:0], edges, 1.0
-    return edges[on], edges[~on], scale
+    score = nw.col("score")
+    cell = (score * scale).floor()
+    if scale in (10.0, 20.0, 100.0):
+        short, over = score >= (cell + 1) / scale, score < cell / scale
+        cell = nw.when(short).then(cell + 1).otherwise(nw.when(over).then(cell - 1).otherwise(cell))
+    return cell.cast(nw.Int64)
 
 
 # ------------------------------------------------------------------ the group-by
@@ -336,7 +345,7 @@ def group_counts(
     frame: nw.LazyFrame[Any],
     by: Sequence[str] = (),
     *,
-    counts: Mapping[str, nw.Expr],
+    counts: Mapping[str, nw.Expr | None],
     least: Mapping[str, nw.Expr] | None = None,
     most: Mapping[str, nw.Expr] | None = None,
     every: Every | None = None,
@@ -352,7 +361,8 @@ def group_counts(
         Key columns. Null text is `unknown`, null bool `<NA>`, null number NaN: counted, never
         dropped. A list is a set: its order and repetitions do not count, it becomes a tuple.
     counts : mapping of str to narwhals.Expr
-        Boolean expressions; each becomes the int64 count of rows where it is true.
+        Boolean expressions; each becomes the int64 count of rows where it is true. None counts
+        every row.
     least, most : mapping of str to narwhals.Expr, optional
         Numbers; each becomes the smallest, the largest value of the group as float64.
     every : {"day", "week", "month"}, optional
@@ -380,11 +390,14 @@ def group_counts(
         keys.append("_day")
         if every == "day":
             least["_first"] = most["_last"] = nw.col(MICROS)
-    measures = [expr.cast(nw.Int64).sum().alias(name) for name, expr in counts.items()]
+    measures = [
+        (nw.len() if expr is None else expr.cast(nw.Int64).sum()).alias(name)
+        for name, expr in counts.items()
+    ]
     measures += [expr.min().alias(name) for name, expr in least.items()]
     measures += [expr.max().alias(name) for name, expr in most.items()]
     grouped = frame.group_by(keys).agg(*measures) if keys else frame.select(*measures)
-    table = _plain(grouped.collect(backend="pyarrow").to_native().to_pandas(), by, counts)
+    table = _plain(grouped.collect(backend="pyarrow").to_native(), by, counts)
     if every is not None:
         table = with_periods(table, every, tz)
     return add_up(table, _keys(by, every), least=least, most=most)
@@ -421,30 +434,28 @@ def _sortable(column: pd.Series) -> pd.Series:
     return column.map(repr) if column.dtype == object else column
 
 
-def _plain(table: pd.DataFrame, by: Sequence[str], counts: Mapping[str, Any]) -> pd.DataFrame:
+def _plain(grouped: pa.Table, by: Sequence[str], counts: Mapping[str, Any]) -> pd.DataFrame:
     """Give keys and counts one type whatever engine made them."""
-    for name in table.columns:
+    table = grouped.to_pandas()
+    for name, kind in zip(grouped.column_names, grouped.schema.types, strict=True):
         if name in counts:
             table[name] = table[name].fillna(0).astype("int64")
         elif name in by:
-            table[name] = _plain_key(table[name])
+            table[name] = _plain_key(table[name], kind)
         elif name != "_day":
             table[name] = table[name].astype("float64")
     return table
 
 
-def _plain_key(key: pd.Series) -> pd.Series:
-    held = key.dropna()
-    if isinstance(key.dtype, pd.CategoricalDtype):
-        key = key.astype("str")
-    if len(held) and isinstance(held.iloc[0], (list, tuple, np.ndarray)):
+def _plain_key(key: pd.Series, kind: pa.DataType) -> pd.Series:
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         sets = [None if tags is None else tuple(sorted({*tags} - {None})) for tags in key]
         return pd.Series(sets, index=key.index, dtype=object)
-    if len(held) and isinstance(held.iloc[0], (bool, np.bool_)):
+    if pa.types.is_boolean(kind):
         return key.astype("boolean")
-    if isinstance(key.dtype, pd.StringDtype) or key.dtype == object:
-        return key.fillna(UNKNOWN).astype("str")
-    return key
+    if pa.types.is_temporal(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        return key
+    return key.astype("str").where(key.notna(), UNKNOWN)
 
 
 def _keys(by: Sequence[str], every: Every | None) -> list[str]:
