@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from verifyanalytics._source_blocks import BLOCK_BYTES, Source
@@ -28,12 +28,14 @@ from verifyanalytics._source_streams import (
     FREE_BYTES,
     MAX_RATIO,
     StreamDamageError,
+    access_errors,
+    access_reason,
     compression_of,
     inflated_chunks,
     stored_chunks,
 )
 from verifyanalytics._source_tables import check_columns
-from verifyanalytics.errors import UsageError
+from verifyanalytics.errors import InputError, UsageError
 
 TEXT_SUFFIXES = frozenset({".json", ".txt", ".json5"}) | LINE_SUFFIXES
 """Suffixes read as text; `.gz` and its like may follow."""
@@ -236,8 +238,8 @@ class _Search:
         shown = _without_secrets(url)
         try:
             locations, is_folder = _remote_files(url)
-        except _remote_errors() as error:
-            raise UsageError(f"cannot open {shown}: {_reason(error)}") from error
+        except access_errors() as error:
+            raise UsageError(f"cannot open {shown}: {access_reason(error)}") from error
         if not locations:
             raise UsageError(f"nothing at {shown}")
         for location in locations:
@@ -265,22 +267,6 @@ def _remote_files(url: str) -> tuple[list[str], bool]:
     else:
         paths, is_folder = [path] if filesystem.exists(path) else [], False
     return [filesystem.unstrip_protocol(p) for p in paths], is_folder
-
-
-def _remote_errors() -> tuple[type[Exception], ...]:
-    """What opening a URL may raise; botocore has a tree of its own."""
-    botocore: Any = sys.modules.get("botocore.exceptions")
-    own = (botocore.BotoCoreError, botocore.ClientError) if botocore else ()
-    return (OSError, ValueError, ImportError, *own)
-
-
-def _reason(error: Exception) -> str:
-    """Say what failed without repeating a URL that may hold a secret."""
-    if isinstance(error, ImportError):
-        return "the package for this protocol is missing; for s3:// install verifyanalytics[s3]"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return type(error).__name__
 
 
 def _without_secrets(url: str) -> str:
@@ -325,8 +311,8 @@ def recognise(
     """
     try:
         n_bytes, stored_head = _size_and_head(location, name)
-    except _remote_errors() as error:
-        raise UsageError(f"cannot read {name}: {_reason(error)}") from error
+    except InputError as error:
+        raise UsageError(str(error)) from error
     compression = compression_of(stored_head)
     promised = COMPRESSIONS.get(PurePosixPath(name).suffix.lower())
     if compression is None and stored_head and not _is_text(stored_head):

@@ -61,6 +61,30 @@ def open_location(location: str) -> BinaryIO:
     return cast("BinaryIO", filesystem.open(path, "rb"))
 
 
+def access_errors() -> tuple[type[Exception], ...]:
+    """What opening or reading a place may raise; botocore, once loaded, has a tree of its own."""
+    botocore: Any = sys.modules.get("botocore.exceptions")
+    own = (botocore.BotoCoreError, botocore.ClientError) if botocore else ()
+    return (OSError, ValueError, ImportError, *own)
+
+
+def access_reason(error: Exception) -> str:
+    """Say what failed without repeating a URL that may hold a secret."""
+    if isinstance(error, ImportError):
+        return "the package for this protocol is missing; for s3:// install verifyanalytics[s3]"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return type(error).__name__
+
+
+def _opened(location: str, name: str) -> BinaryIO:
+    try:
+        return open_location(location)
+    except access_errors() as error:
+        why = access_reason(error)
+        raise InputError(f"cannot read {name}: {why}", source=name, reason="source") from error
+
+
 class _Stored:
     """The stored bytes, counted; a failing disk or network is not mistaken for damage."""
 
@@ -72,7 +96,7 @@ class _Stored:
     def read(self, size: int = -1) -> bytes:
         try:
             data = self._file.read(size)
-        except OSError as error:
+        except access_errors() as error:
             raise self._failure(error) from error
         self.n_read += len(data)
         return data
@@ -80,12 +104,12 @@ class _Stored:
     def readinto(self, view: memoryview) -> int:
         try:
             return cast("Any", self._file).readinto(view) or 0
-        except OSError as error:
+        except access_errors() as error:
             raise self._failure(error) from error
 
-    def _failure(self, error: OSError) -> InputError:
-        why = error.strerror or type(error).__name__
-        return InputError(f"reading {self._name} failed: {why}", source=self._name)
+    def _failure(self, error: Exception) -> InputError:
+        message = f"reading {self._name} failed: {access_reason(error)}"
+        return InputError(message, source=self._name, reason="source")
 
     def readable(self) -> bool:
         return True
@@ -183,7 +207,7 @@ def stored_chunks(
     location: str, name: str, size: int, start: int, end: int | None
 ) -> Iterator[bytes]:
     """Bytes [start, end) as stored, in pieces of `size`."""
-    with open_location(location) as file:
+    with _opened(location, name) as file:
         if start:
             file.seek(start)
         stored = _Stored(file, name)
@@ -208,7 +232,7 @@ def aligned_chunks(
     buffer = bytearray(size)
     view = memoryview(buffer)
     held, left = 0, sys.maxsize if end is None else end - start
-    with open_location(location) as file:
+    with _opened(location, name) as file:
         if start:
             file.seek(start)
         stored = _Stored(file, name)
@@ -253,7 +277,7 @@ def _inflate(
     location: str, name: str, compression: str, skip: int, size: int
 ) -> Iterator[tuple[bytes, int]]:
     """Chunks behind the first `skip` bytes, each with the stored bytes taken so far."""
-    with open_location(location) as file:
+    with _opened(location, name) as file:
         stored = _Stored(file, name)
         reader = _reader(stored, compression)
         while skip:  # the same reads as before, so the same chunks

@@ -173,7 +173,8 @@ class _Records:
             cells = self.cells(match[0].rstrip(b"\r\n")) if match else []
         except ValueError:
             return None
-        return [cell.decode(errors="replace").strip() for cell in cells] or None
+        names = [cell.decode(errors="replace").strip() for cell in cells]
+        return names if any(names) else None
 
 
 def _text_rows(source: Source, splitter: _RecordSplitter, lines: _EnvelopeLines) -> Iterator[Block]:
@@ -366,8 +367,10 @@ def _parquet_rows(source: Source, lines: _EnvelopeLines) -> Iterator[Block]:
     with open_location(source.location) as file:
         try:
             parquet = pq.ParquetFile(file, pre_buffer=False)
-            for batch in parquet.iter_batches(_batch_rows(parquet.metadata), use_threads=False):
-                yield from _batch_blocks(source, batch, lines)
+            for index in range(parquet.num_row_groups):  # a batch over two would lose both
+                size = _batch_rows(parquet.metadata.row_group(index))
+                for batch in parquet.iter_batches(size, row_groups=[index], use_threads=False):
+                    yield from _batch_blocks(source, batch, lines)
         except (OSError, pa.ArrowException) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise InputError(f"reading {source.name} failed", source=source.name) from error
@@ -375,13 +378,10 @@ def _parquet_rows(source: Source, lines: _EnvelopeLines) -> Iterator[Block]:
             yield from lines.refuse("source", detail, None, None, None)
 
 
-def _batch_rows(metadata: Any) -> int:
-    """Rows of which a batch stays near `_BATCH_BYTES`, by the fattest row group."""
-    fattest = 1
-    for index in range(metadata.num_row_groups):
-        group = metadata.row_group(index)
-        fattest = max(fattest, group.total_byte_size // max(1, group.num_rows))
-    return int(min(_MAX_BATCH, max(1, _BATCH_BYTES // fattest)))
+def _batch_rows(group: Any) -> int:
+    """Rows of a row group of which a batch stays near `_BATCH_BYTES`."""
+    row_bytes = max(1, group.total_byte_size // max(1, group.num_rows))
+    return int(min(_MAX_BATCH, max(1, _BATCH_BYTES // row_bytes)))
 
 
 def _batch_blocks(source: Source, batch: Any, lines: _EnvelopeLines) -> Iterator[Block]:
