@@ -1,0 +1,561 @@
+"""Labels, error rates and operating points: goldens of other programs, and plain loops."""
+
+import json
+import random
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import worlds as w
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from verifyanalytics.analysis import accuracy as a
+from verifyanalytics.analysis import curves as cv
+from verifyanalytics.analysis import intervals as iv
+from verifyanalytics.analysis import labels as lb
+from verifyanalytics.analysis import operating as op
+from verifyanalytics.errors import MissingColumnError, UsageError
+
+GOLDEN = Path(__file__).parent / "data" / "golden"
+
+
+def figures(name):
+    return json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def scores(nonmated, mated):
+    """A truth frame that has nothing but scores, as a benchmark's files do."""
+    return pd.DataFrame(
+        {
+            "score": [*nonmated, *mated],
+            "mated": [False] * len(nonmated) + [True] * len(mated),
+        }
+    )
+
+
+# ------------------------------------------------------------------ goldens
+
+
+@pytest.fixture(scope="module")
+def nonsep(golden):
+    table = np.loadtxt(golden / "bob" / "nonsep.csv", delimiter=",", skiprows=1)
+    return scores(table[table[:, 0] == 0, 1], table[table[:, 0] == 1, 1])
+
+
+@pytest.fixture(scope="module")
+def exp1(golden):
+    classes = (np.loadtxt(golden / "pyeer" / f"exp1_{name}.txt") for name in ("false", "true"))
+    return scores(*(c[:, -1] if c.ndim > 1 else c for c in classes))
+
+
+def test_at_most_thresholds_realise_the_rates_of_bob_measure(nonsep):
+    expected = figures("bob_measure")["nonsep"]
+    for rule, key in (("fmr", "far_threshold"), ("fnmr", "frr_threshold")):
+        targets = [float(x) for x in expected[key]]
+        got = op.operating_points(nonsep, **{rule: targets})
+        realised = [case["farfrr"] for case in expected[key].values()]
+        assert got[["fmr", "fnmr"]].to_numpy() == pytest.approx(np.array(realised))
+    eer = op.operating_points(nonsep, eer=True).iloc[0]
+    assert [eer["fmr"], eer["fnmr"]] == pytest.approx(expected["farfrr_at_eer"])
+    assert [eer["eer_low"], eer["eer_high"]] == pytest.approx(expected["farfrr_at_eer"])
+    assert eer["auc"] == pytest.approx(expected["roc_auc"])
+    half = op.operating_points(nonsep, cost=(1, 1, 0.5)).iloc[0]
+    assert [half["fmr"], half["fnmr"]] == pytest.approx(expected["farfrr_at_minhter"])
+
+
+def test_at_most_thresholds_are_the_conservative_ones_of_pyeer(exp1):
+    expected = figures("pyeer")["exp1"]
+    targets = {"fmr1000": 1e-3, "fmr100": 1e-2, "fmr20": 0.05, "fmr10": 0.1, "fmr0": 0.0}
+    got = op.operating_points(exp1, fmr=list(targets.values()))
+    for name, row in zip(targets, got.to_dict("records"), strict=True):
+        realised = expected["realised"][name]
+        assert row["threshold"] == pytest.approx(realised["conservative_th"], rel=1e-12)
+        assert row["fmr"] == pytest.approx(realised["conservative_fmr"])
+        assert row["fnmr"] == pytest.approx(realised["conservative_fnmr"])
+    eer = op.operating_points(exp1, eer=True).iloc[0]
+    assert [eer["eer_low"], eer["eer_high"]] == pytest.approx(
+        [expected["eer_low"], expected["eer_high"]]
+    )
+    assert eer["eer"] == pytest.approx(expected["eer"])
+    assert eer["auc"] == pytest.approx(expected["auc"])
+    assert (eer["n_nonmated"], eer["n_mated"]) == (expected["n_impostor"], expected["n_genuine"])
+
+
+@pytest.mark.parametrize("case", ["sklearn_docs_example", "vendor_scale_with_ties"])
+def test_det_points_are_those_of_scikit_learn(case):
+    expected = figures("sklearn_det")[case]
+    truth = pd.DataFrame({"score": expected["score"], "mated": [y == 1 for y in expected["y"]]})
+    got = op.det_curve(truth).set_index("threshold")
+    wanted = np.array([expected["det_fpr"], expected["det_fnr"]]).T
+    assert got.loc[expected["det_thr"], ["fmr", "fnmr"]].to_numpy() == pytest.approx(wanted)
+    assert got["auc"].to_numpy() == pytest.approx(expected["auc"])
+    # the ROC lists thresholds falling, from above every score
+    thresholds = [float(t) for t in expected["roc_thr"][1:]]
+    wanted = np.array([expected["roc_fpr"][1:], expected["roc_tpr"][1:]]).T
+    assert np.c_[got.loc[thresholds, "fmr"], 1 - got.loc[thresholds, "fnmr"]] == pytest.approx(
+        wanted
+    )
+    assert got.index[-1] == np.nextafter(max(expected["score"]), np.inf)
+    assert got["fmr"].iloc[-1] == 0.0
+    assert got["fnmr"].iloc[-1] == 1.0
+
+
+def test_the_interval_of_clustered_rates_is_wilson_on_the_persons_effect():
+    expected = figures("clustered")
+    tries = [(i, fail) for i, person in enumerate(expected["persons"]) for fail in person]
+    truth = pd.DataFrame(
+        {
+            "score": [10.0 if fail else 90.0 for _, fail in tries] + [5.0],
+            "mated": [True] * len(tries) + [False],
+            "subject": [f"p{i}" for i, _ in tries] + [None],
+        }
+    )
+    got = a.error_rates(truth, 50.0).iloc[0]
+    deff = (expected["cluster_se_statsmodels"] ** 2 * len(tries)) / (
+        expected["rate"] * (1 - expected["rate"])
+    )
+    assert got["fnmr"] == pytest.approx(expected["rate"])
+    assert got["fnmr_deff"] == pytest.approx(deff)
+    assert got["n_mated_subjects"] == expected["n_persons"]
+    n = len(tries) / deff
+    assert [got["fnmr_low"], got["fnmr_high"]] == pytest.approx([*iv.wilson(got["fnmr"] * n, n)])
+    alone = a.error_rates(truth, 50.0, cluster=None).iloc[0]
+    assert [alone["fnmr_low"], alone["fnmr_high"]] == pytest.approx(
+        [*iv.wilson(alone["n_false_nonmatches"], len(tries))]
+    )
+    curve = op.det_curve(truth).set_index("threshold").loc[90.0]
+    assert [curve["fnmr_low"], curve["fnmr_high"]] == pytest.approx(
+        [got["fnmr_low"], got["fnmr_high"]]
+    )
+
+
+# ------------------------------------------------------------------ brute force
+
+
+def labelled(rows, seed, share=1.0):
+    """Truth for some of the rows: (mated, attack) by request_id."""
+    rng = random.Random(seed)
+    return {
+        r["request_id"]: (rng.random() < 0.6, rng.choice([None] * 6 + ["screen", "mask"]))
+        for r in rows
+        if rng.random() < share
+    }
+
+
+def label_frame(truth):
+    return pd.DataFrame(
+        [
+            {"request_id": i, "mated": mated, "attack": attack}
+            for i, (mated, attack) in truth.items()
+        ]
+    )
+
+
+def bona_fide(rows, truth):
+    return [
+        (r, truth[r["request_id"]][0])
+        for r in rows
+        if (w.is_scored(r) or w.is_withheld(r))
+        and r["request_id"] in truth
+        and truth[r["request_id"]][1] is None
+    ]
+
+
+def loop_counts(pairs, reached):
+    found = Counter()
+    for r, mated in pairs:
+        match = r["score"] is not None and reached(r)
+        found["n_mated" if mated else "n_nonmated"] += 1
+        found["n_false_matches"] += (not mated) and match
+        found["n_false_nonmatches"] += mated and not match
+        found["n_mated_withheld"] += mated and w.is_withheld(r)
+        found["n_nonmated_withheld"] += (not mated) and w.is_withheld(r)
+    return found
+
+
+@settings(max_examples=6)
+@given(seed=st.integers(0, 10**6), n=st.integers(60, 150))
+def test_error_rates_count_what_a_loop_counts(seed, n):
+    rows = w.messy(n, seed)
+    truth = labelled(rows, seed)
+    joined = lb.join_labels(w.frame(rows), label_frame(truth))
+    pairs = bona_fide(rows, truth)
+    for thresholds in ([70.0, 75.5, 87.0], None):
+        table = a.error_rates(joined, thresholds, assume_random=True)
+        for got in table.to_dict("records"):
+            mine = [(r, m) for r, m in pairs if w.regime(r) == got["regime"]]
+            counts = loop_counts(mine, lambda r, t=got["threshold"]: r["score"] >= t)
+            for name in (
+                "n_mated", "n_nonmated", "n_false_matches", "n_false_nonmatches",
+                "n_mated_withheld", "n_nonmated_withheld",
+            ):  # fmt: skip
+                assert got[name] == counts[name], name
+            persons = {r["subject"] or r["request_id"] for r, m in mine if m}
+            assert got["n_mated_subjects"] == len(persons)
+            assert not got["fmr_high"] < got["fmr"]
+            assert not got["fnmr_low"] > got["fnmr"]
+
+
+def test_the_design_effect_is_that_of_a_loop_over_persons():
+    rows = w.messy(900, seed=4)
+    truth = labelled(rows, 4)
+    joined = lb.join_labels(w.frame(rows), label_frame(truth))
+    table = a.error_rates(joined, [80.0], by="alive", assume_random=True)
+    for got in table.to_dict("records"):
+        alive = None if pd.isna(got["alive"]) else got["alive"]
+        people = {}
+        for r, mated in bona_fide(rows, truth):
+            if mated and w.regime(r) == got["regime"] and r["alive"] == alive:
+                miss = r["score"] is None or r["score"] < 80.0
+                people.setdefault(r["subject"] or r["request_id"], []).append(miss)
+        n = sum(map(len, people.values()))
+        g, rate = len(people), got["n_false_nonmatches"] / n
+        if g in (1, n) or rate in (0, 1):
+            continue
+        var = g / (g - 1) * sum((sum(p) - rate * len(p)) ** 2 for p in people.values()) / n**2
+        assert got["fnmr_deff"] == pytest.approx(var / (rate * (1 - rate) / n))
+
+
+def test_rates_across_regimes_go_by_the_nominal_fmr_only():
+    rows = w.messy(600, seed=8)
+    truth = labelled(rows, 8)
+    joined = lb.join_labels(w.frame(rows), label_frame(truth))
+    table = a.error_rates(joined, nominal_fmr=[1e-4, 10**-5.5], assume_random=True)
+    pairs = [(r, m) for r, m in bona_fide(rows, truth) if w.rising(r)]
+    own = [
+        lambda r: r["score"] >= r["threshold_1e_4"],
+        lambda r: r["score"] >= (r["threshold_1e_5"] + r["threshold_1e_6"]) / 2,
+    ]
+    for nominal, reached in zip((1e-4, 10**-5.5), own, strict=True):
+        got = table[table["nominal_fmr"] == nominal].iloc[0]
+        counts = loop_counts(pairs, reached)
+        assert got["regime"] == "all complete regimes"
+        assert {c: got[c] for c in counts} == counts
+
+
+def curve_of(nonmated, mated):
+    sides = (np.array(s, dtype=float) for s in (nonmated, mated))
+    return cv.curve(*(cv.side(s, np.arange(s.size)) for s in sides))
+
+
+@given(seed=st.integers(0, 10**6), n=st.integers(4, 40))
+def test_every_candidate_of_a_curve_counts_what_a_loop_counts(seed, n):
+    rng = random.Random(seed)
+    nonmated = [rng.choice([50, 55, 60, 65.5, 70]) for _ in range(n)]
+    mated = [rng.choice([60, 65.5, 70, 80, 90]) for _ in range(rng.randint(2, 30))]
+    curve = curve_of(nonmated, mated)
+    pooled = sorted({*nonmated, *mated})
+    assert curve.thresholds.tolist() == [*pooled, np.nextafter(float(pooled[-1]), np.inf)]
+    for t, fm, fnm in zip(
+        curve.thresholds, curve.false_matches, curve.false_nonmatches, strict=True
+    ):
+        assert fm == sum(s >= t for s in nonmated)
+        assert fnm == sum(s < t for s in mated)
+    wins = sum((m > s) + 0.5 * (m == s) for m in mated for s in nonmated)
+    assert cv.area(curve) == pytest.approx(wins / len(mated) / len(nonmated))
+
+
+@given(seed=st.integers(0, 10**6), target=st.sampled_from([0.0, 0.05, 0.1, 0.3, 1.0]))
+def test_operating_points_are_the_first_candidate_that_fits(seed, target):
+    rng = random.Random(seed)
+    nonmated = [rng.randint(40, 80) for _ in range(rng.randint(20, 200))]
+    mated = [rng.randint(60, 95) for _ in range(rng.randint(20, 200))]
+    curve = curve_of(nonmated, mated)
+    candidates = sorted({*nonmated, *mated})
+    candidates.append(np.nextafter(float(candidates[-1]), np.inf))
+    n = len(nonmated)
+    fmr = [sum(s >= t for s in nonmated) / n for t in candidates]
+    fnmr = [sum(s < t for s in mated) / len(mated) for t in candidates]
+    upper = [float(iv.clopper_pearson(round(x * n), n, 0.9, "upper").high) for x in fmr]
+    assert cv.at_most_fmr(curve, target) == min(i for i, x in enumerate(fmr) if x <= target)
+    assert cv.at_most_fnmr(curve, target) == max(i for i, x in enumerate(fnmr) if x <= target)
+    sure = [i for i, x in enumerate(upper) if x <= target]
+    assert cv.assured_fmr(curve, target, 0.9) == (min(sure) if sure else None)
+
+
+def test_the_least_cost_and_its_plateau():
+    rng = random.Random(11)
+    nonmated = [rng.randint(40, 80) for _ in range(300)]
+    mated = [rng.randint(60, 95) for _ in range(300)]
+    candidates = sorted({*nonmated, *mated})
+    candidates.append(np.nextafter(float(candidates[-1]), np.inf))
+    cost = {
+        t: 10 * 0.2 * sum(s >= t for s in nonmated) / 300 + 0.8 * sum(s < t for s in mated) / 300
+        for t in candidates
+    }
+    best = op.operating_points(scores(nonmated, mated), cost=op.Cost(10, 1, 0.2)).iloc[0]
+    assert best["cost"] == pytest.approx(min(cost.values()))
+    assert cost[best["threshold"]] == pytest.approx(min(cost.values()))
+    inside = [cost[t] for t in candidates if best["plateau_low"] <= t <= best["plateau_high"]]
+    assert max(inside) <= 1.05 * min(cost.values()) * (1 + 1e-12)
+    below = [t for t in candidates if t < best["plateau_low"]]
+    above = [t for t in candidates if t > best["plateau_high"]]
+    assert cost[max(below)] > 1.05 * min(cost.values())
+    assert cost[min(above)] > 1.05 * min(cost.values())
+
+
+def test_an_assured_threshold_counts_persons_not_tries():
+    once = scores(range(400), range(300, 500))
+    tries = pd.concat([once.assign(subject=[f"p{i}" for i in range(600)])] * 10)
+    alone = op.operating_points(once, fmr=0.1, assured=0.95)
+    many = op.operating_points(tries, fmr=0.1, assured=0.95)
+    # ten copies of each person carry no more than one: the small-sample factor apart
+    assert many["threshold"].tolist() == pytest.approx(alone["threshold"].tolist(), abs=1)
+    blind = op.operating_points(tries, fmr=0.1, assured=0.95, cluster=None)
+    assert blind["threshold"].iloc[1] < many["threshold"].iloc[1] - 5
+
+
+def test_a_thinned_curve_keeps_its_ends_and_its_points():
+    rng = np.random.default_rng(5)
+    truth = scores(rng.normal(40, 10, 4000), rng.normal(70, 10, 4000))
+    whole, thin = op.det_curve(truth, max_points=10**6), op.det_curve(truth, max_points=50)
+    assert len(thin) <= 52
+    assert len(whole) == 8001
+    assert thin["threshold"].iloc[[0, -1]].tolist() == whole["threshold"].iloc[[0, -1]].tolist()
+    merged = thin.merge(whole, on="threshold", suffixes=("", "_whole"))
+    assert merged["n_false_matches"].tolist() == merged["n_false_matches_whole"].tolist()
+    assert np.abs(np.diff(thin["fnmr"])).max() < 0.15
+
+
+# ------------------------------------------------------------------ what the sample can carry
+
+
+def test_one_in_a_million_asked_of_five_thousand_rows():
+    truth = scores(np.linspace(0, 50, 5000), np.linspace(60, 100, 500))
+    got = op.operating_points(truth, fmr=1e-6, assured=0.95)
+    assert got["note"].str.contains("< 6e-4 is all this sample can say", regex=False).all()
+    assert got["reason"].tolist() == ["", "target_not_met"]
+    rates = a.error_rates(truth, 55.0).iloc[0]
+    assert rates["fmr_says"] == "< 6e-4 (one-sided 95 %)"
+    assert rates["fmr_guard"] == pytest.approx(1 - 0.05 ** (1 / 5000))
+    assert rates["fmr_high"] == pytest.approx(1 - 0.025 ** (1 / 5000))
+
+
+def test_persons_not_tries_carry_the_claim():
+    truth = scores([10.0] * 1000, [90.0] * 10).assign(
+        subject=[f"s{i % 100}" for i in range(1000)] + [None] * 10
+    )
+    got = a.error_rates(truth, 50.0).iloc[0]
+    assert got["n_nonmated_subjects"] == 100
+    assert got["fmr_high"] == pytest.approx(1 - 0.025 ** (1 / 100))
+    assert got["fmr_guard"] == pytest.approx(1 - 0.05 ** (1 / 100))
+
+
+def test_a_withheld_score_is_a_nonmatch_and_below_the_pass_rule_the_limits_say_it_may_not_be():
+    rows = [w.row(i, score=75.0) for i in range(60)]
+    rows += [w.row(100 + i, score=None, sub_code=210311, result=False) for i in range(40)]
+    rows += [w.row(200 + i, score=50.0, result=False) for i in range(60)]
+    rows += [w.row(300 + i, score=None, sub_code=210311, result=False) for i in range(40)]
+    labels = pd.DataFrame(
+        {"request_id": [r["request_id"] for r in rows], "mated": [True] * 100 + [False] * 100}
+    )
+    got = a.error_rates(lb.join_labels(w.frame(rows), labels)).set_index("nominal_fmr")
+    assert got["n_mated_withheld"].tolist() == [40] * 4
+    for level in (1e-3, 1e-4):
+        assert (got.loc[level, "fmr"], got.loc[level, "fnmr"]) == (0.0, 0.4)
+    assert [got.loc[1e-4, "fnmr_low"], got.loc[1e-4, "fnmr_high"]] == pytest.approx(
+        [*iv.wilson(40, 100)]
+    )
+    # at the 1e-3 threshold any of them may have matched
+    assert got.loc[1e-3, "fnmr_low"] == 0.0
+    assert got.loc[1e-3, "fnmr_high"] == pytest.approx(iv.wilson(40, 100).high)
+    assert got.loc[1e-3, "fmr_high"] == pytest.approx(iv.wilson(40, 100).high)
+    assert got.loc[1e-4, "fmr_high"] == pytest.approx(iv.clopper_pearson(0, 100).high)
+
+
+def test_sample_size():
+    table = a.sample_size([1e-3, 1e-4], deff=2.0)
+    assert table["n_to_claim"].tolist() == [2995, 29956]
+    assert table["n_to_measure"].tolist() == [30_000, 300_000]
+    assert table["n_rows_to_claim"].tolist() == [5990, 59912]
+    assert iv.guard(2995) <= 1e-3 < iv.guard(2994)
+    assert a.sample_size(0.01, n_errors=3)["n_to_claim"].tolist() == [773]
+
+
+# ------------------------------------------------------------------ labels
+
+
+def test_labels_keyed_by_token_hold_for_its_scored_rows_as_one_person():
+    rows = [
+        w.row(0, token="t", score=50.0, result=False),
+        w.row(1, token="t", score=80.0),
+        w.row(2, token="t", score=None, sub_code=210302, result=False),
+        w.row(3, token="u", score=40.0, result=False),
+    ]
+    labels = pd.DataFrame({"token": ["t", "u", "gone"], "mated": [True, False, True]})
+    truth = lb.join_labels(w.frame(rows), labels)
+    assert truth["labelled"].tolist() == [True, True, False, True]
+    assert set(truth["n_labels_unknown"]) == {1}
+    got = a.error_rates(truth, 70.0).iloc[0]
+    assert (got["n_mated"], got["n_mated_subjects"]) == (2, 1)
+
+
+def test_the_latest_label_of_a_labeller_wins_and_different_labellers_are_a_conflict():
+    frame = w.frame([w.row(i) for i in range(4)])
+    labels = pd.DataFrame(
+        [
+            ("r000000", True, "ann", "2024-06-01"),
+            ("r000000", False, "ann", "2024-06-02"),
+            ("r000001", True, "ann", "2024-06-01"),
+            ("r000001", True, "bob", "2024-06-01"),
+            ("r000002", True, "ann", "2024-06-03"),
+            ("r000002", False, "bob", "2024-06-01"),
+            ("r000002", False, "cyd", "2024-06-02"),
+        ],
+        columns=["request_id", "mated", "labeller", "labelled_at"],
+    )
+    with pytest.raises(UsageError, match="differ on 1 rows"):
+        lb.join_labels(frame, labels)
+    said = {
+        how: lb.join_labels(frame, labels, conflict=how)["mated"].astype(object).tolist()
+        for how in ("latest", "majority", "drop")
+    }
+    na = pd.NA
+    assert said == {
+        "latest": [False, True, True, na],
+        "majority": [False, True, False, na],
+        "drop": [False, True, na, na],
+    }
+    assert set(lb.join_labels(frame, labels, conflict="drop")["n_labels_conflicting"]) == {1}
+
+
+def test_kappa_is_cohens():
+    frame = w.frame([w.row(i) for i in range(100)])
+    # 45 both yes, 25 both no, 10 + 20 differ: agreement 0.70, chance 0.51 with 0.55 and 0.65 yes
+    ann = [True] * 45 + [True] * 10 + [False] * 20 + [False] * 25
+    bob = [True] * 45 + [False] * 10 + [True] * 20 + [False] * 25
+    labels = pd.concat(
+        pd.DataFrame({"request_id": [f"r{i:06d}" for i in range(100)], "mated": m, "labeller": who})
+        for who, m in (("ann", ann), ("bob", bob))
+    )
+    truth = lb.join_labels(frame, labels, conflict="latest")
+    chance = 0.55 * 0.65 + 0.45 * 0.35
+    assert truth["kappa"].iloc[0] == pytest.approx((0.70 - chance) / (1 - chance))
+
+
+def test_labels_on_the_accepted_only_are_a_selection():
+    rng = random.Random(3)
+    rows = []
+    for i in range(500):
+        score = rng.uniform(50, 100)
+        rows.append(w.row(i, score=score, result=score >= 70))
+    labels = pd.DataFrame(
+        [{"request_id": r["request_id"], "mated": rng.random() < 0.9} for r in rows if r["result"]]
+    )
+    truth = lb.join_labels(w.frame(rows), labels)
+    got = a.error_rates(truth)
+    assert set(got["reason"]) == {"selected_labels"}
+    assert got[["fmr", "fnmr", "fmr_high", "fnmr_low", "fmr_guard"]].isna().all(axis=None)
+    assert (got["n_mated"] > 0).all()
+    assert set(op.operating_points(truth, fmr=0.1)["reason"]) == {"selected_labels"}
+    assert op.det_curve(truth)["fmr"].isna().all()
+    consent = a.error_rates(truth, assume_random=True)
+    assert set(consent["note"]) == {"labels taken as random"}
+    assert consent["fnmr"].iloc[1] == 0.0
+    coverage = lb.label_coverage(truth).set_index("band")
+    assert coverage.loc["< 1e-3", "n_labelled"] == 0
+    assert coverage.loc["result true", "labelled_share"] == 1.0
+    assert set(coverage["reason"]) == {"selected_labels"}
+
+
+def test_rows_chosen_with_known_probability_are_weighted():
+    rows = [w.row(i, score=80.0) for i in range(900)]
+    rows += [w.row(1000 + i, score=50.0, result=False) for i in range(100)]
+    labels = [{"request_id": f"r{i:06d}", "mated": True, "inclusion_prob": 0.1} for i in range(90)]
+    labels += [
+        {"request_id": f"r{1000 + i:06d}", "mated": i < 50, "inclusion_prob": 1.0}
+        for i in range(100)
+    ]
+    truth = lb.join_labels(w.frame(rows), pd.DataFrame(labels))
+    got = a.error_rates(truth).set_index("nominal_fmr").loc[1e-4]
+    assert got["weighted"]
+    assert got["fnmr"] == pytest.approx(50 / 950)
+    assert got["fnmr_low"] < 50 / 950 < got["fnmr_high"]
+    unweighted = iv.wilson(50, 140)
+    assert got["fnmr_high"] < unweighted.low
+
+
+def test_label_coverage_counts_what_a_loop_counts():
+    rows = w.messy(500, seed=2)
+    truth = labelled(rows, 2, share=0.5)
+    table = lb.label_coverage(lb.join_labels(w.frame(rows), label_frame(truth)))
+
+    def band(r):
+        if not w.is_scored(r):
+            return "withheld" if w.is_withheld(r) else "not compared"
+        if not w.rising(r):
+            return "scored"
+        return lb.BANDS[sum(r["score"] >= r[level] for level in w.LEVELS)]
+
+    expected = Counter((w.regime(r), band(r)) for r in rows)
+    bands = table[table["kind"] == "score_band"].set_index(["regime", "band"])
+    assert bands["n_rows"].to_dict() == expected
+    looked = Counter((w.regime(r), band(r)) for r in rows if r["request_id"] in truth)
+    assert {k: v for k, v in bands["n_labelled"].to_dict().items() if v} == looked
+    verdicts = table[table["kind"] == "result"].groupby("band")["n_rows"].sum()
+    compared = [r for r in rows if w.is_scored(r) or w.is_withheld(r)]
+    words = {True: "result true", False: "result false", None: "no verdict"}
+    assert verdicts.to_dict() == Counter(words[r["result"]] for r in compared)
+
+
+@pytest.mark.parametrize("engine", ["pandas_numpy", "arrow", "polars", "polars_lazy", "duckdb"])
+def test_every_engine_gives_the_same_frame(engine):
+    rows = w.messy(300, seed=6)
+    labels = label_frame(labelled(rows, 6, 0.7))
+    pandas = w.frame(rows)
+    expected, other = (lb.join_labels(v, labels) for v in (pandas, w.engines(pandas)[engine]))
+    statistics = [
+        lb.label_coverage,
+        lambda t: a.error_rates(t, by=["alive", "req_key"], assume_random=True),
+        lambda t: a.error_rates(t, nominal_fmr=1e-4, assume_random=True),
+        lambda t: op.operating_points(t, fmr=0.5, eer=True, assured=0.9, assume_random=True),
+        lambda t: op.det_curve(t, assume_random=True),
+    ]
+    for statistic in statistics:
+        pd.testing.assert_frame_equal(statistic(other), statistic(expected))
+
+
+# ------------------------------------------------------------------ nonsense
+
+
+def test_nonsense_is_refused_in_one_clear_line():
+    frame = w.frame([w.row(i) for i in range(5)])
+    some = pd.DataFrame({"request_id": ["r000001"], "mated": [True]})
+    truth = lb.join_labels(frame, some)
+    cases = {
+        "no column score": lambda: a.error_rates(truth.drop(columns="score")),
+        "1 of 1 labels name no row": lambda: lb.join_labels(frame, some.assign(request_id="x")),
+        "no non-mated comparison is labelled": lambda: a.error_rates(truth, 70.0),
+        "an operating point needs both": lambda: op.operating_points(truth, fmr=0.1),
+        "no column mated": lambda: a.error_rates(frame, 70.0),
+        "ask for a rule": lambda: op.operating_points(truth),
+        "fmr is a rate": lambda: op.operating_points(truth, fmr=10),
+        "goes with fmr": lambda: op.operating_points(truth, eer=True, assured=0.95),
+        "conflict is raise": lambda: lb.join_labels(frame, some, conflict="newest"),
+        "lies in (0, 1]": lambda: lb.join_labels(frame, some.assign(inclusion_prob=0.0)),
+        "there are no labels": lambda: lb.join_labels(frame, some.iloc[:0]),
+        "no column request_id": lambda: lb.join_labels(frame, some[["mated"]]),
+        "mated holds true, false or null": lambda: lb.join_labels(frame, some.assign(mated="yes")),
+        "not both": lambda: a.error_rates(truth, 70.0, nominal_fmr=1e-4),
+        "outside the vendor's points": lambda: a.error_rates(truth, nominal_fmr=0.5),
+        "finite score": lambda: a.error_rates(truth, float("nan")),
+        "give thresholds=": lambda: a.error_rates(scores([1.0], [2.0])),
+        "is no frame": lambda: a.error_rates([1, 2]),
+        "at least 2 points": lambda: op.det_curve(scores([1.0], [2.0]), max_points=1),
+    }
+    for message, nonsense in cases.items():
+        with pytest.raises((UsageError, MissingColumnError)) as error:
+            nonsense()
+        assert message in str(error.value), (message, str(error.value))
+        assert "\n" not in str(error.value)
+
+
+def test_strict_labels_must_all_name_a_row():
+    frame = w.frame([w.row(0)])
+    labels = pd.DataFrame({"request_id": ["r000000", "x"], "mated": [True, True]})
+    assert set(lb.join_labels(frame, labels)["n_labels_unknown"]) == {1}
+    with pytest.raises(UsageError, match="1 of 2 labels"):
+        lb.join_labels(frame, labels, strict=True)

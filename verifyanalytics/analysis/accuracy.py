@@ -1,0 +1,431 @@
+"""With labels: how often strangers match and owners do not, and what the sample can carry.
+
+FMR = non-mated comparisons at or above the threshold over all non-mated ones; FNMR = mated ones
+below it over all mated ones; a comparison is a scored row, or one whose score was withheld (a
+non-match). Attacks leave both whatever else they are labelled. Scores are never pooled across
+regimes. Counts come from one pass where the data live; only when subjects repeat does a second pass
+bring the design effect, without which ten tries of one person would count as ten persons.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import narwhals as nw
+import numpy as np
+import pandas as pd
+
+from verifyanalytics.analysis.counts import (
+    REGIME,
+    add_up,
+    complete,
+    group_counts,
+    name_regimes,
+    threshold_at_fmr,
+)
+from verifyanalytics.analysis.intervals import (
+    clustered,
+    guard,
+    relative_halfwidth,
+    trials_to_claim,
+)
+from verifyanalytics.analysis.labels import (
+    band,
+    by_band,
+    coverage_counts,
+    labelled_rows,
+    selection,
+)
+from verifyanalytics.analysis.rates import kish, limits, row_deff, says, share
+from verifyanalytics.errors import UsageError
+from verifyanalytics.schema import THRESHOLD_COLUMNS, THRESHOLD_LEVELS
+
+By = str | Sequence[str] | None
+
+POOLED = "all complete regimes"
+"""The regime of rates across regimes, which only a nominal FMR allows."""
+
+_OWN = "threshold_1e_4"
+_LEVELS = tuple(float(level) for level in THRESHOLD_LEVELS)
+
+
+class Point(NamedTuple):
+    """One place on the score axis: a number, or each row's own score at a nominal FMR."""
+
+    threshold: float
+    nominal_fmr: float
+    reached: nw.Expr
+
+    def errors(self) -> tuple[nw.Expr, nw.Expr]:
+        """Return false match and false non-match as expressions over bona fide rows."""
+        mated = nw.col("mated")
+        reached = self.reached.fill_null(value=False)
+        return nw.col("_bona_fide") & ~mated & reached, nw.col("_bona_fide") & mated & ~reached
+
+
+def error_rates(
+    truth: Any,
+    thresholds: Sequence[float] | float | None = None,
+    by: By = None,
+    cluster: str | None = "subject",
+    assume_random: bool = False,
+    nominal_fmr: Sequence[float] | float | None = None,
+) -> pd.DataFrame:
+    """FMR and FNMR at thresholds, per regime, each with count, denominator and interval.
+
+    Parameters
+    ----------
+    truth : frame
+        From `join_labels`; at least `score` and `mated`.
+    thresholds : float or sequence of float, optional
+        Scores. Default: each regime's own four thresholds.
+    by : str or sequence of str, optional
+        Columns to split by further.
+    cluster : str or None
+        Who made the row: repeated tries widen the intervals. A null is a person of its own.
+    assume_random : bool
+        Take the labels as a random sample although they do not look like one; `note` says so.
+    nominal_fmr : float or sequence of float, optional
+        Instead of thresholds: each row against its own regime's score at that claimed FMR. The only
+        way to one number across regimes; incomplete regimes are left out.
+
+    Returns
+    -------
+    DataFrame
+        regime, the `by` columns, `threshold`, `nominal_fmr` (where it is known); `n_nonmated`,
+        `n_false_matches`, `fmr`, `fmr_low`, `fmr_high`, `fmr_says` (what may be printed: a rate, or
+        "< …" one-sided), `fmr_guard` (smallest FMR that this many persons can rule out, one-sided
+        95 %), `fmr_deff`, `n_nonmated_subjects`, `n_nonmated_withheld`; the same for mated rows
+        and FNMR; `weighted` (rows chosen with known probability); `reason` of a missing rate,
+        `note`.
+
+    Raises
+    ------
+    UsageError
+        No mated or no non-mated row is labelled; no threshold is known.
+    MissingColumnError
+
+    Notes
+    -----
+    Intervals: Clopper–Pearson below ten events, else Wilson, on the effective sample size;
+    two-sided 95 %. A withheld score is a non-match. Below the row's own 1e-4 threshold it might
+    have reached the one asked for: there the limits include both cases. Rates are NaN with reason
+    `selected_labels` when coverage is uneven (see `label_coverage`), unless the rows carry an
+    `inclusion_prob`, by which they are then weighted.
+    """
+    keys = _keys(by)
+    points = _points(thresholds, nominal_fmr)
+    pooled = nominal_fmr is not None
+    wanted = [*keys, *([cluster] if cluster and cluster != "subject" else [])]
+    frame = labelled_rows(truth, wanted, ["result", "subject", "label_token"])
+    if pooled:
+        frame = frame.filter(complete())
+    errors = [point.errors() for point in points]
+    counted = coverage_counts() | _error_counts(errors) | _withheld_counts()
+    raw = group_counts(
+        frame.with_columns(_band=band()), [*keys, *REGIME, "_band", "result"], counts=counted
+    )
+    table = by_band(raw, keys)
+    reasons = selection(add_up(table.drop(columns=keys), ["regime", "_band", "result"]))
+    _refuse_one_class(table)
+    table = add_up(table.drop(columns=["_band", "result"]), [*keys, "regime"])
+    n_bona_fide = table["n_mated"].sum() + table["n_nonmated"].sum()
+    weighted = bool(table["n_with_chance"].sum() == n_bona_fide)
+    spread = _moments(frame, keys, cluster, errors, weighted=weighted, pooled=pooled)
+    if pooled:
+        table = add_up(table.assign(regime=POOLED), [*keys, "regime"])
+        reasons = {POOLED: max(reasons.values(), default="")}
+    table = table.merge(spread, on=[*keys, "regime"], how="left")
+    regimes = _regime_points(raw, keys, pooled=pooled)
+    parts = [_rates_at(table, i, point, regimes, weighted) for i, point in enumerate(points)]
+    result = pd.concat(parts, ignore_index=True)
+    return _finish(result, keys, reasons, assume_random=assume_random, own=thresholds is None)
+
+
+def sample_size(
+    fmr: Sequence[float] | float, n_errors: int = 0, deff: float = 1.0, confidence: float = 0.95
+) -> pd.DataFrame:
+    """How many labelled comparisons an error rate needs, before anybody labels them.
+
+    Parameters
+    ----------
+    fmr : float or sequence of float
+        Error rates that shall be claimed (an FNMR works alike), in (0, 1).
+    n_errors : int
+        Errors among them that shall not refute the claim.
+    deff : float
+        Design effect: how many tries count as one person.
+    confidence : float
+        One-sided.
+
+    Returns
+    -------
+    DataFrame
+        `fmr`; `n_to_claim`, independent comparisons after which `n_errors` errors still show that
+        the rate is at most `fmr` (with 0: the rule of three); `n_to_measure`, those with 30 errors
+        expected, after which the rate is known to ± 30 % at 90 % (rule of 30); both times `deff` in
+        `n_rows_to_claim`, `n_rows_to_measure`.
+
+    Examples
+    --------
+    >>> sample_size(1e-4)[["n_to_claim", "n_to_measure"]].to_numpy().tolist()
+    [[29956, 300000]]
+    """
+    rates = np.atleast_1d(np.asarray(fmr, dtype=float))
+    if not deff >= 1:
+        raise UsageError(f"a design effect is 1 or more, not {deff}")
+    claim = trials_to_claim(rates, n_errors, confidence)
+    measure = np.ceil(30 / rates - 1e-9)
+    table = pd.DataFrame({"fmr": rates, "n_errors": n_errors, "n_to_claim": claim})
+    table["n_to_measure"] = measure
+    table["n_rows_to_claim"], table["n_rows_to_measure"] = (
+        np.ceil(claim * deff),
+        np.ceil(measure * deff),
+    )
+    table["relative_halfwidth"] = float(relative_halfwidth(30))
+    counts = [name for name in table if name.startswith("n_")]
+    return table.astype(dict.fromkeys(counts, "int64"))
+
+
+# ------------------------------------------------------------------ points
+
+
+def _points(thresholds: Any, nominal_fmr: Any) -> list[Point]:
+    if thresholds is not None and nominal_fmr is not None:
+        raise UsageError("give thresholds or nominal_fmr, not both")
+    if nominal_fmr is not None:
+        levels = [float(f) for f in np.atleast_1d(np.asarray(nominal_fmr, dtype=float))]
+        return [Point(np.nan, f, nw.col("score") >= threshold_at_fmr(f)) for f in levels]
+    if thresholds is None:
+        return [
+            Point(np.nan, level, nw.col("score") >= nw.col(name))
+            for name, level in zip(THRESHOLD_COLUMNS, _LEVELS, strict=True)
+        ]
+    scores = [float(t) for t in np.atleast_1d(np.asarray(list(np.atleast_1d(thresholds))))]
+    if not scores or not np.isfinite(scores).all():
+        raise UsageError("a threshold is a finite score")
+    return [Point(t, np.nan, nw.col("score") >= t) for t in scores]
+
+
+def _error_counts(errors: Sequence[tuple[nw.Expr, nw.Expr]]) -> dict[str, nw.Expr]:
+    pairs = enumerate(errors)
+    return {f"{side}:{i}": pair[at] for i, pair in pairs for at, side in enumerate(("fm", "fnm"))}
+
+
+def _withheld_counts() -> dict[str, nw.Expr]:
+    flag = nw.col("_bona_fide") & nw.col("_withheld")
+    return {
+        "n_mated_withheld": flag & nw.col("mated"),
+        "n_nonmated_withheld": flag & ~nw.col("mated"),
+    }
+
+
+def _regime_points(raw: pd.DataFrame, keys: list[str], *, pooled: bool) -> pd.DataFrame:
+    """The regimes and their four thresholds."""
+    if pooled:
+        empty = dict.fromkeys(THRESHOLD_COLUMNS, np.nan)
+        return pd.DataFrame([{"regime": POOLED} | empty])
+    named = name_regimes(raw.drop(columns=keys))
+    return named[["regime", *THRESHOLD_COLUMNS]].drop_duplicates("regime")
+
+
+# ------------------------------------------------------------------ persons
+
+
+_SUMS = ("y", "m", "yy", "ym", "mm")
+
+
+def _moments(
+    frame: nw.LazyFrame[Any],
+    keys: list[str],
+    cluster: str | None,
+    errors: Sequence[tuple[nw.Expr, nw.Expr]],
+    *,
+    weighted: bool,
+    pooled: bool,
+) -> pd.DataFrame:
+    """Sums over persons that the design effect needs, per regime and `by`: one more pass.
+
+    Without weights the single rows add nothing that the counts do not know, so only rows with a
+    person are grouped.
+    """
+    used = frame.filter(nw.col("_bona_fide"))
+    weight = (1.0 / nw.col("_chance")) if weighted else nw.lit(1.0)
+    columns = {"mated": nw.col("mated").cast(nw.Float64) * weight}
+    columns["nonmated"] = (~nw.col("mated")).cast(nw.Float64) * weight
+    for i, (fm, fnm) in enumerate(errors):
+        columns[f"fm:{i}"] = fm.cast(nw.Float64) * weight
+        columns[f"fnm:{i}"] = fnm.cast(nw.Float64) * weight
+    groups = [*keys, *([] if pooled else REGIME)]
+    # one person in two kinds of incomplete regime is still one person
+    used = used.with_columns(nw.when(complete()).then(nw.col(c)).alias(c) for c in REGIME)
+    used = used.select(*(nw.col(k) for k in groups), _person=person(cluster), **columns)
+    single = used.filter(nw.col("_person").is_null())
+    together = used.filter(~nw.col("_person").is_null())
+    if not cluster:
+        parts = [single]
+    else:
+        grouped = together.group_by([*groups, "_person"]).agg(nw.col(*columns).sum())
+        parts = [single.drop("_person"), grouped.drop("_person")]
+    tables = [_sum_moments(part, groups, len(errors)) for part in parts]
+    table = pd.concat([t for t in tables if len(t)] or tables[:1], ignore_index=True)
+    table = _plain_groups(table, [k for k in groups if k not in THRESHOLD_COLUMNS])
+    table = table.assign(regime=POOLED) if pooled else name_regimes(table)
+    sums = [c for c in table.columns if c not in {"regime", *keys, *REGIME}]
+    return add_up(table[[*keys, "regime", *sums]], [*keys, "regime"])
+
+
+def person(cluster: str | None) -> nw.Expr:
+    """Return who is behind a row: the cluster, else the token that labelled it, else null."""
+    if cluster is None:
+        return nw.lit(None).cast(nw.String)
+    known = nw.concat_str([nw.lit("s"), nw.col(cluster).cast(nw.String)], separator=" ")
+    token = nw.concat_str([nw.lit("t"), nw.col("label_token")], separator=" ")
+    by_token = nw.when(~nw.col("label_token").is_null()).then(token)
+    return nw.when(~nw.col(cluster).is_null()).then(known).otherwise(by_token)
+
+
+def _sum_moments(part: nw.LazyFrame[Any], groups: list[str], n_points: int) -> pd.DataFrame:
+    sums = []
+    for side, error in (("nonmated", "fm"), ("mated", "fnm")):
+        m = nw.col(side)
+        sums += [
+            (m > 0).cast(nw.Int64).sum().alias(f"{side}:g"),
+            m.sum().alias(f"{side}:m"),
+            (m * m).sum().alias(f"{side}:mm"),
+        ]
+        for i in range(n_points):
+            y = nw.col(f"{error}:{i}")
+            sums += [
+                y.sum().alias(f"{error}:{i}:y"),
+                (y * y).sum().alias(f"{error}:{i}:yy"),
+                (y * m).sum().alias(f"{error}:{i}:ym"),
+            ]
+    grouped = part.group_by(groups).agg(*sums) if groups else part.select(*sums)
+    table: pd.DataFrame = grouped.collect(backend="pyarrow").to_native().to_pandas()
+    return table
+
+
+def _plain_groups(table: pd.DataFrame, texts: list[str]) -> pd.DataFrame:
+    for key in texts:
+        column = table[key]
+        if column.dtype == object or isinstance(column.dtype, pd.StringDtype):
+            held = column.dropna()
+            if len(held) and isinstance(held.iloc[0], (bool, np.bool_)):
+                table[key] = column.astype("boolean")
+            else:
+                table[key] = column.fillna("unknown").astype("str")
+        elif column.dtype == bool:
+            table[key] = column.astype("boolean")
+    return table
+
+
+# ------------------------------------------------------------------ rates
+
+
+def _rates_at(
+    table: pd.DataFrame, i: int, point: Point, regimes: pd.DataFrame, weighted: bool
+) -> pd.DataFrame:
+    out = table.drop(columns=[c for c in table if ":" in c]).copy()
+    thresholds = regimes.set_index("regime").reindex(table["regime"])
+    if np.isnan(point.threshold) and point.nominal_fmr in _LEVELS:
+        own = thresholds[THRESHOLD_COLUMNS[_LEVELS.index(point.nominal_fmr)]]
+        out["threshold"] = own.to_numpy(dtype=float)
+    else:
+        out["threshold"] = point.threshold
+    out["nominal_fmr"] = point.nominal_fmr
+    if np.isnan(point.nominal_fmr):
+        levels = thresholds[list(THRESHOLD_COLUMNS)].to_numpy(dtype=float)
+        at = levels == point.threshold
+        out["nominal_fmr"] = np.where(at.any(axis=1), np.array(_LEVELS)[at.argmax(axis=1)], np.nan)
+    # a withheld score lies below the own 1e-4 threshold; under that it may reach the one asked for
+    with np.errstate(invalid="ignore"):
+        if np.isnan(point.nominal_fmr):
+            open_ended = ~(point.threshold >= thresholds[_OWN].to_numpy(dtype=float))
+        else:
+            open_ended = np.full(len(out), point.nominal_fmr > 1e-4)
+    for side, error, rate in (("nonmated", "fm", "fmr"), ("mated", "fnm", "fnmr")):
+        x = table[f"{error}:{i}"].to_numpy(dtype=float)
+        n = table[f"n_{side}"].to_numpy(dtype=float)
+        sums = [
+            table[f"{error}:{i}:y"], table[f"{side}:m"], table[f"{error}:{i}:yy"],
+            table[f"{error}:{i}:ym"], table[f"{side}:mm"], table[f"{side}:g"],
+        ]  # fmt: skip
+        sums = [s.fillna(0.0).to_numpy(dtype=float) for s in sums]
+        spread = clustered(np.minimum(sums[0], sums[1]), *sums[1:])
+        value = spread.rate if weighted else share(x, n)
+        deff = row_deff(spread, n, np.where(weighted, -1.0, sums[5]))
+        persons = np.minimum(sums[5], kish(sums[1], sums[4])) if weighted else sums[5]
+        hidden = np.where(open_ended, table[f"n_{side}_withheld"].to_numpy(dtype=float), 0.0)
+        found = limits(value, n, deff, persons, hidden, upward=rate == "fmr")
+        name = "n_false_matches" if rate == "fmr" else "n_false_nonmatches"
+        out[name] = x.astype("int64")
+        out[rate], out[f"{rate}_low"], out[f"{rate}_high"] = value, found.low, found.high
+        out[f"{rate}_deff"], out[f"n_{side}_subjects"] = deff, sums[5].astype("int64")
+        out[f"{rate}_guard"] = guard(persons)
+        out[f"{rate}_says"] = [
+            says(*row) for row in zip(x, n, value, out[f"{rate}_guard"], strict=True)
+        ]
+    return out.assign(weighted=weighted)
+
+
+def _finish(
+    table: pd.DataFrame,
+    keys: list[str],
+    reasons: Mapping[str, str],
+    *,
+    assume_random: bool,
+    own: bool,
+) -> pd.DataFrame:
+    selected = table["regime"].map(reasons).fillna("").to_numpy(dtype=object)
+    reason = np.where(selected != "", selected if not assume_random else "", "")
+    note = np.where((selected != "") & assume_random, "labels taken as random", "")
+    rates = [c for c in table if c.split("_")[0] in {"fmr", "fnmr"} and "deff" not in c]
+    for name in rates:
+        if name.endswith("_says"):
+            table[name] = table[name].where(reason == "", "").astype("str")
+        else:
+            table[name] = table[name].where(reason == "")
+    empty = (table["n_mated"] == 0) | (table["n_nonmated"] == 0)
+    table["reason"] = pd.Series(
+        np.where((reason == "") & empty, "one_class_empty", reason), index=table.index, dtype="str"
+    )
+    table["note"] = pd.Series(note, index=table.index, dtype="str")
+    if own:
+        table = table[table["threshold"].notna() | (table["regime"] == POOLED)]
+        if table.empty:
+            raise UsageError("no row has four rising thresholds; give thresholds=")
+    front = ["regime", *keys, "threshold", "nominal_fmr"]
+    sides = [*_side_columns("nonmated", "fmr", "n_false_matches")]
+    sides += _side_columns("mated", "fnmr", "n_false_nonmatches")
+    table = table[[*front, *sides, "weighted", "reason", "note"]]
+    return table.sort_values(
+        ["regime", *keys, "threshold", "nominal_fmr"], kind="stable", ignore_index=True
+    )
+
+
+def _side_columns(side: str, rate: str, errors: str) -> list[str]:
+    about = [f"{rate}{end}" for end in ("", "_low", "_high", "_says", "_guard", "_deff")]
+    return [f"n_{side}", errors, *about, f"n_{side}_subjects", f"n_{side}_withheld"]
+
+
+def _refuse_one_class(table: pd.DataFrame) -> None:
+    n_mated, n_nonmated = int(table["n_mated"].sum()), int(table["n_nonmated"].sum())
+    if not n_mated or not n_nonmated:
+        empty, other, n = (
+            ("non-mated", "mated", n_mated) if n_mated else ("mated", "non-mated", n_nonmated)
+        )
+        raise UsageError(
+            f"no {empty} comparison is labelled ({n} {other} ones are): both error rates need both"
+        )
+
+
+def _keys(by: By) -> list[str]:
+    keys = [] if by is None else [by] if isinstance(by, str) else list(by)
+    keys = [key for key in keys if key not in {"regime", *REGIME}]
+    if {"mated", "score", "result"} & {*keys}:
+        raise UsageError(
+            "error rates cannot be split by score, result or mated: they are made of it"
+        )
+    return keys

@@ -1,0 +1,101 @@
+"""How a labelled error rate is given: its limits, its design effect, and the words for it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from verifyanalytics.analysis.intervals import Clustered, FloatArray, Interval, rate_interval
+
+
+def limits(
+    rate: FloatArray,
+    n: FloatArray,
+    deff: FloatArray,
+    persons: FloatArray,
+    hidden: FloatArray,
+    *,
+    upward: bool,
+) -> Interval:
+    """Two-sided 95 % limits; `hidden` withheld rows may belong to the other side.
+
+    Parameters
+    ----------
+    rate, n, deff, persons : ndarray
+        The rate (NaN: no row), its denominator, design effect and persons.
+    hidden : ndarray
+        Withheld rows counted as non-matches that might match here.
+    upward : bool
+        They would raise the rate (FMR) rather than lower it (FNMR).
+    """
+    events = np.where(np.isnan(rate), 0.0, rate * n)
+    plain = rate_interval(np.minimum(events, n), n, deff, persons)
+    if not np.any(hidden):
+        return plain
+    moved = np.clip(events + (hidden if upward else -hidden), 0.0, n)
+    other = rate_interval(moved, n, deff, persons)
+    return Interval(plain.low, other.high) if upward else Interval(other.low, plain.high)
+
+
+def row_deff(spread: Clustered, n: FloatArray, persons: FloatArray) -> FloatArray:
+    """Design effect against n independent rows; exactly 1 where every row is its own person."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        deff = spread.standard_error**2 * n / (spread.rate * (1 - spread.rate))
+    alone = (spread.n_clusters == 1) & (n > 1)
+    plain = (spread.rate == 0) | (spread.rate == 1) | (persons == n)
+    result: FloatArray = np.where(alone, n, np.where(plain, 1.0, deff))
+    return np.where(n > 0, np.nan_to_num(result, nan=1.0), np.nan)
+
+
+def kish(m: FloatArray, mm: FloatArray) -> FloatArray:
+    """Effective number of weighted rows: (Σw)² / Σw²."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        result: FloatArray = np.where(mm > 0, m**2 / mm, 0.0)
+    return result
+
+
+def share(x: FloatArray, n: FloatArray) -> FloatArray:
+    """Return x / n; NaN where n is 0."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        result: FloatArray = np.where(n > 0, np.asarray(x) / n, np.nan)
+    return result
+
+
+def says(x: float, n: float, rate: float, limit: float) -> str:
+    """Write what may be printed: the rate, or after no error the one-sided bound.
+
+    Examples
+    --------
+    >>> says(0, 5000, 0.0, 5.99e-4), says(3, 5000, 6e-4, 5.99e-4)
+    ('< 6e-4 (one-sided 95 %)', '6e-4')
+    """
+    if n == 0 or np.isnan(rate):
+        return ""
+    return f"< {short(limit)} (one-sided 95 %)" if x == 0 else short(rate)
+
+
+def claims(limit: float, persons: float) -> str:
+    """Say what a sample without an error can carry.
+
+    Examples
+    --------
+    >>> claims(5.99e-4, 5000)
+    '< 6e-4 is all this sample can say (one-sided 95 %, 5000 independent comparisons)'
+    """
+    return (
+        f"< {short(limit)} is all this sample can say "
+        f"(one-sided 95 %, {persons:.0f} independent comparisons)"
+    )
+
+
+def short(x: float) -> str:
+    """Write a rate with two digits, small ones by the power of ten as people do.
+
+    Examples
+    --------
+    >>> short(0.0372), short(5.99e-4), short(2.5e-6)
+    ('0.037', '6e-4', '2.5e-6')
+    """
+    if x >= 0.01 or x == 0:
+        return f"{x:.2g}"
+    digits, power = f"{x:.1e}".split("e")
+    return f"{digits.removesuffix('.0')}e{int(power)}"
