@@ -30,9 +30,10 @@ ENVELOPE_KEYS = frozenset(
     {"occurred_at", "action", "req_key", "byted_token", "http_status", "subject", "context"}
 )
 
-_EARLIEST = datetime(2015, 1, 1, tzinfo=UTC)
-_LATEST = datetime(2100, 1, 1, tzinfo=UTC)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EARLIEST = datetime(2015, 1, 1, tzinfo=UTC)
+LATEST = datetime(2100, 1, 1, tzinfo=UTC)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
 
 # the literal that Python prints for bytes, and no more of the language than that
 _LITERAL = re.compile(
@@ -85,6 +86,9 @@ class ReadOptions:
         For responses that do not say.
     time_source : {"envelope", "collector", "column"}
         What `occurred_at_source` says of a time that stands beside the response.
+    collected : bool
+        The envelopes are the collector's own (`raw_answers`): token and subject are keyed hashes
+        already, and `images` says what the pictures were that are no longer there.
     """
 
     strict: bool = False
@@ -98,6 +102,7 @@ class ReadOptions:
     action: str | None = None
     req_key: str | None = None
     time_source: str = "envelope"
+    collected: bool = False
 
     def __post_init__(self) -> None:
         wrong = [name for name in self.context if not CONTEXT_NAME.fullmatch(name)]
@@ -109,8 +114,9 @@ class ReadOptions:
 
     @property
     def is_plain(self) -> bool:
-        """Whether no foreign envelope is expected."""
-        return not (self.response_path or self.time_path or self.context_path)
+        """Whether responses stand alone or in our own envelope, not in the collector's."""
+        paths = self.response_path or self.time_path or self.context_path
+        return not (paths or self.collected)
 
 
 @dataclass(slots=True)
@@ -215,15 +221,15 @@ def read_time(value: Any) -> datetime | None:
         moment = _from_epoch(value) if isinstance(value, Number) else _from_iso(value)
     except (ValueError, OverflowError):
         return None
-    return moment if moment is not None and _EARLIEST <= moment < _LATEST else None
+    return moment if moment is not None and EARLIEST <= moment < LATEST else None
 
 
 def _from_epoch(number: Number) -> datetime:
     seconds = float(number)
     for limit, scale in ((1e14, 1e6), (1e11, 1e3)):
         if seconds >= limit:
-            return _EPOCH + timedelta(microseconds=round(seconds * 1e6 / scale))
-    return _EPOCH + timedelta(microseconds=round(seconds * 1e6))
+            return EPOCH + timedelta(microseconds=round(seconds * 1e6 / scale))
+    return EPOCH + timedelta(microseconds=round(seconds * 1e6))
 
 
 def _from_iso(text: str) -> datetime | None:

@@ -153,8 +153,9 @@ class Fields:
         if value is None:
             return None
         number = None if isinstance(value, Number) else milliseconds(value)
-        self._fail(name, value)
-        return None if number is None else number
+        if number is None:
+            self._fail(name, value)
+        return number
 
     def time(self, name: str) -> datetime | None:
         """Take a moment."""
@@ -162,8 +163,9 @@ class Fields:
         if value is None:
             return None
         moment = read_time(value) if isinstance(value, str) else None
-        self._fail(name, value)
-        return None if moment is None else moment
+        if moment is None:
+            self._fail(name, value)
+        return moment
 
     def texts(self, name: str) -> list[str] | None:
         """Take a list of texts; integers in it with an issue."""

@@ -1,23 +1,48 @@
-"""Blocks of bytes become record batches: the fast kernel, equal to `responses` on every input."""
+"""Blocks of bytes become record batches: the fast kernel, equal to `responses` on every input.
+
+A block of whole lines is decoded at once into typed answers (`typed`), and these become columns
+(`heads` for what repeats, `columns` for what does not, `surround` for envelopes). A block that
+fails goes line by line; a line that fails, or that a step finds odd, goes through
+`responses.read_response`. So the fast road only ever says yes: every reject and every issue but
+the empty text comes from the reference, and a wrong yes is what the property test looks for.
+"""
 
 from __future__ import annotations
 
+import gc
 import hashlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+from msgspec import UNSET
 
-from verifyanalytics.envelope import ReadOptions
+from verifyanalytics import columns, extras, surround
+from verifyanalytics.envelope import ReadOptions, keyed_hash
+from verifyanalytics.heads import NO_HEAD, Head, Heads, head_columns
 from verifyanalytics.responses import Refusal, Row, read_response
 from verifyanalytics.schema import REJECT_COLUMNS, VERIFICATION_COLUMNS
 from verifyanalytics.sources import Block
+from verifyanalytics.surround import Surround
+from verifyanalytics.typed import NO_IMAGES, Types, Undecodable, unknown_key
+
+LEARN_AFTER = 4
+"""Answers in which a new key must be met before it is learnt."""
+
+MAX_NOTICED = 1 << 10
+"""New keys that are counted; hostile input must not fill the memory with names."""
 
 _FIELDS = [c.field for c in VERIFICATION_COLUMNS if c.name != "batch"]
-_MONTH = pa.field("month", pa.string())
+_FIELDS.append(pa.field("month", pa.string()))
 _REJECTS = pa.schema([c.field for c in REJECT_COLUMNS if c.name not in ("batch", "rejected_at")])
 _BLANK = b" \t\r\n"
+
+Places = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,57 +67,370 @@ class Flattened:
     n_bytes: int
 
 
+class _Documents(NamedTuple):
+    """Where a block's responses stand.
+
+    `is_regular` is true where each stands alone on its line and begins and ends with a brace.
+    """
+
+    rows: Places
+    starts: Places
+    ends: Places
+    is_regular: bool
+
+
 class Flattener:
-    """Flattens one block after another; the same rows however the input is cut into blocks."""
+    r"""Flattens one block after another; the same rows however the input is cut into blocks.
+
+    Parameters
+    ----------
+    options : ReadOptions
+
+    Examples
+    --------
+    >>> from verifyanalytics.sources import Block
+    >>> block = Block("answers.ndjson", b'{"code":10000,"request_id":"1"}\n{"code":NaN}\n', 1, 0)
+    >>> flat = Flattener(ReadOptions()).flatten(block)
+    >>> flat.verifications.num_rows, flat.rejects["reason"].to_pylist()
+    (1, ['syntax'])
+    """
 
     def __init__(self, options: ReadOptions) -> None:
         self.options = options
+        self._types = Types()
+        self._heads = Heads()
+        self._extras = extras.Texts()
+        self._surround = Surround(options)
+        self._unknown: Counter[tuple[str, str]] = Counter()
+        self._is_enveloped = False
 
     def flatten(self, block: Block) -> Flattened:
-        """Flatten one block."""
+        """Flatten one block; memory is a small multiple of its size."""
+        documents = _documents(block)
+        with _no_cyclic_gc():
+            decoded = self._decode(block.data, documents)
+            batch, kept = self._fast_rows(decoded, documents, block)
+        slow = np.setdiff1d(np.arange(len(documents.rows)), kept, assume_unique=True)
+        rows, rejects = self._slow_rows(documents, slow, block)
+        merged = _merged(batch, rows)
+        refused = _reject_batch(block, rejects)
+        return Flattened(merged, refused, merged.num_rows + refused.num_rows, len(block.data))
+
+    def _decode(self, data: bytes, documents: _Documents) -> _Decoded:
+        """Decode what the types accept."""
+        n = len(documents.rows)
+        if not self.options.is_plain:
+            return _Decoded([], None, [])
+        if documents.is_regular:
+            try:
+                if not self._is_enveloped:
+                    return _Decoded(self._types.reply.decode_lines(data), None, range(n))
+                envelopes = self._types.envelope.decode_lines(data)
+                return self._opened([None] * n, envelopes, range(n))
+            except Undecodable:
+                pass
+        return self._decode_each(data, documents)
+
+    def _decode_each(self, data: bytes, documents: _Documents) -> _Decoded:
+        """Decode one by one, and learn from what fails."""
+        replies, envelopes, places = [], [], []
+        view = memoryview(data)
+        bounds = zip(documents.starts.tolist(), documents.ends.tolist(), strict=True)
+        for place, (start, end) in enumerate(bounds):
+            decoders = (self._types.reply, self._types.envelope)
+            try:
+                line = decoders[self._is_enveloped].decode(view[start:end])
+            except Undecodable as error:
+                self._notice(error)
+                if unknown_key(error) is None:
+                    continue
+                try:
+                    line = decoders[not self._is_enveloped].decode(view[start:end])
+                except Undecodable as another:
+                    self._notice(another)
+                    continue
+                self._is_enveloped = not self._is_enveloped
+            replies.append(None if self._is_enveloped else line)
+            envelopes.append(line if self._is_enveloped else None)
+            places.append(place)
+        return self._opened(replies, envelopes, places)
+
+    def _notice(self, error: Exception) -> None:
+        """Count an unknown key that ended the fast road; learn it when it comes often."""
+        key = unknown_key(error)
+        if key is None:
+            return
+        if len(self._unknown) > MAX_NOTICED:
+            self._unknown.clear()
+        self._unknown[key] += 1
+        if self._unknown[key] == LEARN_AFTER:
+            self._types.learn(*key)
+
+    def _opened(self, replies: list[Any], envelopes: list[Any], places: Sequence[int]) -> _Decoded:
+        """Take the replies out of the envelopes; an empty stand-in where there is none."""
+        if not any(envelopes):
+            return _Decoded(replies, None, places)
+        types = self._types
+        for place, envelope in enumerate(envelopes):
+            if envelope is None:
+                envelopes[place] = types.no_envelope
+            elif isinstance(reply := envelope.response, str):
+                try:
+                    replies[place] = self._types.reply.decode(reply)
+                except Undecodable as error:
+                    self._notice(error)
+                    replies[place] = types.no_reply
+            else:
+                replies[place] = types.no_reply if reply is UNSET else reply
+        return _Decoded(replies, envelopes, places)
+
+    def _fast_rows(
+        self, decoded: _Decoded, documents: _Documents, block: Block
+    ) -> tuple[pa.RecordBatch, Places]:
+        """Make columns of decoded answers; returns the batch and the places it holds."""
+        n = len(decoded.replies)
+        places = np.array(decoded.places, np.int64)
+        if not n:
+            return _row_batch([]), places
+        odd: set[int] = set()
+        made = self._reply_columns(decoded, documents, block.data, odd)
+        made |= self._surround.columns(decoded.envelopes, n, odd)
+        made |= self._times(decoded.envelopes, made["request_id"], odd)
+        made["source"] = pa.repeat(pa.scalar(block.source), n)
+        made["source_row"] = pa.array(documents.rows[places])
+        batch = _batch(made)
+        if not odd:
+            return batch, places
+        even = np.setdiff1d(np.arange(n), np.fromiter(odd, np.int64), assume_unique=True)
+        return batch.take(pa.array(even)), places[even]
+
+    def _reply_columns(
+        self, decoded: _Decoded, documents: _Documents, data: bytes, odd: set[int]
+    ) -> dict[str, pa.Array]:
+        replies, types = decoded.replies, self._types
+        datas = [reply.data or types.no_data for reply in replies]
+        comparisons = [part.source_comp_details or types.no_comparison for part in datas]
+        heads = self._heads_of(replies, datas, comparisons, odd)
+        faces = [part.image_face_detail for part in comparisons]
+        envs = [part.image_env_detail for part in comparisons]
+        numbers = np.empty((len(replies), 24))
+        numbers[:, 0] = columns.elapsed([reply.time_elapsed for reply in replies], odd)
+        numbers[:, 1] = [part.score for part in comparisons]
+        numbers[:, 2:13] = columns.quality(faces, odd)
+        numbers[:, 13:] = columns.quality(envs, odd)
+        numbers += 0.0  # minus zero is zero
+        request_ids = pa.array([reply.request_id for reply in replies], pa.string())
+        odd.update(columns.unfit_ids(request_ids).tolist())
+        texts = self._extra_texts(decoded, datas, comparisons, documents, data, odd)
+        normalised = None if texts is None else [text and text[1] for text in texts]
+        digests = b"".join([head.digest for head in heads])
+        return {
+            "request_id": request_ids,
+            **head_columns(heads),
+            **columns.float_columns(numbers),
+            **self._images([part.images or NO_IMAGES for part in datas]),
+            "issues": columns.issue_lists(_empties(heads, faces, envs), len(replies)),
+            "extra": pa.array(
+                [text and text[0] for text in texts or [None] * len(replies)], pa.string()
+            ),
+            "content": columns.contents(numbers, digests, normalised),
+        }
+
+    def _heads_of(
+        self, replies: list[Any], datas: list[Any], comparisons: list[Any], odd: set[int]
+    ) -> list[Head]:
+        keys = [
+            (
+                r.code, r.message, d.result, d.risk_result, c.alive, c.thresholds,
+                d.algorithm_base_resp, d.req_measure_info,
+                d.verify_algorithm_base_resp, d.verify_req_measure_info,
+            )
+            for r, d, c in zip(replies, datas, comparisons, strict=True)
+        ]  # fmt: skip
+        table = self._heads
+        heads = [table[key] for key in keys]
+        if None in heads:
+            odd.update(place for place, head in enumerate(heads) if head is None)
+        return [NO_HEAD if head is None else head for head in heads]
+
+    def _extra_texts(
+        self,
+        decoded: _Decoded,
+        datas: list[Any],
+        comparisons: list[Any],
+        documents: _Documents,
+        data: bytes,
+        odd: set[int],
+    ) -> list[tuple[str, str] | None] | None:
+        parts = {"reply": decoded.replies, "data": datas, "comparison": comparisons}
+        found = extras.found_keys(parts, self._types.learnt)
+        if not found:
+            return None
+        texts: list[tuple[str, str] | None] = [None] * len(datas)
+        for place, keys in found.items():
+            text = self._text_of(decoded, documents, data, place)
+            texts[place] = self._extras[tuple(keys)] if extras.is_sound(text) else None
+            if texts[place] is None:
+                odd.add(place)
+        return texts
+
+    def _text_of(self, decoded: _Decoded, documents: _Documents, data: bytes, place: int) -> bytes:
+        """The JSON text a reply was decoded from."""
+        envelope = decoded.envelopes and decoded.envelopes[place]
+        if envelope and isinstance(envelope.response, str):
+            return str(envelope.response).encode()
+        document = decoded.places[place]
+        return data[documents.starts[document] : documents.ends[document]]
+
+    def _images(self, images: list[Any]) -> dict[str, pa.Array]:
+        made = {}
+        key = self.options.key if self.options.image_prints else None
+        for name in ("image_best", "image_env"):
+            texts = [getattr(part, name) for part in images]
+            made[f"{name}_bytes"] = columns.image_sizes(texts)
+            prints = [keyed_hash(key, "image", text) if text and key else None for text in texts]
+            made[f"{name}_print"] = pa.array(prints, pa.string())
+        return made
+
+    def _times(
+        self, envelopes: list[Any] | None, request_ids: pa.Array, odd: set[int]
+    ) -> dict[str, pa.Array]:
+        """Time of each answer: what the envelope says, else the date in its id."""
+        moments, known = columns.dates_in(request_ids)
+        sources = np.where(known, 1, 0)
+        if envelopes is not None:
+            said, is_said = surround.moments(envelopes, odd)
+            moments, known = np.where(is_said, said, moments), known | is_said
+            sources[is_said] = 2
+        names = pa.array([None, "request_id", self.options.time_source], pa.string())
+        return {
+            **columns.time_columns(moments, known),
+            "occurred_at_source": names.take(pa.array(sources)),
+        }
+
+    def _slow_rows(
+        self, documents: _Documents, slow: Places, block: Block
+    ) -> tuple[list[Row], list[tuple[Any, ...]]]:
+        """Read through the reference what the fast road left."""
         rows: list[Row] = []
-        rejects = [
-            (block.source, r.row, r.byte_offset, r.reason, r.detail, r.sha256, r.n_bytes)
-            for r in block.rejects
-        ]
-        for row, start, end in _documents(block):
-            data = block.data[start:end]
+        rejects = []
+        for place in slow.tolist():
+            row, start = int(documents.rows[place]), int(documents.starts[place])
+            data = block.data[start : documents.ends[place]]
             read = read_response(data, self.options, source=block.source, row=row)
             if isinstance(read, Refusal):
                 offset = None if block.byte_offset is None else block.byte_offset + start
                 digest = hashlib.sha256(data).hexdigest()
-                rejects.append(
-                    (block.source, row, offset, read.reason, read.detail, digest, len(data))
-                )
+                rejects.append((row, offset, read.reason, read.detail, digest, len(data)))
             else:
                 rows.append(read)
-        rejects.sort(key=lambda reject: reject[1])
-        return Flattened(
-            _row_batch(rows), _reject_batch(rejects), len(rows) + len(rejects), len(block.data)
-        )
+        return rows, rejects
 
 
-def _documents(block: Block) -> Iterator[tuple[int, int, int]]:
+class _Decoded(NamedTuple):
+    """Answers the types accepted, what stood around them, and their places in the block."""
+
+    replies: list[Any]
+    envelopes: list[Any] | None
+    places: Sequence[int]
+
+
+@contextmanager
+def _no_cyclic_gc() -> Iterator[None]:
+    """Decoded answers form no cycles; the collector would walk them again and again."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _documents(block: Block) -> _Documents:
+    """Find the responses of a block: as the reader says, else one to a line that is not blank."""
     if block.documents is not None:
-        yield from block.documents
-        return
-    start, row = 0, block.first_row
-    while start < len(block.data):
-        end = block.data.find(b"\n", start)
-        end = len(block.data) if end < 0 else end
-        if block.data[start:end].strip(_BLANK):
-            yield row, start, end
-        start, row = end + 1, row + 1
+        spans = np.array(block.documents, np.int64).reshape(-1, 3)
+        return _Documents(spans[:, 0], spans[:, 1], spans[:, 2], is_regular=False)
+    data = block.data
+    characters = np.frombuffer(data, np.uint8)
+    ends = np.flatnonzero(characters == ord("\n"))
+    if len(data) and not data.endswith(b"\n"):
+        ends = np.append(ends, len(data))
+    starts = np.empty_like(ends)
+    starts[:1], starts[1:] = 0, ends[:-1] + 1
+    rows = np.arange(block.first_row, block.first_row + len(ends))
+    # between `}` and `{` on the next line no JSON text can go on: each line is a text of its own
+    opens, closes = (
+        characters[starts % max(len(data), 1)],
+        characters[ends - 1] if len(ends) else ends,
+    )
+    if bool((opens == ord("{")).all() and (closes == ord("}")).all()):
+        return _Documents(rows, starts, ends, is_regular=True)
+    bounds = zip(starts.tolist(), ends.tolist(), strict=True)
+    filled = np.array([bool(data[start:end].strip(_BLANK)) for start, end in bounds], bool)
+    return _Documents(rows[filled], starts[filled], ends[filled], is_regular=False)
 
 
-def _row_batch(rows: list[Row]) -> pa.RecordBatch:
-    context = sorted({name for row in rows for name in row if name.startswith("ctx_")})
-    fields = [*_FIELDS, _MONTH, *(pa.field(name, pa.string()) for name in context)]
-    arrays = [pa.array([row.get(field.name) for row in rows], field.type) for field in fields]
+def _empties(
+    heads: list[Head], faces: list[str | None], envs: list[str | None]
+) -> dict[int, list[str]]:
+    """Name the nested texts that were empty, in the order in which the reference meets them."""
+    noted: dict[int, list[str]] = {}
+    for place, head in enumerate(heads):
+        if head.no_risk:
+            noted.setdefault(place, []).append("empty:$.data.risk_result")
+    for image, texts in (("face", faces), ("env", envs)):
+        if "" in texts:
+            path = f"empty:$.data.source_comp_details.image_{image}_detail"
+            for place in (place for place, text in enumerate(texts) if text == ""):
+                noted.setdefault(place, []).append(path)
+    return noted
+
+
+def _batch(made: dict[str, pa.Array]) -> pa.RecordBatch:
+    n = len(made["request_id"])
+    context = sorted(name for name in made if name.startswith("ctx_"))
+    fields = [*_FIELDS, *(pa.field(name, pa.string()) for name in context)]
+    arrays = [made.get(field.name) for field in fields]
+    arrays = [
+        pa.nulls(n, field.type) if made.get(field.name) is None else made[field.name]
+        for field in fields
+    ]
     return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
 
 
-def _reject_batch(rejects: list[tuple[Any, ...]]) -> pa.RecordBatch:
-    columns: Any = zip(*rejects, strict=True) if rejects else [()] * len(_REJECTS)
-    arrays = [pa.array(column, field.type) for column, field in zip(columns, _REJECTS, strict=True)]
+def _row_batch(rows: list[Row]) -> pa.RecordBatch:
+    names = [field.name for field in _FIELDS]
+    names += {name for row in rows for name in row if name.startswith("ctx_")}
+    types = {field.name: field.type for field in _FIELDS}
+    made = {
+        name: pa.array([row.get(name) for row in rows], types.get(name, pa.string()))
+        for name in names
+    }
+    return _batch(made)
+
+
+def _merged(fast: pa.RecordBatch, rows: list[Row]) -> pa.RecordBatch:
+    """Bring both roads' rows together in the order of the source."""
+    if not rows:
+        return fast
+    slow = _row_batch(rows)
+    if not fast.num_rows:
+        return slow
+    table = pa.concat_tables(
+        [pa.Table.from_batches([fast]), pa.Table.from_batches([slow])], promote_options="default"
+    )
+    context = sorted(name for name in table.column_names if name.startswith("ctx_"))
+    order = np.argsort(table["source_row"].to_numpy(), kind="stable")
+    table = table.select([*(field.name for field in _FIELDS), *context]).take(pa.array(order))
+    return table.combine_chunks().to_batches()[0]
+
+
+def _reject_batch(block: Block, rejects: list[tuple[Any, ...]]) -> pa.RecordBatch:
+    own = [(r.row, r.byte_offset, r.reason, r.detail, r.sha256, r.n_bytes) for r in block.rejects]
+    rejects = sorted([*own, *rejects], key=lambda reject: reject[0])
+    columns_ = list(zip(*rejects, strict=True)) or [()] * (len(_REJECTS) - 1)
+    values = [[block.source] * len(rejects), *columns_]
+    arrays = [pa.array(column, field.type) for column, field in zip(values, _REJECTS, strict=True)]
     return pa.RecordBatch.from_arrays(arrays, schema=_REJECTS)

@@ -44,14 +44,14 @@ from verifyanalytics.schema import (
 )
 from verifyanalytics.strictjson import Unreadable, dumps
 
-CONTENT_NUMBERS = ("elapsed_ms", "score", *THRESHOLD_COLUMNS, *QUALITY_COLUMNS)
-"""The 28 float columns that the content's digest begins with, in this order."""
+CONTENT_NUMBERS = ("elapsed_ms", "score", *QUALITY_COLUMNS)
+"""The 24 float columns that the content's digest begins with, in this order."""
 
 CONTENT_HEAD = (
     "code", "gateway_code", "message", "sub_code", "sub_message", "result", "alive",
-    "risk_score", "risk_tags", "measure_type", "measure_value",
+    *THRESHOLD_COLUMNS, "risk_score", "risk_tags", "measure_type", "measure_value",
 )  # fmt: skip
-"""The other columns of a reply, in the order in which the digest goes on."""
+"""The other columns of a reply, whose values repeat, in the order in which the digest goes on."""
 
 _REQUEST_DATE = re.compile(r"([0-9]{14})[0-9A-Fa-f]{20}")
 _PACK_NUMBERS = struct.Struct(f"<{len(CONTENT_NUMBERS)}d").pack
@@ -210,12 +210,24 @@ class _Reading:
         values["req_key"] = envelope.text("req_key") or options.req_key
         values["http_status"] = envelope.integer("http_status", bits=16)
         values["occurred_at"] = envelope.time("occurred_at")
+        if options.collected:
+            self._read_collected(envelope)
         for column, name in (("token", "byted_token"), ("subject", "subject")):
             secret = envelope.secret(name)
             if secret and options.key:
                 values[column] = keyed_hash(options.key, column, secret)
         self._read_context(envelope)
         return envelope.rest()
+
+    def _read_collected(self, envelope: Fields) -> None:
+        """Take what the collector knew: hashes as they are, and the pictures it took out."""
+        for name in ("token", "subject"):
+            self.row[name] = envelope.secret(name)
+        images = envelope.object("images")
+        for name in ("image_best", "image_env"):
+            if images.holds(f"{name}_bytes"):
+                self.row[f"{name}_bytes"] = images.integer(f"{name}_bytes", bits=32)
+                self.row[f"{name}_print"] = images.text(f"{name}_print")
 
     def _read_context(self, envelope: Fields) -> None:
         context = envelope.object("context")
@@ -248,9 +260,9 @@ def date_in(request_id: str) -> datetime | None:
 def content(row: Row, extra: str | None) -> str:
     """Digest of what a reply says, whichever way it was written down.
 
-    SHA-256, in hexadecimal, of the 28 `CONTENT_NUMBERS` as little-endian float64 (NaN where null)
-    followed by a compact UTF-8 JSON array of the `CONTENT_HEAD` columns and `extra`. Key order,
-    white space, escapes, the spelling of a number, images, envelope and the id do not count.
+    SHA-256, in hexadecimal, of the 24 `CONTENT_NUMBERS` as little-endian float64 (NaN where null),
+    the 32 bytes of `head_digest`, and the text of `extra` if there is any. Key order, white space,
+    escapes, the spelling of a number, the id, images and the envelope do not count.
 
     Parameters
     ----------
@@ -259,13 +271,17 @@ def content(row: Row, extra: str | None) -> str:
         The reply's unknown keys as `dumps(…, normalised=True)` writes them.
     """
     numbers = (_NAN if row[name] is None else row[name] for name in CONTENT_NUMBERS)
-    head = content_head([row[name] for name in CONTENT_HEAD], extra)
-    return hashlib.sha256(_PACK_NUMBERS(*numbers) + head).hexdigest()
+    head = head_digest([row[name] for name in CONTENT_HEAD])
+    return hashlib.sha256(_PACK_NUMBERS(*numbers) + head + (extra or "").encode()).hexdigest()
 
 
-def content_head(values: Iterable[Any], extra: str | None) -> bytes:
-    """Second half of what `content` digests."""
-    return json.dumps([*values, extra], ensure_ascii=False, separators=(",", ":")).encode()
+def head_digest(values: Iterable[Any]) -> bytes:
+    """SHA-256 of the compact UTF-8 JSON array of the `CONTENT_HEAD` columns.
+
+    A digest of its own, because few heads stand over many answers: the kernel makes each once.
+    """
+    text = json.dumps(list(values), ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).digest()
 
 
 def substitute_id(row: Row) -> str:

@@ -1,0 +1,189 @@
+"""Decoded answers become Arrow columns, a block at a time.
+
+List comprehensions take the parts out, NumPy does what is arithmetic, Arrow takes the rest; no
+step loops over columns within a row. What a step cannot do exactly as the reference would, it
+marks as odd, and the answer goes there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from msgspec.structs import astuple
+
+from verifyanalytics.envelope import EARLIEST, LATEST
+from verifyanalytics.fields import MAX_TEXT, milliseconds
+from verifyanalytics.responses import CONTENT_NUMBERS
+from verifyanalytics.schema import STRINGS
+from verifyanalytics.typed import NAN, NOT_GRADED, Quality, Undecodable
+
+Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+
+N_QUALITY = 11
+_pack_quality = struct.Struct(f"<{N_QUALITY}d").pack
+_quality = msgspec.json.Decoder(Quality)
+_millis = re.compile(r"([0-9]+(?:\.[0-9]*)?)ms").fullmatch
+_TIME = pa.timestamp("us", tz="UTC")
+_DAY = 86_400_000_000
+_BEIJING = 8 * 3_600_000_000
+_LOW, _HIGH = (int(moment.timestamp()) * 1_000_000 for moment in (EARLIEST, LATEST))
+_MONTH_DAYS = np.array([0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
+_IS_HEX = np.isin(np.arange(256), np.frombuffer(b"0123456789abcdefABCDEF", np.uint8))
+_HEX = np.array([list(f"{byte:02x}".encode()) for byte in range(256)], np.uint8)
+
+
+def quality(texts: Sequence[str | None], odd: set[int]) -> Floats:
+    """Read the quality details of one image of each answer: (n, 11), NaN where not graded."""
+    decode = _quality.decode
+    try:
+        graded = [decode(text) if text else NOT_GRADED for text in texts]
+    except Undecodable:
+        graded = [_graded(text, place, odd) for place, text in enumerate(texts)]
+    packed = b"".join([_pack_quality(*astuple(detail)) for detail in graded])
+    return np.frombuffer(packed, "<f8").reshape(-1, N_QUALITY)
+
+
+def _graded(text: str | None, place: int, odd: set[int]) -> Any:
+    try:
+        return _quality.decode(text) if text else NOT_GRADED
+    except Undecodable:
+        odd.add(place)
+        return NOT_GRADED
+
+
+def elapsed(texts: Sequence[str | None], odd: set[int]) -> list[float]:
+    """Read durations: milliseconds, NaN where absent."""
+    return [
+        float(match[1])
+        if text is not None and (match := _millis(text))
+        else _elapsed(text, place, odd)
+        for place, text in enumerate(texts)
+    ]
+
+
+def _elapsed(text: str | None, place: int, odd: set[int]) -> float:
+    number = milliseconds(text)
+    if number is None:
+        if text is not None:
+            odd.add(place)
+        return NAN
+    return number
+
+
+def float_columns(numbers: Floats) -> dict[str, pa.Array]:
+    """Columns of `CONTENT_NUMBERS` from (n, 24), null for NaN."""
+    turned = np.ascontiguousarray(numbers.T)
+    holes: list[bool] = np.isnan(turned).any(axis=1).tolist()  # type: ignore[assignment]
+    return {
+        name: pa.array(column, from_pandas=True) if hole else _float_array(column)
+        for name, column, hole in zip(CONTENT_NUMBERS, turned, holes, strict=True)
+    }
+
+
+def _float_array(column: Floats) -> pa.Array:
+    return pa.Array.from_buffers(pa.float64(), len(column), [None, pa.py_buffer(column)])
+
+
+def contents(numbers: Floats, digests: bytes, extras: Sequence[str | None] | None) -> pa.Array:
+    """Digest what each answer says, as `responses.content` defines it."""
+    width = 8 * len(CONTENT_NUMBERS)
+    rows = np.empty((len(numbers), width + 32), np.uint8)
+    rows[:, :width] = np.ascontiguousarray(numbers, "<f8").view(np.uint8)
+    rows[:, width:] = np.frombuffer(digests, np.uint8).reshape(-1, 32)
+    packed = rows.view(f"V{width + 32}").ravel().tolist()
+    sha256 = hashlib.sha256
+    if extras is None:
+        made = [sha256(row).digest() for row in packed]
+    else:
+        made = [
+            sha256(row + extra.encode() if extra else row).digest()
+            for row, extra in zip(packed, extras, strict=True)
+        ]
+    return hex_column(b"".join(made), len(made))
+
+
+def hex_column(digests: bytes, n: int) -> pa.Array:
+    """Column of 64 hexadecimal digits from 32 bytes a row."""
+    text = _HEX[np.frombuffer(digests, np.uint8)]
+    offsets = np.arange(0, 64 * (n + 1), 64, dtype=np.int32)
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(text)]
+    return pa.Array.from_buffers(pa.string(), n, buffers)
+
+
+def image_sizes(images: Sequence[str | None]) -> pa.Array:
+    """Length of each image's text, null where absent."""
+    return pa.array([None if image is None else len(image) for image in images], pa.int32())
+
+
+def issue_lists(noted: dict[int, list[str]], n: int) -> pa.Array:
+    """Lists of issues; empty for answers without any."""
+    counts = np.zeros(n + 1, np.int32)
+    texts: list[str] = []
+    for place in sorted(noted):
+        texts += noted[place]
+        counts[place + 1] = len(noted[place])
+    values = pa.array(texts, pa.string())
+    offsets = pa.py_buffer(np.cumsum(counts, dtype=np.int32))
+    return pa.Array.from_buffers(STRINGS, n, [None, offsets], children=[values])
+
+
+def unfit_ids(column: pa.Array) -> npt.NDArray[np.int64]:
+    """Places of ids that are absent, empty or too long to be one."""
+    lengths = np.diff(_offsets(column))
+    return np.flatnonzero((lengths == 0) | (lengths > MAX_TEXT))
+
+
+def _offsets(column: pa.Array) -> npt.NDArray[np.int32]:
+    # a column just made from a list starts at offset 0
+    return np.frombuffer(column.buffers()[1], np.int32, len(column) + 1)
+
+
+def dates_in(request_ids: pa.Array) -> tuple[npt.NDArray[np.int64], Flags]:
+    """Moments that dated request_ids name: microseconds since 1970, and which are known."""
+    n = len(request_ids)
+    moments, known = np.zeros(n, np.int64), np.zeros(n, bool)
+    offsets = _offsets(request_ids)
+    dated = np.flatnonzero(np.diff(offsets) == 34)
+    data = request_ids.buffers()[2]
+    if not len(dated) or data is None:
+        return moments, known
+    characters = np.frombuffer(data, np.uint8)[offsets[dated][:, None] + np.arange(34)]
+    moments[dated], known[dated] = _moments(characters)
+    return moments, known
+
+
+def _moments(characters: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.int64], Flags]:
+    digits = (characters[:, :14] - np.uint8(48)).astype(np.int64)
+    known = (digits <= 9).all(axis=1) & _IS_HEX[characters[:, 14:]].all(axis=1)
+    year = digits[:, :4] @ np.array([1000, 100, 10, 1])
+    month, day, hour, minute, second = (
+        digits[:, place] * 10 + digits[:, place + 1] for place in range(4, 14, 2)
+    )
+    leap = (year % 4 == 0) & ((year % 100 != 0) | (year % 400 == 0))
+    known &= (month >= 1) & (month <= 12) & (year >= 2000)
+    month = np.where(known, month, 1)
+    last = _MONTH_DAYS[month] + (leap & (month == 2))
+    known &= (day >= 1) & (day <= last) & (hour < 24) & (minute < 60) & (second < 60)
+    months = (year - 1970) * 12 + month - 1
+    days = months.astype("M8[M]").astype("M8[D]").astype(np.int64) + day - 1
+    moments = days * _DAY + (hour * 3600 + minute * 60 + second) * 1_000_000 - _BEIJING
+    return moments, known & (moments >= _LOW) & (moments < _HIGH)
+
+
+def time_columns(moments: npt.NDArray[np.int64], known: Flags) -> dict[str, pa.Array]:
+    """`occurred_at` and `month` from microseconds since 1970."""
+    times = pa.array(moments, pa.int64(), mask=~known).cast(_TIME)
+    months = moments.view("M8[us]").astype("M8[M]").astype(np.int64)
+    months[~known] = np.iinfo(np.int64).min
+    distinct, codes = np.unique(months, return_inverse=True)
+    names = ["unknown" if month < 0 else str(np.datetime64(int(month), "M")) for month in distinct]
+    return {"occurred_at": times, "month": pa.array(names, pa.string()).take(pa.array(codes))}

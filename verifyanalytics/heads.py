@@ -1,0 +1,138 @@
+"""Heads of answers: what repeats from answer to answer, made into columns once.
+
+Code, message, sub code, verdict, liveness, thresholds, risk and billing take few different
+combinations, so the kernel looks a combination up instead of building eighteen columns from every
+answer. The numbers that differ everywhere are not here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+from msgspec import UNSET, UnsetType
+
+from verifyanalytics.fields import MAX_TEXT
+from verifyanalytics.responses import CONTENT_HEAD, head_digest
+from verifyanalytics.schema import VERIFICATIONS
+from verifyanalytics.typed import Measure, Outcome, Risk, Thresholds, Undecodable
+
+MAX_HEADS = 1 << 14
+"""Combinations kept; when there are more, the kernel starts over."""
+
+HEAD_SCHEMA = pa.schema([VERIFICATIONS.field(name) for name in CONTENT_HEAD])
+
+_NO_OUTCOME, _NO_MEASURE, _NO_THRESHOLDS, _NO_RISK = Outcome(), Measure(), Thresholds(), Risk()
+_risk = msgspec.json.Decoder(Risk)
+
+
+class Key(NamedTuple):
+    """What a head is made of, as decoded; the kernel makes plain tuples in this order."""
+
+    code: int | UnsetType | None
+    message: str | None
+    result: bool | None
+    risk_result: str | None
+    alive: bool | None
+    thresholds: Thresholds | None
+    outcome: Outcome | None
+    measure: Measure | None
+    verify_outcome: Outcome | None
+    verify_measure: Measure | None
+
+
+class Head(NamedTuple):
+    """One combination.
+
+    Attributes
+    ----------
+    values : tuple
+        Of the `CONTENT_HEAD` columns.
+    digest : bytes
+        What it adds to an answer's content: 32 bytes.
+    no_risk : bool
+        Whether `risk_result` was the empty text.
+    """
+
+    values: tuple[Any, ...]
+    digest: bytes
+    no_risk: bool
+
+
+NO_HEAD = Head((None,) * len(CONTENT_HEAD), bytes(32), no_risk=False)
+"""Stands in for the head of an answer that goes to the reference."""
+
+
+class Heads(dict[tuple[Any, ...], Head | None]):
+    """Key → head, made on first use; None where only the reference can tell."""
+
+    def __missing__(self, key: tuple[Any, ...]) -> Head | None:
+        if len(self) >= MAX_HEADS:
+            self.clear()
+        self[key] = head = make_head(Key(*key))
+        return head
+
+
+def make_head(key: Key) -> Head | None:
+    """Make the head of a combination; None for what the reference would name or refuse."""
+    if key.code is UNSET:
+        return None
+    if (key.verify_outcome and key.outcome) or (key.verify_measure and key.measure):
+        return None  # a query's own outcome goes to extra, as it was written
+    try:
+        risk = _risk.decode(key.risk_result) if key.risk_result else _NO_RISK
+    except Undecodable:
+        return None
+    tags = risk.tags
+    if tags is None and risk.score is not None:
+        tags = []
+    outcome = key.verify_outcome or key.outcome or _NO_OUTCOME
+    measure = key.verify_measure or key.measure or _NO_MEASURE
+    thresholds = key.thresholds or _NO_THRESHOLDS
+    texts = (key.message, outcome.status_message, measure.measure_type, *(tags or ()))
+    integers = (key.code, outcome.status_code, risk.score)
+    if not _fits(integers, 32) or not _fits((measure.value,), 64) or _is_long(texts):
+        return None
+    scores = (thresholds.e3, thresholds.e4, thresholds.e5, thresholds.e6)
+    values = (
+        key.code, None, key.message, outcome.status_code, outcome.status_message, key.result,
+        key.alive, *(None if score is None else score + 0.0 for score in scores), risk.score, tags,
+        measure.measure_type, measure.value,
+    )  # fmt: skip
+    return Head(
+        values,
+        head_digest(values),
+        no_risk=key.risk_result == "",
+    )
+
+
+def _fits(integers: Sequence[int | None], bits: int) -> bool:
+    bound = 1 << (bits - 1)
+    return all(value is None or -bound <= value < bound for value in integers)
+
+
+def _is_long(texts: Sequence[str | None]) -> bool:
+    """Whether texts come near the limit; together, because tags are limited together."""
+    return sum(len(text.encode()) + 3 for text in texts if text is not None) > MAX_TEXT // 2
+
+
+def head_columns(heads: Sequence[Head]) -> dict[str, pa.Array]:
+    """Columns of `HEAD_SCHEMA` for answers with these heads."""
+    places: dict[int, int] = {}
+    distinct: list[Head] = []
+    codes = []
+    for head in heads:
+        place = places.get(id(head))
+        if place is None:
+            place = places[id(head)] = len(distinct)
+            distinct.append(head)
+        codes.append(place)
+    taken = pa.array(np.array(codes, np.int32))
+    columns = zip(*[head.values for head in distinct], strict=True) if distinct else ()
+    made = [
+        pa.array(values, field.type) for values, field in zip(columns, HEAD_SCHEMA, strict=True)
+    ]
+    return {name: column.take(taken) for name, column in zip(CONTENT_HEAD, made, strict=True)}
