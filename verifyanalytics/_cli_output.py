@@ -118,7 +118,7 @@ def cell(value: object) -> str:
     if isinstance(value, int):
         return number(value) if abs(value) >= 10_000 else str(value)
     if isinstance(value, float):
-        return f"{value:.6g}"
+        return f"{value:.8g}"
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     text = clean(text)
     return text if len(text) <= MAX_CELL else f"{text[: MAX_CELL - 1]}…"

@@ -20,9 +20,7 @@ app = typer.Typer()
 
 AsOfOption = Annotated[
     int | None,
-    typer.Option(
-        metavar="VERSION", help="Read the store as it was; `versions` lists what is kept."
-    ),
+    typer.Option(metavar="VERSION", help="Read the store as it was; see the verb versions."),
 ]
 
 
@@ -80,7 +78,7 @@ def _row_note(frame: pd.DataFrame, shown: pd.DataFrame) -> str:
 def versions(
     store: StoreOption = None, as_json: JsonOption = False, quiet: QuietOption = False
 ) -> int:
-    """List the versions of a store that can still be read, newest first."""
+    """List the versions of a store, oldest first, and which of them can be read."""
     frame = open_store(store).versions()
     print_frame(frame, as_json=as_json)
     note(f"{len(frame)} versions", quiet=quiet)
@@ -114,16 +112,57 @@ def export(
     file_format: Annotated[
         str, typer.Option("--format", metavar="parquet|csv", help="The form of the files.")
     ] = "parquet",
+    as_of: AsOfOption = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace files that are there.")
+    ] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> int:
     """Write every table as a plain file that needs nothing of ours to be read."""
-    if file_format not in {"parquet", "csv"}:
-        raise UsageError(f"--format {file_format!r}: there are parquet and csv")
-    written = open_store(store).export(folder, format=file_format)
+    written = open_store(store).export(folder, file_format, overwrite=overwrite, as_of=as_of)
+    return _told(written, as_json=as_json, quiet=quiet)
+
+
+@app.command()
+def compact(
+    store: StoreOption = None,
+    over: Annotated[
+        int,
+        typer.Option(min=1, metavar="N", help="Only partitions with more small files than this."),
+    ] = 1,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> int:
+    """Merge small files; no row changes."""
+    merged = open_store(store).compact(over=over)
+    if merged.empty and not (as_json or quiet):
+        print("nothing to merge")
+        return 0
+    return _told(merged, as_json=as_json, quiet=quiet)
+
+
+@app.command()
+def vacuum(
+    store: StoreOption = None,
+    retention: Annotated[
+        str, typer.Option(metavar="7d|12h", help="How long removed files stay readable.")
+    ] = "7d",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which.")] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> int:
+    """Delete files that no version of the last days refers to."""
+    files = open_store(store).vacuum(retention, dry_run=dry_run)
     if as_json:
-        print_json({"files": [str(path) for path in written]})
+        print_json({"dry_run": dry_run, "files": files})
     elif not quiet:
-        for path in written:
-            print(clean(str(path)))
+        print(f"{'would delete' if dry_run else 'deleted'} {number(len(files))} files")
+    return 0
+
+
+def _told(frame: pd.DataFrame, *, as_json: bool, quiet: bool) -> int:
+    """Print what was done, a row a file."""
+    if as_json or not quiet:
+        print_frame(frame, as_json=as_json)
     return 0
