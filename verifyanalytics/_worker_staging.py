@@ -29,7 +29,7 @@ ROW_GROUP_ROWS = 100_000
 BUFFERED_BYTES = 48 << 20
 """Bytes of Arrow data that may wait in memory, all months together."""
 
-OPEN_FILES = 64
+OPEN_FILES = 160
 """Parquet files open at once; the least recently used is finished when one more is needed."""
 
 _BATCH_OVERHEAD = 24_000  # what some 60 Arrow arrays take beside their values, measured

@@ -37,11 +37,11 @@ from verifyanalytics._import_plan import (
 )
 from verifyanalytics._worker_crew import Crew, Job, LocalJob
 from verifyanalytics.envelope import ReadOptions
-from verifyanalytics.errors import StorageError, UsageError
+from verifyanalytics.errors import UsageError
 from verifyanalytics.flatten import Flattener
 from verifyanalytics.sources import BLOCK_BYTES, Source, discover, open_stored, spool
 from verifyanalytics.store import Part, PartCount, StagedFile, Store
-from verifyanalytics.worker import Beat, Reading, Result, Setup, Task
+from verifyanalytics.worker import Beat, Reading, Result, Setup, Task, write_error
 
 IN_PROCESS_BYTES = 48 << 20
 """Input up to which starting workers costs more time than it saves."""
@@ -211,7 +211,9 @@ class _Import:
         named = [path for path in paths if str(path) != "-"]
         found = discover(named, column=column, time_column=time_column, on_skip=skip)
         if len(named) < len(paths):
-            found.append(spool(sys.stdin.buffer, self._folder))
+            with _writing(self._folder):
+                stdin = sys.stdin.buffer
+                found.append(spool(stdin, self._folder, column=column, time_column=time_column))
         distinct = {source.location: source for source in reversed(found)}
         self.summary.sources = len(distinct)
         return sorted(distinct.values(), key=lambda source: source.name)
@@ -255,7 +257,7 @@ class _Import:
             return source
         self._n_copies += 1
         path = self._folder / f"copy-{self._n_copies}"
-        with open_stored(source) as remote, _writing(path), path.open("xb") as copy:
+        with open_stored(source) as remote, _writing(self._folder), path.open("xb") as copy:
             shutil.copyfileobj(remote, copy, BLOCK_BYTES)
         return replace(source, location=str(path), n_bytes=path.stat().st_size)
 
@@ -416,13 +418,9 @@ def _termination_unwinds() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Turn a full disk into an error that says what stays."""
+def _writing(folder: Path) -> Iterator[None]:
+    """Turn a full disk under a folder into an error that says what stays."""
     try:
         yield
     except OSError as error:
-        raise StorageError(
-            f"cannot copy to {path.parent}: {error.strerror or error}; what was committed stays, "
-            "make room and import again",
-            path=path.parent,
-        ) from error
+        raise write_error(folder, error) from error

@@ -12,6 +12,7 @@ The work itself is `perform`, a generator that a small import runs in its own pr
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import queue
 import signal
@@ -340,11 +341,18 @@ class _Part:
         try:
             yield
         except OSError as error:
-            raise errors.StorageError(
-                f"cannot write to {self._task.folder}: {error.strerror or error}; "
-                "make room there and import again: what was committed stays",
-                path=Path(self._task.folder),
-            ) from error
+            raise write_error(Path(self._task.folder), error) from error
+
+
+def write_error(folder: Path, error: OSError) -> errors.StorageError:
+    """Say that a folder cannot be written, and what helps when that is for want of room."""
+    full = error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+    hint = "make room there" if full else "see to it"
+    return errors.StorageError(
+        f"cannot write to {folder}: {error.strerror or error}; what was committed stays, "
+        f"{hint} and import again",
+        path=folder,
+    )
 
 
 def _blocks(piece: Piece) -> Iterator[Block]:
