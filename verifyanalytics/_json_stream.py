@@ -7,9 +7,9 @@ or part of a reject:
 - Outside an array, white space, commas and record separators (0x1e) stand between documents.
 - Inside an array, white space and commas do. An empty element (``[1,,2]``, ``[1,]``) is a
   reject of no bytes, because an answer may be missing there; so is an array that never ends.
-- A document that starts with ``{`` or ``[`` ends with its matching bracket. Anything else runs
-  to the next ``,``, bracket or newline outside a string: a lone number or plain garbage is a
-  document of its own, which the strict reader refuses.
+- A document that starts with ``{`` or ``[`` ends with its matching bracket. Anything else, a
+  string at its start passed over, runs to the next ``,``, bracket or newline: a lone number or
+  plain garbage is a document of its own, which the strict reader refuses.
 - A document is **broken** when its structure cannot be right: a bracket that does not match, a
   string with a raw newline or with no ``, : } ]`` behind it, a bracket that opens in an object
   but not after a colon or in an array but not after ``[`` or a comma, more than 128 levels,
@@ -51,7 +51,7 @@ _RUN = re.compile(
 _BODY = re.compile(rb'(?:[^"\\\n]++|\\[^\n])*+')
 _BLANK = re.compile(rb"[ \t\r\n]*+")
 _BETWEEN = re.compile(rb"[ \t\r\n\x1e]*+")
-_LOOSE = re.compile(rb'[}\]]?+(?:"(?:[^"\\\n]++|\\[^\n])*+(?:"|\\?\Z)|[^\[\]{},\n])*+')
+_LOOSE = re.compile(rb'(?:"(?:[^"\\\n]++|\\[^\n])*+(?:"|\\?+)|[}\]])?+[^\[\]{},\n]*+')
 _FIRST_NAME = re.compile(rb'\{[ \t\r\n]{0,64}"([^"\\\x00-\x1f]{1,64})"')
 _LONGEST_START = 256  # a start with all the white space it may have is shorter
 _LOOK_BACK = 64  # white space looked through before a start
@@ -274,8 +274,7 @@ class JsonStream:
     def _follow(self, walk: Walk, *, final: bool) -> bool:
         """Follow a bracketed value to its end or its break; False: more bytes are needed."""
         verdict = walk.advance(self._data)
-        reached = len(self._data) if verdict == "more" else walk.position
-        if reached - walk.start > self._max_document:
+        if walk.position - walk.start > self._max_document:
             self._lose(walk, "size", self._too_large(), walk.start + 1)
         elif verdict == "ended":
             self._at, self._walk = walk.position, None
