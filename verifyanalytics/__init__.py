@@ -62,8 +62,10 @@ _PUBLIC = {
     "reject_reasons": "analysis.decisions",
     "resolve": "collecting",
     "result_rule": "analysis.decisions",
+    "run_service": "simulator",
     "sample_size": "analysis.accuracy",
     "score_histogram": "analysis.thresholds",
+    "serve": "simulator",
     "simulate": "simulator",
     "simulate_responses": "simulator",
     "status": "collecting",
@@ -74,7 +76,7 @@ _PUBLIC = {
 }
 """Each public name and the module that defines it; sorted as `sorted` does."""
 
-_MODULES = ("charts", "codebook")
+_MODULES = ("charts", "codebook", "simulator")
 """Modules that are reached by their name, as in `va.charts.match_rates`."""
 
 __all__ = [*_PUBLIC, *_MODULES]  # noqa: PLE0604 - strings, read from the index above

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from verifyanalytics.simulator.claim import nonmated_scores
 from verifyanalytics.simulator.outcomes import OUTCOMES
 from verifyanalytics.simulator.world import (
     APP_VERSIONS,
@@ -32,7 +33,6 @@ from verifyanalytics.simulator.world import (
     SPECIES,
     TAGS,
     World,
-    nonmated_scores,
     tag_probabilities,
 )
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -39,6 +38,9 @@ from verifyanalytics.simulator.world import (
     TAGS,
     World,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _CONTEXT = {
     "ctx_app_version": ("version", APP_VERSIONS),
@@ -137,12 +139,16 @@ class Simulation:
         is the first), subject, dark, blurred, stage (where the call ended, as in `outcomes`),
         regime (0 before the switch, 1 after).
         """
-        return _pandas(self._collect(_truth))
+        return _pandas(self.truth_table())
+
+    def truth_table(self) -> pa.Table:
+        """Return `truth` as an Arrow table."""
+        return self._collect(_truth)
 
     @functools.cached_property
     def labels(self) -> pd.DataFrame:
         """Ground truth as a team would have it: `schema.LABELS`, chosen as the world says."""
-        return _pandas(self._collect(labels.labels))
+        return _pandas(self.label_table())
 
     def label_table(self) -> pa.Table:
         """Return `labels` as an Arrow table."""
@@ -192,6 +198,8 @@ def simulate_responses(
 
 
 def _pandas(table: pa.Table) -> pd.DataFrame:
+    import pandas as pd
+
     frame: pd.DataFrame = table.to_pandas(types_mapper=pd.ArrowDtype)
     return frame
 

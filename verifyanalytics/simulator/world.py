@@ -1,12 +1,8 @@
 """The world that a simulation draws from: every parameter, its range, and the truths that follow.
 
-A proof needs a world whose truth is known. Here the claim of the vendor holds *by construction*:
-the score of a zero-effort impostor is drawn so that P(score >= t) = k · F(t) at every score t with
-two decimals from the 1e-3 threshold upwards, F log-linear between the four thresholds; with k = 1
-the vendor is right, with k = 3 the true rate is three times the claimed one. Scores have two
-decimals as the vendor's have and are rounded *down*, so that rounding moves no score over a
-threshold and the claim stays exact. Below the 1e-3 threshold the tail becomes a Weibull body that
-meets it in value and in slope.
+A proof needs a world whose truth is known. Here the claim of the vendor holds *by construction*
+(module `claim`), up to a chosen factor k. Scores have two decimals as the vendor's have and are
+rounded *down*, so that rounding moves no score over a threshold and the claim stays exact.
 
 Everything else (mated scores, quality, liveness, risk tags, retries, faults, labels) is a
 parameter of `World` with a meaning and a range.
@@ -23,11 +19,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from verifyanalytics.errors import UsageError
-
-Floats = NDArray[np.float64]
+from verifyanalytics.simulator.claim import Thresholds, body_of, claimed_fmr
 
 
 class Tag(NamedTuple):
@@ -218,8 +212,8 @@ class World:
     people_share: float = 0.7
     retry_share: float = 0.6
     max_attempts: int = 4
-    thresholds: tuple[float, float, float, float] = (60.0, 70.0, 80.0, 90.0)
-    thresholds_after: tuple[float, float, float, float] | None = (62.0, 72.0, 82.0, 92.0)
+    thresholds: Thresholds = (60.0, 70.0, 80.0, 90.0)
+    thresholds_after: Thresholds | None = (62.0, 72.0, 82.0, 92.0)
     switch_at: float = 0.5
     k: float = 1.0
     mated_median: float = 92.0
@@ -336,7 +330,7 @@ class World:
             )
         return dataclasses.replace(self, **parameters)
 
-    def tuples(self) -> list[tuple[float, float, float, float]]:
+    def tuples(self) -> list[Thresholds]:
         """Return the threshold tuples in their order of time, one or two."""
         return [self.thresholds, *([self.thresholds_after] if self.thresholds_after else [])]
 
@@ -361,7 +355,7 @@ class World:
             Under the second threshold tuple.
         """
         thresholds = self.tuples()[-1 if after else 0]
-        body, power = _body(thresholds, self.k)
+        body, power = body_of(thresholds, self.k)
         if score <= 0:
             return 1.0
         if score < thresholds[0]:
@@ -390,60 +384,6 @@ class World:
             return 0.0
         z = (_logit(score) - _logit(self.mated_median)) / self.mated_spread
         return 0.5 * math.erfc(-z / math.sqrt(2))
-
-
-def claimed_fmr(score: float, thresholds: tuple[float, float, float, float]) -> float:
-    """Return F(score): what the vendor claims, log-linear through its four points.
-
-    Above the last threshold the last slope goes on; below the first there is no claim: NaN.
-
-    Examples
-    --------
-    >>> claimed_fmr(75.0, (60, 70, 80, 90)) == 10**-4.5
-    True
-    """
-    if score < thresholds[0]:
-        return math.nan
-    if score > thresholds[3]:
-        per_point = 1 / (thresholds[3] - thresholds[2])
-        return float(10.0 ** -(6 + (score - thresholds[3]) * per_point))
-    level = float(np.interp(score, thresholds, (3.0, 4.0, 5.0, 6.0)))
-    return float(10.0**-level)
-
-
-def nonmated_scores(
-    u: ArrayLike, thresholds: tuple[float, float, float, float], k: float
-) -> Floats:
-    """Turn uniform numbers into scores of zero-effort impostors: the inverse of `World.fmr`.
-
-    Parameters
-    ----------
-    u : array of float
-        In (0, 1); a small one becomes a high score.
-    thresholds : tuple of four floats
-        Scores of the claimed rates 1e-3 … 1e-6.
-    k : float
-        True over claimed rate.
-
-    Returns
-    -------
-    array of float64
-        Scores, 0–100, not yet rounded down to two decimals.
-    """
-    level = -np.log10(np.asarray(u, dtype=np.float64))
-    body, power = _body(thresholds, k)
-    scores = thresholds[0] * (np.maximum(level, 0.0) / body) ** (1 / power)
-    tail = level >= body
-    claimed = level[tail] + math.log10(k)
-    high = np.interp(claimed, (3.0, 4.0, 5.0, 6.0), thresholds)
-    scores[tail] = high + np.maximum(claimed - 6.0, 0.0) * (thresholds[3] - thresholds[2])
-    return np.minimum(scores, 100.0)
-
-
-def _body(thresholds: tuple[float, float, float, float], k: float) -> tuple[float, float]:
-    """Return −log10 P(score >= t₁ₑ₋₃) and the Weibull power that makes body and tail smooth."""
-    at_join = 3.0 - math.log10(k)
-    return at_join, thresholds[0] / (at_join * (thresholds[1] - thresholds[0]))
 
 
 def _logit(score: float) -> float:
@@ -480,7 +420,7 @@ def _parse_setting(text: str) -> tuple[str, Any]:
 
 
 def _reader(kind: str) -> Callable[[str], Any]:
-    if kind.startswith("tuple"):
+    if kind.startswith("Thresholds"):
         return _numbers
     readers: dict[str, Callable[[str], Any]] = {
         "int": int,
