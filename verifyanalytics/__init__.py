@@ -41,6 +41,7 @@ _PUBLIC = {
     "VerifyAnalyticsError": "errors",
     "World": "simulator",
     "acceptance_rate": "analysis.decisions",
+    "change_explained": "analysis.changes",
     "collect": "collecting",
     "contradictions": "analysis.decisions",
     "det_curve": "analysis.operating",
@@ -53,8 +54,10 @@ _PUBLIC = {
     "join_labels": "analysis.labels",
     "label_coverage": "analysis.labels",
     "label_free_bounds": "analysis.bounds",
+    "latency": "analysis.service",
     "mark": "collecting",
     "match_rates": "analysis.thresholds",
+    "minimal_change": "analysis.changes",
     "operating_points": "analysis.operating",
     "query": "collecting",
     "record": "tap",
@@ -73,6 +76,7 @@ _PUBLIC = {
     "threshold_for_budget": "analysis.bounds",
     "use_codebook": "codebook",
     "vendor_thresholds": "analysis.thresholds",
+    "volume": "analysis.service",
 }
 """Each public name and the module that defines it; sorted as `sorted` does."""
 

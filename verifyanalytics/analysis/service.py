@@ -1,0 +1,157 @@
+"""The service itself: how many calls, how many faults, how long they took, where there were none.
+
+Hours are local where the zone's offset never changes (Asia/Shanghai), else those of UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import narwhals as nw
+import numpy as np
+import pandas as pd
+
+from verifyanalytics.analysis.counts import (
+    TZ,
+    answered,
+    group_counts,
+    local_times,
+    rows,
+)
+from verifyanalytics.analysis.intervals import rate_interval
+from verifyanalytics.errors import UsageError
+
+By = str | Sequence[str] | None
+Step = Literal["hour", "day"]
+
+_HOURS = {"hour": 1, "day": 24}
+_HOUR_US = 3_600_000_000
+
+
+def volume(v: Any, every: Step = "hour", by: By = None, tz: str = TZ) -> pd.DataFrame:
+    """Calls, answers and faults per hour or day.
+
+    Parameters
+    ----------
+    v : frame of verifications
+        With occurred_at.
+    every : {"hour", "day"}
+    by : str or sequence of str, optional
+        Columns to split by.
+    tz : str
+        Where days begin.
+
+    Returns
+    -------
+    DataFrame
+        The `by` columns; `starts_at` local time (NaT: unknown time, counted); `n_calls`,
+        `n_answered`, `n_faults` (neither answered nor decided), `fault_rate` of the calls with 95 %
+        limits; `n_decided`, `n_accepted`; `n_empty_before`: hours or days without any call of the
+        group just before, which is how an outage looks from here.
+    """
+    keys = _keys(by)
+    frame = _hours(v, ["code", "result", *keys], ["gateway_code"], every, tz)
+    fault = ~answered()
+    counted = {
+        "n_calls": fault | ~fault,
+        "n_answered": answered(),
+        "n_faults": fault,
+        "n_decided": ~nw.col("result").is_null(),
+        "n_accepted": nw.col("result"),
+    }
+    table = group_counts(frame, [*keys, "_hour"], counts=counted)
+    table = _with_starts(table, keys, every, tz)
+    low, high = rate_interval(table["n_faults"], table["n_calls"])
+    table["fault_rate"] = table["n_faults"] / table["n_calls"]
+    table = table.assign(fault_rate_low=low, fault_rate_high=high)
+    return table[[c for c in table if c != "n_empty_before"] + ["n_empty_before"]]
+
+
+def latency(v: Any, every: Step | None = "hour", by: By = None, tz: str = TZ) -> pd.DataFrame:
+    """Median, 95th and 99th percentile of the vendor's own processing time.
+
+    Parameters
+    ----------
+    v : frame of verifications
+        With elapsed_ms, and occurred_at when `every` is given.
+    every : {"hour", "day"} or None
+        None: over everything.
+    by : str or sequence of str, optional
+    tz : str
+
+    Returns
+    -------
+    DataFrame
+        The `by` columns, `starts_at`; `n_timed`, `n_untimed` (calls without elapsed_ms),
+        `p50_ms`, `p95_ms`, `p99_ms` (linear between neighbours), `max_ms`. A 99th percentile of
+        fewer than a hundred calls is close to their maximum.
+    """
+    keys = _keys(by)
+    if every is None:
+        frame, groups = rows(v, ["elapsed_ms", *keys]), keys
+    else:
+        frame, groups = _hours(v, ["elapsed_ms", *keys], [], every, tz), [*keys, "_hour"]
+    timed = ~nw.col("elapsed_ms").is_null()
+    table = group_counts(
+        frame, groups, counts={"n_timed": timed, "n_untimed": ~timed},
+        most={"max_ms": nw.col("elapsed_ms")},
+    )  # fmt: skip
+    wanted = [
+        nw.col("elapsed_ms").quantile(q, interpolation="linear").alias(f"p{round(100 * q)}_ms")
+        for q in (0.5, 0.95, 0.99)
+    ]
+    held = frame.filter(timed)
+    grouped = held.group_by(groups).agg(*wanted) if groups else held.select(*wanted)
+    tails: pd.DataFrame = grouped.collect(backend="pyarrow").to_native().to_pandas()
+    if groups:
+        for name in groups:
+            if name != "_hour":
+                tails[name] = tails[name].astype(object).where(tails[name].notna(), "unknown")
+                tails[name] = tails[name].astype(table[name].dtype)
+        table = table.merge(
+            tails.astype({"_hour": "float64"} if every else {}), on=groups, how="left"
+        )
+    else:
+        table = pd.concat([table, tails], axis=1)
+    if every is not None:
+        table = _with_starts(table, keys, every, tz).drop(columns="n_empty_before")
+    ends = ["p50_ms", "p95_ms", "p99_ms", "max_ms"]
+    table[ends] = table[ends].astype("float64")
+    return table[[c for c in table if c not in ends] + ends]
+
+
+def _keys(by: By) -> list[str]:
+    return [] if by is None else [by] if isinstance(by, str) else list(by)
+
+
+def _hours(
+    v: Any, columns: Sequence[str], optional: Sequence[str], every: str, tz: str
+) -> nw.LazyFrame[Any]:
+    if every not in _HOURS:
+        raise UsageError(f"no step {every!r}; there are: hour, day")
+    step = _HOURS[every] * _HOUR_US
+    hour = (nw.col("occurred_us") + _offset(tz)) // step
+    return rows(v, [*columns, "occurred_at"], optional).with_columns(_hour=hour)
+
+
+def _offset(tz: str) -> int:
+    """Microseconds ahead of UTC; 0 where summer time changes it."""
+    zone = pd.Series([f"{year}-{month:02d}-01" for year in (2015, 2024, 2035) for month in (1, 7)])
+    utc = pd.to_datetime(zone, utc=True)
+    try:
+        ahead = utc.dt.tz_convert(tz).dt.tz_localize(None) - utc.dt.tz_localize(None)
+    except (KeyError, ValueError):
+        raise UsageError(f"no time zone {tz!r}; give a name such as Asia/Shanghai or UTC") from None
+    seconds = set(ahead.dt.total_seconds())
+    return int(seconds.pop() * 1_000_000) if len(seconds) == 1 else 0
+
+
+def _with_starts(table: pd.DataFrame, keys: list[str], every: Step, tz: str) -> pd.DataFrame:
+    step, ahead = _HOURS[every] * _HOUR_US, _offset(tz)
+    hour = table.pop("_hour").astype("float64")
+    starts = local_times(hour * step - ahead, tz)
+    before = (hour.groupby([table[k] for k in keys], dropna=False) if keys else hour).diff()
+    table.insert(len(keys), "starts_at", starts)
+    table["n_empty_before"] = np.maximum(before.fillna(1) - 1, 0).astype("int64")
+    return table
