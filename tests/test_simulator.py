@@ -26,9 +26,9 @@ from verifyanalytics.simulator import (
     simulate,
     simulate_responses,
 )
+from verifyanalytics.simulator.claim import nonmated_scores
 from verifyanalytics.simulator.oddities import bad_lines, odd_lines
 from verifyanalytics.simulator.population import BLOCK_ROWS, Draw
-from verifyanalytics.simulator.world import nonmated_scores
 
 SAMPLE = Path(__file__).parent.parent / "data" / "sample"
 KEY = bytes(range(32))
