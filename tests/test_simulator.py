@@ -551,20 +551,6 @@ def test_parameters_out_of_range_are_refused(parameters, said):
         simulate_responses(1, **parameters)
 
 
-def test_settings_from_the_command_line():
-    world = World.parse(
-        ["k=3", "thresholds=50,60,70,80", "thresholds_after=none", "drift-week=4",
-         "start=2025-01-06", "labelled=random", "hidden_tag=none"]
-    )  # fmt: skip
-    assert world == World(
-        k=3.0, thresholds=(50.0, 60.0, 70.0, 80.0), thresholds_after=None, drift_week=4,
-        start=dt.date(2025, 1, 6), labelled="random", hidden_tag=None,
-    )  # fmt: skip
-    for wrong in ("k", "k=three", "nonsense=1", "k=none", "drift_week=soon", "start=yesterday"):
-        with pytest.raises(UsageError):
-            World.parse([wrong])
-
-
 # -------------------------------------------------------------------------------------- files
 
 

@@ -14,7 +14,6 @@ import dataclasses
 import datetime as dt
 import functools
 import math
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -304,22 +303,6 @@ class World:
         }
         return cls(**(nothing | parameters))
 
-    @classmethod
-    def parse(cls, settings: Iterable[str]) -> World:
-        """Return the world that `name=value` texts describe, as the command line gives them.
-
-        Parameters
-        ----------
-        settings : iterable of str
-            Such as ``k=3``, ``thresholds=60,70,80,90``, ``drift_week=none``.
-
-        Raises
-        ------
-        UsageError
-            An unknown name, or a value that cannot be read or is out of range.
-        """
-        return World().altered(**dict(_parse_setting(text) for text in settings))
-
     def altered(self, **parameters: Any) -> World:
         """Return this world with other values for some fields; an unknown name is a UsageError."""
         known = {field.name for field in dataclasses.fields(World)}
@@ -402,37 +385,6 @@ def _check_thresholds(name: str, values: tuple[float, ...] | None) -> None:
         raise UsageError(f"{name} is {values}; it must be four rising scores in (0, 100]")
     if any(abs(value * 100 - round(value * 100)) > 1e-9 for value in values or ()):
         raise UsageError(f"{name} is {values}; scores have two decimals")
-
-
-def _parse_setting(text: str) -> tuple[str, Any]:
-    name, sign, value = text.partition("=")
-    name = name.strip().replace("-", "_")
-    kinds = {field.name: str(field.type) for field in dataclasses.fields(World)}
-    if not sign or name not in kinds:
-        raise UsageError(f"{text!r} is not a setting of a world; try name=value, such as k=3")
-    kind = kinds[name]
-    if value.strip().lower() == "none" and "None" in kind:
-        return name, None
-    try:
-        return name, _reader(kind)(value.strip())
-    except ValueError as error:
-        raise UsageError(f"{name} cannot be {value!r}; it is a {kind}") from error
-
-
-def _reader(kind: str) -> Callable[[str], Any]:
-    if kind.startswith("Thresholds"):
-        return _numbers
-    readers: dict[str, Callable[[str], Any]] = {
-        "int": int,
-        "float": float,
-        "str": str,
-        "dt.date": dt.date.fromisoformat,
-    }
-    return readers[kind.partition(" | ")[0]]
-
-
-def _numbers(text: str) -> tuple[float, ...]:
-    return tuple(float(part) for part in text.split(","))
 
 
 @functools.cache
