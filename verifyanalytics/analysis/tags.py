@@ -64,7 +64,8 @@ def tag_rates(
     keys = [] if by is None else [by] if isinstance(by, str) else [*by]
     sets = _tag_sets(v, keys, every, tz)
     groups = [*keys, *(("period", "period_start", "partial") if every else ())]
-    sets["n_tagged"] = np.where(sets["risk_tags"].map(bool), sets["n"], 0)
+    tagged = [isinstance(tags, tuple) and len(tags) > 0 for tags in sets["risk_tags"]]
+    sets["n_tagged"] = np.where(tagged, sets["n"], 0)
     totals = counts.add_up(sets.drop(columns="risk_tags"), groups)
     hits = sets.explode("risk_tags").rename(columns={"risk_tags": "tag", "n": "n_tag"})
     hits = counts.add_up(hits.dropna(subset="tag")[[*groups, "tag", "n_tag"]], [*groups, "tag"])

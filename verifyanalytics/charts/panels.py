@@ -1,0 +1,195 @@
+"""The page a chart is drawn on: panels, headings, threshold rules, groups and dates.
+
+Regimes are never pooled, so a frame with several of them becomes several panels. What stands above
+a panel stands there in this order: title, counts, threshold labels, axes; labels that would touch
+go to a second line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import matplotlib.dates as mdates
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib import ticker
+
+from verifyanalytics.charts.style import COLOURS, GREY, RULE, known, text
+from verifyanalytics.codebook import Lang
+from verifyanalytics.errors import UsageError
+
+_LABEL_SIZE, _LINE = 8.0, 10.5
+
+
+def panels(n: int, ax: Any, *, what: str, height: float = 3.1, columns: int = 2) -> list[Any]:
+    """Return n Axes: those given, or the panels of a new figure.
+
+    Parameters
+    ----------
+    n : int
+        How many are needed, at least 1.
+    ax : None, Axes or sequence of Axes
+    what : str
+        What a panel stands for, for the message.
+
+    Raises
+    ------
+    UsageError
+        Another number of Axes was given.
+    """
+    if ax is not None:
+        given = list(np.ravel(ax))
+        if len(given) != n:
+            raise UsageError(
+                f"the frame has {n} {what}, which are never pooled: give {n} Axes, none, or choose "
+                f"one; {len(given)} given"
+            )
+        return given
+    across = min(n, columns)
+    down = -(-n // across)
+    width = 7.2 if across == 1 else 10.4
+    figure, grid = plt.subplots(
+        down, across, figsize=(width, height * down + 0.5), squeeze=False, layout="constrained"
+    )
+    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1)
+    spare = list(grid.flat)
+    for unused in spare[n:]:
+        unused.remove()
+    return spare[:n]
+
+
+def returned(axes: list[Any]) -> Any:
+    """Return one Axes as itself, several as an array."""
+    if len(axes) == 1:
+        return axes[0]
+    array = np.empty(len(axes), dtype=object)
+    array[:] = axes
+    return array
+
+
+def finish(axes: list[Any], own_figure: bool, title: str, notes: Iterable[str] = ()) -> None:
+    """Put the figure's title and its notes, when the figure is ours; set fonts of the ticks."""
+    for ax in axes:
+        ax.tick_params(labelfontfamily=plt.rcParams["font.family"])
+    figure = axes[0].figure
+    if not own_figure:
+        return
+    left = 0.012
+    figure.suptitle(title, x=left, ha="left", fontsize=12, linespacing=1.35)
+    note = " · ".join(note for note in notes if note)
+    if note:
+        figure.supxlabel(note, x=left, ha="left", fontsize=8, color=GREY)
+
+
+def heading(ax: Any, title: str, counts: str, lines: int = 0) -> None:
+    """Write title and counts above the axes, over so many lines of labels."""
+    pad = 5 + lines * _LINE
+    ax.set_title("")
+    up = 0
+    if counts:
+        _above(ax, counts, pad, _LABEL_SIZE + 0.3, GREY)
+        up = _LINE * 1.25 * (1 + counts.count("\n"))
+    if title:
+        _above(ax, title, pad + up, 10.0, None)
+
+
+def _above(ax: Any, words: str, points: float, size: float, colour: str | None) -> None:
+    extra = {} if colour is None else {"color": colour}
+    ax.annotate(
+        words, (0, 1), (0, points), xycoords="axes fraction", textcoords="offset points",
+        ha="left", va="bottom", fontsize=size, parse_math=False, **extra,
+    )  # fmt: skip
+
+
+def rules(ax: Any, positions: Sequence[float], labels: Sequence[str]) -> int:
+    """Draw thin rules with their labels above the axes; return how many lines the labels take.
+
+    A label that would touch its neighbour goes a line higher.
+    """
+    lines = _stagger(ax, positions, labels)
+    for position, label, line in zip(positions, labels, lines, strict=True):
+        ax.axvline(position, color=RULE, linewidth=0.8, linestyle=(0, (4, 2)), zorder=1.5)
+        ax.annotate(
+            label, (position, 1), (0, 2 + line * _LINE), xycoords=("data", "axes fraction"),
+            textcoords="offset points", ha="center", va="bottom", fontsize=_LABEL_SIZE,
+            color=GREY, parse_math=False,
+        )  # fmt: skip
+    return max(lines) + 1 if lines else 0
+
+
+def _stagger(ax: Any, positions: Sequence[float], labels: Sequence[str]) -> list[int]:
+    figure = ax.figure
+    across = figure.get_size_inches()[0] * 72 * ax.get_position().width * 0.92
+    scale = ax.xaxis.get_transform()
+    low, high = scale.transform(np.asarray(ax.get_xlim(), dtype=float))
+    places = (scale.transform(np.asarray(positions, dtype=float)) - low) / (high - low) * across
+    taken: list[float] = []  # the right end of the last label of each line
+    lines = [0] * len(labels)
+    for at in np.argsort(places, kind="stable"):
+        half = 0.5 * max(1, len(labels[at])) * _LABEL_SIZE * 0.62 + 2
+        line = next((i for i, end in enumerate(taken) if places[at] - half > end), len(taken))
+        taken[line : line + 1] = [places[at] + half]
+        lines[at] = line
+    return lines
+
+
+def groups(frame: pd.DataFrame, before: str) -> list[str]:
+    """Return the columns the frame was split by: those that stand before its first own column."""
+    names = list(frame.columns[: frame.columns.get_loc(before)])
+    return [name for name in names if name not in ("period", "period_start", "partial")]
+
+
+def split(frame: pd.DataFrame, by: Sequence[str], lang: Lang) -> list[tuple[str, str, Any]]:
+    """Cut a frame into its groups: label, colour, rows; one nameless group without `by`."""
+    if not by:
+        return [("", COLOURS[0], frame)]
+    parts = list(frame.groupby(list(by), dropna=False, sort=False))
+    if len(parts) > 2 * len(COLOURS):
+        raise UsageError(f"{len(parts)} groups of {', '.join(by)} do not fit a chart; choose some")
+    return [
+        (group_label(by, key, lang), COLOURS[i % len(COLOURS)], part)
+        for i, (key, part) in enumerate(parts)
+    ]
+
+
+def group_label(by: Sequence[str], key: Any, lang: Lang) -> str:
+    """Name a group, as `result true`."""
+    keys = key if isinstance(key, tuple) else (key,)
+    return ", ".join(
+        f"{word(name.removeprefix('ctx_'), lang)} {word(value, lang)}"
+        for name, value in zip(by, keys, strict=True)
+    )
+
+
+def word(value: Any, lang: Lang) -> str:
+    """Write a value of the data; ours in the language, theirs as it is."""
+    plain = (
+        "unknown"
+        if pd.isna(value)
+        else str(value).lower()
+        if isinstance(value, (bool, np.bool_))
+        else str(value)
+    )
+    return text(plain, lang, joint=" ") if known(plain) else plain
+
+
+def counts_line(lang: Lang, *parts: tuple[str, int | None]) -> str:
+    """Join counts with dots; in `both`, English on one line and Chinese on the next."""
+    kept = [(key, n) for key, n in parts if n is not None]
+    each: Callable[[Lang], str] = lambda one: " · ".join(text(k, one, n=n) for k, n in kept)  # noqa: E731
+    return f"{each('en')}\n{each('zh')}" if lang == "both" else each(lang)
+
+
+def percent(axis: Any, limits: Any) -> None:
+    """Show rates as per cent, as finely as the range of the axis needs."""
+    span = abs(limits[1] - limits[0]) * 100
+    digits = 0 if span > 4 else 1 if span > 0.4 else 2
+    axis.set_major_formatter(ticker.PercentFormatter(1.0, decimals=digits))
+
+
+def dates(ax: Any) -> None:
+    """Show days as numbers, so that no language's month names stand on the axis."""
+    ax.xaxis.set_major_locator(mdates.AutoDateLocator(minticks=3, maxticks=7))
+    ax.xaxis.set_major_formatter(mdates.DateFormatter("%Y-%m-%d"))
