@@ -7,6 +7,7 @@ UTF-8; both are checked here, for the whole line, because a value given twice wa
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 from msgspec import UNSET
@@ -68,10 +69,17 @@ def found_keys(
     """
     found: dict[int, list[tuple[Learnt, bytes]]] = {}
     for key in learnt:
-        values = [getattr(part, key.attribute, UNSET) for part in parts[key.level]]
+        values = _taken(parts[key.level], key.attribute)
         if values.count(UNSET) == len(values):
             continue
         for place, raw in enumerate(values):
             if raw is not UNSET:
                 found.setdefault(place, []).append((key, bytes(raw)))
     return found
+
+
+def _taken(parts: Sequence[Any], attribute: str) -> list[Any]:
+    try:
+        return list(map(attrgetter(attribute), parts))
+    except AttributeError:  # decoded before the key was learnt
+        return [getattr(part, attribute, UNSET) for part in parts]

@@ -22,9 +22,9 @@ import numpy.typing as npt
 import pyarrow as pa
 from msgspec import UNSET
 
-from verifyanalytics import columns, extras, surround
+from verifyanalytics import columns, extras, pictures, surround
 from verifyanalytics.envelope import ReadOptions, keyed_hash
-from verifyanalytics.heads import NO_HEAD, Head, Heads, head_columns
+from verifyanalytics.heads import Heads
 from verifyanalytics.responses import Refusal, Row, read_response
 from verifyanalytics.schema import REJECT_COLUMNS, VERIFICATION_COLUMNS
 from verifyanalytics.sources import Block
@@ -120,69 +120,86 @@ class Flattener:
         """Decode what the types accept."""
         n = len(documents.rows)
         if not self.options.is_plain:
-            return _Decoded([], None, [])
+            return _Decoded([], None, [], is_large=False)
+        is_large = len(data) > n * pictures.LARGE
         if documents.is_regular:
+            decoder = self._decoders(is_large)[self._is_enveloped]
             try:
-                if not self._is_enveloped:
-                    return _Decoded(self._types.reply.decode_lines(data), None, range(n))
-                envelopes = self._types.envelope.decode_lines(data)
-                return self._opened([None] * n, envelopes, range(n))
+                lines = decoder.decode_lines(data)
             except Undecodable:
-                pass
-        return self._decode_each(data, documents)
+                lines = []
+            if len(lines) == n:  # else two texts share a line
+                envelopes = lines if self._is_enveloped else None
+                replies = [None] * n if self._is_enveloped else lines
+                return _Decoded(*self._opened(replies, envelopes), range(n), is_large)
+        return self._decode_each(data, documents, is_large)
 
-    def _decode_each(self, data: bytes, documents: _Documents) -> _Decoded:
+    def _decoders(self, is_large: bool) -> tuple[Any, Any]:
+        types = self._types
+        return (types.large_reply if is_large else types.reply), types.envelope
+
+    def _decode_each(self, data: bytes, documents: _Documents, is_large: bool) -> _Decoded:
         """Decode one by one, and learn from what fails."""
-        replies, envelopes, places = [], [], []
+        lines: list[Any] = []
+        enveloped: list[bool] = []
+        places: list[int] = []
         view = memoryview(data)
         bounds = zip(documents.starts.tolist(), documents.ends.tolist(), strict=True)
         for place, (start, end) in enumerate(bounds):
-            decoders = (self._types.reply, self._types.envelope)
-            try:
-                line = decoders[self._is_enveloped].decode(view[start:end])
-            except Undecodable as error:
-                self._notice(error)
-                if unknown_key(error) is None:
-                    continue
-                try:
-                    line = decoders[not self._is_enveloped].decode(view[start:end])
-                except Undecodable as another:
-                    self._notice(another)
-                    continue
-                self._is_enveloped = not self._is_enveloped
-            replies.append(None if self._is_enveloped else line)
-            envelopes.append(line if self._is_enveloped else None)
-            places.append(place)
-        return self._opened(replies, envelopes, places)
+            line = self._decode_line(view[start:end], self._decoders(is_large))
+            if line is not None:
+                lines.append(line)
+                enveloped.append(self._is_enveloped)
+                places.append(place)
+        if not any(enveloped):
+            return _Decoded(lines, None, places, is_large)
+        pairs = list(zip(lines, enveloped, strict=True))
+        envelopes = [line if is_one else self._types.no_envelope for line, is_one in pairs]
+        replies = [None if is_one else line for line, is_one in pairs]
+        return _Decoded(*self._opened(replies, envelopes), places, is_large)
 
-    def _notice(self, error: Exception) -> None:
-        """Count an unknown key that ended the fast road; learn it when it comes often."""
+    def _decode_line(self, line: memoryview, decoders: tuple[Any, Any]) -> Any:
+        """Decode a line as what the last one was, else as the other; None where neither fits."""
+        try:
+            return decoders[self._is_enveloped].decode(line)
+        except Undecodable as error:
+            if not self._notice(error):
+                return None
+        try:
+            decoded = decoders[not self._is_enveloped].decode(line)
+        except Undecodable as error:
+            self._notice(error)
+            return None
+        self._is_enveloped = not self._is_enveloped
+        return decoded
+
+    def _notice(self, error: Exception) -> bool:
+        """Count an unknown key that ended the fast road, if one did; learn what comes often."""
         key = unknown_key(error)
         if key is None:
-            return
+            return False
         if len(self._unknown) > MAX_NOTICED:
             self._unknown.clear()
         self._unknown[key] += 1
         if self._unknown[key] == LEARN_AFTER:
             self._types.learn(*key)
+        return True
 
-    def _opened(self, replies: list[Any], envelopes: list[Any], places: Sequence[int]) -> _Decoded:
-        """Take the replies out of the envelopes; an empty stand-in where there is none."""
-        if not any(envelopes):
-            return _Decoded(replies, None, places)
-        types = self._types
-        for place, envelope in enumerate(envelopes):
-            if envelope is None:
-                envelopes[place] = types.no_envelope
-            elif isinstance(reply := envelope.response, str):
+    def _opened(
+        self, replies: list[Any], envelopes: list[Any] | None
+    ) -> tuple[list[Any], list[Any] | None]:
+        """Take the replies out of the envelopes; one that is missing or unfit is an empty one."""
+        for place, envelope in enumerate(envelopes or ()):
+            reply = envelope.response
+            if isinstance(reply, str):
                 try:
-                    replies[place] = self._types.reply.decode(reply)
+                    reply = self._types.reply.decode(reply)
                 except Undecodable as error:
                     self._notice(error)
-                    replies[place] = types.no_reply
-            else:
-                replies[place] = types.no_reply if reply is UNSET else reply
-        return _Decoded(replies, envelopes, places)
+                    reply = UNSET
+            if replies[place] is None:
+                replies[place] = self._types.no_reply if reply is UNSET else reply
+        return replies, envelopes
 
     def _fast_rows(
         self, decoded: _Decoded, documents: _Documents, block: Block
@@ -211,6 +228,7 @@ class Flattener:
         datas = [reply.data or types.no_data for reply in replies]
         comparisons = [part.source_comp_details or types.no_comparison for part in datas]
         heads = self._heads_of(replies, datas, comparisons, odd)
+        made, digests, no_risk = self._heads.columns(heads)
         faces = [part.image_face_detail for part in comparisons]
         envs = [part.image_env_detail for part in comparisons]
         numbers = np.empty((len(replies), 24))
@@ -223,22 +241,18 @@ class Flattener:
         odd.update(columns.unfit_ids(request_ids).tolist())
         texts = self._extra_texts(decoded, datas, comparisons, documents, data, odd)
         normalised = None if texts is None else [text and text[1] for text in texts]
-        digests = b"".join([head.digest for head in heads])
-        return {
+        return made | {
             "request_id": request_ids,
-            **head_columns(heads),
             **columns.float_columns(numbers),
-            **self._images([part.images or NO_IMAGES for part in datas]),
-            "issues": columns.issue_lists(_empties(heads, faces, envs), len(replies)),
-            "extra": pa.array(
-                [text and text[0] for text in texts or [None] * len(replies)], pa.string()
-            ),
+            **self._images([d.images or NO_IMAGES for d in datas], decoded, documents, data, odd),
+            "issues": columns.issue_lists(_empties(no_risk, faces, envs), len(replies)),
+            "extra": None if texts is None else pa.array([t and t[0] for t in texts], pa.string()),
             "content": columns.contents(numbers, digests, normalised),
         }
 
     def _heads_of(
         self, replies: list[Any], datas: list[Any], comparisons: list[Any], odd: set[int]
-    ) -> list[Head]:
+    ) -> list[int]:
         keys = [
             (
                 r.code, r.message, d.result, d.risk_result, c.alive, c.thresholds,
@@ -248,10 +262,11 @@ class Flattener:
             for r, d, c in zip(replies, datas, comparisons, strict=True)
         ]  # fmt: skip
         table = self._heads
+        table.shrink()
         heads = [table[key] for key in keys]
-        if None in heads:
-            odd.update(place for place, head in enumerate(heads) if head is None)
-        return [NO_HEAD if head is None else head for head in heads]
+        if 0 in heads:
+            odd.update(place for place, head in enumerate(heads) if not head)
+        return heads
 
     def _extra_texts(
         self,
@@ -282,14 +297,30 @@ class Flattener:
         document = decoded.places[place]
         return data[documents.starts[document] : documents.ends[document]]
 
-    def _images(self, images: list[Any]) -> dict[str, pa.Array]:
-        made = {}
+    def _images(
+        self,
+        images: list[Any],
+        decoded: _Decoded,
+        documents: _Documents,
+        data: bytes,
+        odd: set[int],
+    ) -> dict[str, pa.Array]:
+        best: Sequence[str | None] = [part.image_best for part in images]
+        env: Sequence[str | None] = [part.image_env for part in images]
+        if decoded.is_large:
+            places = np.array(decoded.places, np.int64)
+            starts, ends = documents.starts[places].tolist(), documents.ends[places].tolist()
+            pairs = list(zip(best, env, strict=True))
+            best, env = zip(*pictures.texts(pairs, data, starts, ends, odd), strict=True)
+        made = {
+            "image_best_bytes": columns.image_sizes(best),
+            "image_env_bytes": columns.image_sizes(env),
+        }
         key = self.options.key if self.options.image_prints else None
-        for name in ("image_best", "image_env"):
-            texts = [getattr(part, name) for part in images]
-            made[f"{name}_bytes"] = columns.image_sizes(texts)
-            prints = [keyed_hash(key, "image", text) if text and key else None for text in texts]
-            made[f"{name}_print"] = pa.array(prints, pa.string())
+        if key:
+            for name, texts in (("image_best_print", best), ("image_env_print", env)):
+                prints = [keyed_hash(key, "image", text) if text else None for text in texts]
+                made[name] = pa.array(prints, pa.string())
         return made
 
     def _times(
@@ -328,11 +359,15 @@ class Flattener:
 
 
 class _Decoded(NamedTuple):
-    """Answers the types accepted, what stood around them, and their places in the block."""
+    """Answers the types accepted, what stood around them, and their places in the block.
+
+    `is_large`: pictures may have been skipped.
+    """
 
     replies: list[Any]
     envelopes: list[Any] | None
     places: Sequence[int]
+    is_large: bool
 
 
 @contextmanager
@@ -353,18 +388,13 @@ def _documents(block: Block) -> _Documents:
         spans = np.array(block.documents, np.int64).reshape(-1, 3)
         return _Documents(spans[:, 0], spans[:, 1], spans[:, 2], is_regular=False)
     data = block.data
-    characters = np.frombuffer(data, np.uint8)
-    ends = np.flatnonzero(characters == ord("\n"))
-    if len(data) and not data.endswith(b"\n"):
-        ends = np.append(ends, len(data))
+    ends = _line_ends(data)
     starts = np.empty_like(ends)
     starts[:1], starts[1:] = 0, ends[:-1] + 1
     rows = np.arange(block.first_row, block.first_row + len(ends))
     # between `}` and `{` on the next line no JSON text can go on: each line is a text of its own
-    opens, closes = (
-        characters[starts % max(len(data), 1)],
-        characters[ends - 1] if len(ends) else ends,
-    )
+    characters = np.frombuffer(data, np.uint8)
+    opens, closes = characters[starts], characters[ends - 1]
     if bool((opens == ord("{")).all() and (closes == ord("}")).all()):
         return _Documents(rows, starts, ends, is_regular=True)
     bounds = zip(starts.tolist(), ends.tolist(), strict=True)
@@ -372,18 +402,28 @@ def _documents(block: Block) -> _Documents:
     return _Documents(rows[filled], starts[filled], ends[filled], is_regular=False)
 
 
+def _line_ends(data: bytes) -> Places:
+    """Where lines end; the last may lack its newline."""
+    ends: list[int] = []
+    find, add = data.find, ends.append
+    end = find(b"\n")
+    while end >= 0:
+        add(end)
+        end = find(b"\n", end + 1)
+    if data and not data.endswith(b"\n"):
+        add(len(data))
+    return np.array(ends, np.int64)
+
+
 def _empties(
-    heads: list[Head], faces: list[str | None], envs: list[str | None]
+    no_risk: list[int], faces: list[str | None], envs: list[str | None]
 ) -> dict[int, list[str]]:
     """Name the nested texts that were empty, in the order in which the reference meets them."""
-    noted: dict[int, list[str]] = {}
-    for place, head in enumerate(heads):
-        if head.no_risk:
-            noted.setdefault(place, []).append("empty:$.data.risk_result")
+    noted = {place: ["empty:$.data.risk_result"] for place in no_risk}
     for image, texts in (("face", faces), ("env", envs)):
         if "" in texts:
             path = f"empty:$.data.source_comp_details.image_{image}_detail"
-            for place in (place for place, text in enumerate(texts) if text == ""):
+            for place in [place for place, text in enumerate(texts) if text == ""]:
                 noted.setdefault(place, []).append(path)
     return noted
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from msgspec import UNSET, UnsetType
 
@@ -20,8 +21,10 @@ from verifyanalytics.responses import CONTENT_HEAD, head_digest
 from verifyanalytics.schema import VERIFICATIONS
 from verifyanalytics.typed import Measure, Outcome, Risk, Thresholds, Undecodable
 
-MAX_HEADS = 1 << 14
+MAX_HEADS = 1 << 12
 """Combinations kept; when there are more, the kernel starts over."""
+
+Digests = npt.NDArray[np.uint8]
 
 HEAD_SCHEMA = pa.schema([VERIFICATIONS.field(name) for name in CONTENT_HEAD])
 
@@ -66,14 +69,53 @@ NO_HEAD = Head((None,) * len(CONTENT_HEAD), bytes(32), no_risk=False)
 """Stands in for the head of an answer that goes to the reference."""
 
 
-class Heads(dict[tuple[Any, ...], Head | None]):
-    """Key → head, made on first use; None where only the reference can tell."""
+class _Table(NamedTuple):
+    """All heads made so far, as columns to take from."""
 
-    def __missing__(self, key: tuple[Any, ...]) -> Head | None:
-        if len(self) >= MAX_HEADS:
+    batch: pa.RecordBatch
+    digests: Digests
+    no_risk: npt.NDArray[np.bool_]
+
+
+def _table(heads: Sequence[Head]) -> _Table:
+    values = zip(*[head.values for head in heads], strict=True)
+    made = [pa.array(v, field.type) for v, field in zip(values, HEAD_SCHEMA, strict=True)]
+    digests = np.frombuffer(b"".join([head.digest for head in heads]), np.uint8).reshape(-1, 32)
+    no_risk = np.array([head.no_risk for head in heads])
+    return _Table(pa.RecordBatch.from_arrays(made, schema=HEAD_SCHEMA), digests, no_risk)
+
+
+class Heads(dict[tuple[Any, ...], int]):
+    """Key → number of its head in `made`, made on first use; 0: only the reference can tell."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made: list[Head] = [NO_HEAD]
+        self._table = _table(self.made)
+
+    def __missing__(self, key: tuple[Any, ...]) -> int:
+        head = make_head(Key(*key))
+        self[key] = number = len(self.made) if head else 0
+        if head:
+            self.made.append(head)
+        return number
+
+    def columns(self, numbers: Sequence[int]) -> tuple[dict[str, pa.Array], Digests, list[int]]:
+        """Columns of `HEAD_SCHEMA`, digests (n, 32), and places whose risk text was empty."""
+        if len(self.made) != self._table.batch.num_rows:
+            self._table = _table(self.made)
+        batch, digests, no_risk = self._table
+        taken = np.array(numbers, np.int32)
+        columns = batch.take(pa.array(taken)).columns
+        empty = np.flatnonzero(no_risk[taken]).tolist()
+        return dict(zip(CONTENT_HEAD, columns, strict=True)), digests[taken], empty
+
+    def shrink(self) -> None:
+        """Start over when there are too many; between blocks, while no number is in use."""
+        if len(self) > MAX_HEADS:
             self.clear()
-        self[key] = head = make_head(Key(*key))
-        return head
+            del self.made[1:]
+            self._table = _table(self.made)
 
 
 def make_head(key: Key) -> Head | None:
@@ -117,22 +159,3 @@ def _fits(integers: Sequence[int | None], bits: int) -> bool:
 def _is_long(texts: Sequence[str | None]) -> bool:
     """Whether texts come near the limit; together, because tags are limited together."""
     return sum(len(text.encode()) + 3 for text in texts if text is not None) > MAX_TEXT // 2
-
-
-def head_columns(heads: Sequence[Head]) -> dict[str, pa.Array]:
-    """Columns of `HEAD_SCHEMA` for answers with these heads."""
-    places: dict[int, int] = {}
-    distinct: list[Head] = []
-    codes = []
-    for head in heads:
-        place = places.get(id(head))
-        if place is None:
-            place = places[id(head)] = len(distinct)
-            distinct.append(head)
-        codes.append(place)
-    taken = pa.array(np.array(codes, np.int32))
-    columns = zip(*[head.values for head in distinct], strict=True) if distinct else ()
-    made = [
-        pa.array(values, field.type) for values, field in zip(columns, HEAD_SCHEMA, strict=True)
-    ]
-    return {name: column.take(taken) for name, column in zip(CONTENT_HEAD, made, strict=True)}

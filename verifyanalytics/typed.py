@@ -73,6 +73,13 @@ class Images(Struct, **_KNOWN):
     image_env: str | None = None
 
 
+class SkippedImages(Struct, **_KNOWN):
+    """`images` of large answers: see `pictures`."""
+
+    image_best: Raw | UnsetType = UNSET
+    image_env: Raw | UnsetType = UNSET
+
+
 Quality = msgspec.defstruct("Quality", [(name, float, NAN) for name in QUALITY_FIELDS], **_KNOWN)
 """`image_face_detail` and `image_env_detail`; a null in it ends the fast road."""
 
@@ -99,7 +106,6 @@ _FIELDS: dict[str, list[tuple[str, Any, Any]]] = {
     "data": [
         ("result", bool | None, None),
         ("risk_result", str | None, None),
-        ("images", Images | None, None),
         ("algorithm_base_resp", Outcome | None, None),
         ("req_measure_info", Measure | None, None),
         ("verify_algorithm_base_resp", Outcome | None, None),
@@ -148,6 +154,8 @@ class Types:
     learnt : list of Learnt
     reply, envelope : msgspec.json.Decoder
         Of a line that is a reply, and of one in our envelope.
+    large_reply : msgspec.json.Decoder
+        The first for large answers, whose pictures it skips.
     no_reply, no_data, no_comparison, no_envelope : Struct
         What stands for a part that an answer lacks.
     """
@@ -160,7 +168,7 @@ class Types:
     def learn(self, level: str, name: str) -> None:
         """Learn a key, unless it has a meaning already or there are too many."""
         taken = {field for fields in _FIELDS.values() for field, *_ in fields}
-        taken |= {"data", "source_comp_details", "response", *ENVELOPE_KEYS}
+        taken |= {"data", "images", "source_comp_details", "response", *ENVELOPE_KEYS}
         is_known = any((key.level, key.name) == (level, name) for key in self.learnt)
         if len(self.learnt) < MAX_LEARNT and name not in taken and not is_known:
             self.learnt.append(Learnt(level, name, f"learnt_{len(self.learnt)}"))
@@ -168,16 +176,22 @@ class Types:
 
     def _build(self) -> None:
         comparison = self._struct("comparison")
-        inner = ("source_comp_details", comparison | None, None)
-        data = self._struct("data", inner, at=3)
+        data = self._data(Images, comparison)
         reply = self._struct("reply", ("data", data | None, None), at=1)
+        large = self._data(SkippedImages, comparison)
+        large_reply = self._struct("reply", ("data", large | None, None), at=1)
         envelope = msgspec.defstruct(
             "Envelope", [("response", reply | str, UNSET), *_ENVELOPE], **_KNOWN
         )
         self.no_comparison, self.no_data = comparison(), data()
         self.no_reply, self.no_envelope = reply(), envelope()
         self.reply = msgspec.json.Decoder(reply)
+        self.large_reply = msgspec.json.Decoder(large_reply)
         self.envelope = msgspec.json.Decoder(envelope)
+
+    def _data(self, images: Any, comparison: Any) -> Any:
+        fields = (("images", images | None, None), ("source_comp_details", comparison | None, None))
+        return self._struct("data", *fields, at=2)
 
     def _struct(self, level: str, *inner: tuple[str, Any, Any], at: int = 0) -> Any:
         learnt = [key for key in self.learnt if key.level == level]

@@ -284,3 +284,31 @@ def plain(row: dict, context: list[str]) -> dict:
         name: (value, math.copysign(1, value)) if isinstance(value, float) else value
         for name, value in made.items()
     }
+
+
+@pytest.mark.parametrize("form", ["plain", "object", "text"])
+def test_large_pictures_change_nothing(form):
+    """Answers so large that pictures are skipped, with all that can be wrong with a picture."""
+    a = "A" * 9000
+    pictures = [
+        f'"{a}"', '"' + "\\/" * 4500 + '"', f'"{a}\\ud800"', f'"{a}长"', f'"{a}\\u00e9"', f"[{a[:0]}]",
+        f'["{a}"]', "null", "5", f'"{a}', '"' + a + '\x01"', f'"{a}","image_best":""',
+        f'{"[" * 70}"{a}"{"]" * 70},"image_best":""', f'"{a}","image_best":null',
+    ]  # fmt: skip
+    texts = []
+    for picture in pictures:
+        answer = copy.deepcopy(PAGE_SAMPLE)
+        answer["data"]["images"] = {"image_best": Raw(picture), "image_env": a}
+        text = write(answer, False)
+        texts.append(
+            text if form == "plain" else write({"response": text if form == "text" else Raw(text)}, False)
+        )
+    good = texts[0].encode()
+    bad_bytes = good.replace(b"AAAA", b"AA\xffA", 1)
+    twice = good.replace(b'"image_env"', b'"image_env":"' + a.encode() + b'\xff","image_env"')
+    everything = [*(text.encode() for text in texts), bad_bytes, twice, good]
+    options = ReadOptions(key=b"k" * 32, image_prints=True)
+    for text in (b"\n".join(everything), *everything):
+        expected = by_reference(text, options)
+        assert by_kernel(Flattener(options), text, []) == expected
+        assert as_documents(Flattener(options), text) == expected
