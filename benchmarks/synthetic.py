@@ -33,7 +33,8 @@ _KNOWN = {
     "elapsed_ms": "30 + (hash(i, 1) % 1000000007)::BIGINT % 100000 / 1000",
     "result": "(hash(i, 2) % 1000000007)::BIGINT % 10 < 9",
     "alive": "(hash(i, 3) % 1000000007)::BIGINT % 100 < 98",
-    "score": "if((hash(i, 4) % 1000000007)::BIGINT % 50 = 0, NULL, 100 * sqrt(hash(i, 5) % 10000019 / 10000019))",
+    "score": "if((hash(i, 4) % 1000000007)::BIGINT % 50 = 0, NULL, "
+    "100 * sqrt(hash(i, 5) % 10000019 / 10000019))",
     "threshold_1e_3": "60",
     "threshold_1e_4": "70",
     "threshold_1e_5": "80",
@@ -53,7 +54,9 @@ _KNOWN = {
 }
 
 
-def stage(path: Path, batch: str, source: str, first: int, n: int, month: str, tokens: bool) -> None:
+def stage(
+    path: Path, batch: str, source: str, first: int, n: int, month: str, tokens: bool
+) -> None:
     """Write answers first … first + n - 1 of a month as a worker would stage them."""
     types = {pa.string(): "VARCHAR", pa.float64(): "DOUBLE", pa.int64(): "BIGINT"}
     types |= {pa.int32(): "INTEGER", pa.int16(): "SMALLINT", pa.bool_(): "BOOLEAN"}
@@ -65,7 +68,8 @@ def stage(path: Path, batch: str, source: str, first: int, n: int, month: str, t
     )
     query = (
         f"SELECT {columns} FROM (SELECT i, TIMESTAMP '{month}-01' + to_microseconds("
-        f"((i - $first) * (28 * 86400000000 / $n))::BIGINT) AS seen FROM range($first, $first + $n) t(i))"
+        f"((i - $first) * (28 * 86400000000 / $n))::BIGINT) AS seen "
+        f"FROM range($first, $first + $n) t(i))"
     )
     given = {"batch": batch, "source": source, "first": first, "n": n, "tokens": tokens}
     schema = pa.schema([field.remove_metadata() for field in VERIFICATIONS])

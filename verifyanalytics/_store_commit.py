@@ -8,6 +8,7 @@ next try links it from the staging folder again.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from deltalake import DeltaTable, Field
 from deltalake.exceptions import DeltaError
 
@@ -30,6 +32,7 @@ from verifyanalytics._store_files import (
     table_schema,
     verify,
     write_table,
+    writer,
 )
 from verifyanalytics._store_judgement import (
     Judge,
@@ -52,6 +55,7 @@ from verifyanalytics._store_log import (
 from verifyanalytics._store_tables import TRIES, Tables
 from verifyanalytics._store_views import Views, literal, plain
 from verifyanalytics.errors import StorageError, UsageError
+from verifyanalytics.schema import MAX_CONTEXT_COLUMNS
 
 _logger = logging.getLogger(__name__)
 
@@ -102,7 +106,7 @@ def append(
     stamps: Mapping[str, int],
 ) -> list[PartCount]:
     """Judge and commit a batch until the lane is ours; what `Store.append` does."""
-    context = {name for file in staged for name in verify(file).names if name[:4] == "ctx_"}
+    staged, context = _fitted(tables, batch, staged)
     hashes = {part.sha256 for part in parts}
     for number in range(TRIES):
         version = _with_columns(tables, context)
@@ -112,10 +116,63 @@ def append(
             return attempt.run(staged)
         except LaneTakenError:
             _logger.info("batch %s: another commit came first, judging again", batch)
+        except (OSError, StorageError):
+            if not (attempt.has_lost_files() and tables.moved(version, tables.responses)):
+                raise
+            _logger.info("batch %s: a vacuum came between, judging again", batch)
         finally:
             attempt.tidy()
     message = f"batch {batch}: {TRIES} other commits came first; run the import again"
     raise StorageError(message, path=tables.path)
+
+
+def _fitted(
+    tables: Tables, batch: str, staged: Sequence[StagedFile]
+) -> tuple[list[StagedFile], set[str]]:
+    """Verify the staged files and hold their context to the columns a store may have."""
+    named = [[name for name in verify(file).names if name[:4] == "ctx_"] for file in staged]
+    have = tables.newest(tables.responses).context
+    fresh = sorted({name for names in named for name in names} - set(have))
+    room = {*have, *fresh[: max(0, MAX_CONTEXT_COLUMNS - len(have))]}
+    fitted = []
+    for number, (file, names) in enumerate(zip(staged, named, strict=True)):
+        surplus = [name for name in names if name not in room]
+        if surplus:
+            path = tables.staging.claim(batch) / f"{batch}-folded-{number}.parquet"
+            fitted.append(fold_context(file, surplus, path))
+        else:
+            fitted.append(file)
+    return fitted, {name for names in named for name in names} & room
+
+
+def fold_context(staged: StagedFile, surplus: Sequence[str], path: Path) -> StagedFile:
+    """Write a staged file again with some context columns moved into `extra`."""
+    with pq.ParquetFile(staged.path) as source:
+        kept = [name for name in source.schema_arrow.names if name not in surplus]
+        schema = pa.schema([source.schema_arrow.field(name) for name in kept])
+        with writer(path, schema) as out:
+            for number in range(source.num_row_groups):
+                table = source.read_row_group(number)
+                values = [table[name].to_pylist() for name in surplus]
+                context = [
+                    {n[4:]: v for n, v in zip(surplus, row, strict=True) if v is not None}
+                    for row in zip(*values, strict=True)
+                ]
+                extra = map(_with_context, table["extra"].to_pylist(), context)
+                place = schema.get_field_index("extra")
+                column = pa.array(list(extra), pa.string())
+                out.write_table(table.select(kept).set_column(place, "extra", column))
+    sync(path)
+    return StagedFile(path, staged.kind, staged.month, staged.n_rows)
+
+
+def _with_context(extra: str | None, context: Mapping[str, str]) -> str | None:
+    """Add context to `extra` where the reader of responses puts what has no column."""
+    if not context:
+        return extra
+    read = json.loads(extra) if extra else {}
+    read.setdefault("envelope", {}).setdefault("context", {}).update(context)
+    return json.dumps(read, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
 
 
 def _with_columns(tables: Tables, context: set[str]) -> Version:
@@ -130,7 +187,7 @@ def _with_columns(tables: Tables, context: set[str]) -> Version:
             handle.alter.add_columns([Field(name, "string") for name in missing])
             secure(tables.responses, version.number + 1)
         except DeltaError:
-            if tables.newest(tables.responses).number == version.number:
+            if not tables.moved(version, tables.responses):
                 raise
     raise StorageError("no turn to add columns; run the import again", path=tables.path)
 
@@ -189,6 +246,10 @@ class Attempt:
             kept += [self._write("import", self._ledger_rows(fresh))] if fresh else []
             self._commit(kept, fresh)
         return counts
+
+    def has_lost_files(self) -> bool:
+        """Say whether a file was put in place and is gone: a vacuum took the lane before us."""
+        return any(not path.exists() for path in self._placed)
 
     def tidy(self) -> None:
         """Remove what this try wrote and what it put in place without a commit."""
@@ -341,9 +402,9 @@ def add_labels(tables: Tables, rows: pa.Table, batch: str) -> int:
         note["responses_lane"] = tables.newest(tables.responses).lane
         try:
             commit(tables.labels, version, lane_name=LABEL_LANE, adds=[placed], note=note)
-        except (LaneTakenError, DeltaError, OSError) as error:
+        except (LaneTakenError, DeltaError, OSError):
             path.unlink(missing_ok=True)
-            if not isinstance(error, LaneTakenError):
+            if not tables.moved(version, tables.labels):
                 raise
         else:
             return int(new.num_rows)

@@ -352,6 +352,12 @@ class Staging:
             (self.folder / f"{batch}.owner").unlink(missing_ok=True)
             self._owned.pop(batch).close()
 
+    def drop(self, batch: str, prefix: str) -> None:
+        """Remove the files of a folder whose names begin so, then release it if it is empty."""
+        for path in (self.folder / batch).glob(f"{prefix}*"):
+            path.unlink(missing_ok=True)
+        self.release(batch)
+
     def release_all(self) -> None:
         """Give every folder up, at the end of the process or of the store."""
         for batch in list(self._owned):

@@ -368,7 +368,9 @@ class Judge:
                 )
                 raise StorageError(message)
             n_added = n_left - n_known - n_conflicts
-            n_bytes = min(part.n_bytes, part.bytes_done - stretch.bytes_before)
+            n_bytes = part.n_bytes
+            if stretch.after >= part.first_row:  # another import brought the beginning
+                n_bytes = min(n_bytes, max(0, part.bytes_done - stretch.bytes_before))
             counts.append(
                 PartCount(
                     part.source, part.sha256, n_bytes, n_met, n_added, n_known,

@@ -152,6 +152,10 @@ class Tables:
                 self._newest[table] = known
             return known
 
+    def moved(self, version: Version, table: Path) -> bool:
+        """Say whether other commits came after a version."""
+        return self.newest(table).number != version.number
+
     def at(self, as_of: int | None) -> tuple[Version, Version]:
         """Give `responses` and `labels` as they were at a version of the store.
 

@@ -113,9 +113,9 @@ def merge(tables: Tables, bundle: Sequence[DataFile], batch: str) -> int:
                 note=note,
                 data_change=False,
             )
-        except (LaneTakenError, DeltaError, OSError) as error:
+        except (LaneTakenError, DeltaError, OSError):
             (tables.responses / placed.path).unlink(missing_ok=True)
-            if not isinstance(error, LaneTakenError):
+            if not tables.moved(version, tables.responses):
                 raise
         else:
             return staged.n_rows

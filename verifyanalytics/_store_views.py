@@ -317,8 +317,8 @@ def _quality_sql() -> str:
 
 
 _DERIVED_SQL: Mapping[str, str] = {
-    "risk_tags": "SELECT request_id, occurred_at, month, risk_score, unnest(risk_tags) AS tag "
-    "FROM {verifications}",
+    "risk_tags": "SELECT request_id, occurred_at, month, result, score, risk_score, "
+    "unnest(risk_tags) AS tag FROM {verifications}",
     "image_quality": _quality_sql(),
 }
 _BEGINNING = [
@@ -327,7 +327,15 @@ _BEGINNING = [
     ("month", pa.string()),
 ]
 _DERIVED_SCHEMAS = {
-    "risk_tags": pa.schema([*_BEGINNING, ("risk_score", pa.int32()), ("tag", pa.string())]),
+    "risk_tags": pa.schema(
+        [
+            *_BEGINNING,
+            ("result", pa.bool_()),
+            ("score", pa.float64()),
+            ("risk_score", pa.int32()),
+            ("tag", pa.string()),
+        ]
+    ),
     "image_quality": pa.schema(
         [*_BEGINNING, ("image", pa.string()), ("measure", pa.string()), ("value", pa.float64())]
     ),

@@ -352,7 +352,7 @@ class Store:
             finally:
                 for file in files:
                     file.path.unlink(missing_ok=True)
-                self._tables.staging.release(batch)
+                self._tables.staging.drop(batch, f"{batch}-")
 
     def add_labels(self, labels: Any) -> int:
         """Add ground truth; rows that are stored already, equal in every column, are known.
