@@ -49,7 +49,7 @@ LAYERS = (
 PARTS = {
     "responses": ("envelope", "fields", "strictjson"),
     "sources": ("_json_stream", "_source_*"),
-    "flatten": ("_flatten_*", "columns", "extras", "heads", "surround", "typed"),
+    "flatten": ("_flatten_*", "columns", "extras", "heads", "pictures", "surround", "typed"),
     "client": ("credentials", "transport"),
     "journal": ("_journal_*", "raw_answers"),
     "store": ("_store_*",),

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import subprocess
+import sys
+import zipfile
 from importlib.metadata import version
 from pathlib import Path
 
@@ -11,6 +14,7 @@ import pytest
 
 import verifyanalytics as va
 
+ROOT = Path(__file__).parents[1]
 PUBLIC = sorted(va._PUBLIC)
 
 
@@ -64,3 +68,22 @@ def test_there_is_one_version():
 def test_a_name_that_is_not_there_is_an_attribute_error():
     with pytest.raises(AttributeError, match="has no attribute 'nope'"):
         va.nope  # noqa: B018
+
+
+def test_what_the_demo_needs_travels_in_the_wheel(tmp_path):
+    pytest.importorskip("hatchling", reason="the build backend is a development dependency")
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
+        cwd=ROOT, check=True, capture_output=True, timeout=120,
+    )  # fmt: skip
+    (wheel,) = tmp_path.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    for shared in [*ROOT.glob("data/sample/*"), *ROOT.glob("notebooks/*.ipynb")]:
+        folder = "sample" if shared.parent.name == "sample" else "notebooks"
+        assert f"verifyanalytics/_share/{folder}/{shared.name}" in names
+    assert {"verifyanalytics/py.typed", "verifyanalytics/codebook.json"} <= names
+    modules = {
+        path.relative_to(ROOT).as_posix() for path in (ROOT / "verifyanalytics").rglob("*.py")
+    }
+    assert modules == {name for name in names if name.endswith(".py")}
+    assert not [name for name in names if name.startswith(("tests", "benchmarks", "out"))]

@@ -65,6 +65,7 @@ _PUBLIC = {
     "reject_reasons": "analysis.decisions",
     "resolve": "collecting",
     "result_rule": "analysis.decisions",
+    "run_demo": "demo",
     "run_service": "simulator",
     "sample_size": "analysis.accuracy",
     "score_histogram": "analysis.thresholds",

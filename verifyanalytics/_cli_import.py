@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -15,12 +13,10 @@ from verifyanalytics._cli_options import (
     QuietOption,
     StoreOption,
     pairs,
+    watched,
 )
-from verifyanalytics._cli_output import clean, print_json, progress
+from verifyanalytics._cli_output import clean, print_json
 from verifyanalytics.errors import InputError
-
-if TYPE_CHECKING:
-    from verifyanalytics.importing import ImportProgress
 
 app = typer.Typer()
 
@@ -74,7 +70,7 @@ def import_(
     from verifyanalytics.importing import import_responses
 
     bound = MaxRejected.parse(max_rejected)
-    with _watched(quiet) as watch:
+    with watched(quiet) as watch:
         summary = import_responses(
             paths,
             store,
@@ -97,25 +93,3 @@ def import_(
         print(clean(str(summary)))
     too_many = bound.exceeded(rejected=summary.rejected, read=summary.read)
     return InputError.exit_code if too_many else 0
-
-
-@contextmanager
-def _watched(quiet: bool) -> Iterator[Callable[[ImportProgress], None] | None]:
-    """Show an import's progress on a terminal; gives None when nobody watches."""
-    with progress(quiet=quiet) as bar:
-        if bar is None:
-            yield None
-            return
-        task = bar.add_task("starting", total=None)
-
-        def watch(now: ImportProgress) -> None:
-            bar.update(
-                task,
-                description=now.state,
-                completed=now.bytes_done,
-                total=now.bytes_total or None,
-            )
-            if now.note:
-                bar.console.print(clean(now.note))
-
-        yield watch

@@ -1,14 +1,20 @@
-"""Options that several verbs share, and what their words mean."""
+"""What several verbs share: options, what their words mean, and an import watched."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from verifyanalytics._cli_output import clean, progress
 from verifyanalytics.errors import UsageError
+
+if TYPE_CHECKING:
+    from verifyanalytics.importing import ImportProgress
 
 StoreOption = Annotated[
     str | None,
@@ -93,3 +99,25 @@ def pairs(words: list[str], option: str) -> dict[str, str]:
 def debugging() -> bool:
     """Tell whether a fault of ours shall show its traceback."""
     return os.environ.get("VERIFYANALYTICS_DEBUG", "") not in {"", "0"}
+
+
+@contextmanager
+def watched(quiet: bool) -> Iterator[Callable[[ImportProgress], None] | None]:
+    """Show an import's progress on a terminal; gives None when nobody watches."""
+    with progress(quiet=quiet) as bar:
+        if bar is None:
+            yield None
+            return
+        task = bar.add_task("starting", total=None)
+
+        def watch(now: ImportProgress) -> None:
+            bar.update(
+                task,
+                description=now.state,
+                completed=now.bytes_done,
+                total=now.bytes_total or None,
+            )
+            if now.note:
+                bar.console.print(clean(now.note))
+
+        yield watch

@@ -77,15 +77,22 @@ def print_json(value: object, file: TextIO | None = None) -> None:
 
 def print_frame(frame: pd.DataFrame, *, as_json: bool = False, as_csv: bool = False) -> None:
     """Write a frame: a table for a person, a JSON list of objects, or CSV with a header."""
-    names, rows = _unique([str(name) for name in frame.columns]), _rows(frame)
     if as_json:
-        print_json([dict(zip(names, row, strict=True)) for row in rows])
-    elif as_csv:
+        print_json(frame_rows(frame))
+        return
+    names, rows = _unique([str(name) for name in frame.columns]), _rows(frame)
+    if as_csv:
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow([csv_cell(name) for name in names])
         writer.writerows([csv_cell(value) for value in row] for row in rows)
     else:
         print_table(names, rows)
+
+
+def frame_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a frame as objects of plain values."""
+    names = _unique([str(name) for name in frame.columns])
+    return [dict(zip(names, row, strict=True)) for row in _rows(frame)]
 
 
 def print_table(names: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
