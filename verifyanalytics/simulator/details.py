@@ -26,7 +26,6 @@ Bytes = NDArray[np.uint8]
 
 _LEVELS = 1 << 16
 _DAY_S = 86_400
-_HEX = np.array([list(f"{byte:02X}".encode()) for byte in range(256)], dtype=np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,9 +279,15 @@ def _fixed(characters: Bytes, prefix: bytes = b"") -> pa.Array:
 
 def _hex(bits: NDArray[np.uint64]) -> Bytes:
     """Return 16 hexadecimal digits for each number."""
-    pairs = bits.astype(">u8").view(np.uint8).reshape(-1, 8)
-    digits: Bytes = _HEX[pairs].reshape(len(bits), 16)
+    quarters = bits.astype(">u8").view(">u2").astype(np.intp)
+    digits: Bytes = _hexadecimals()[quarters].view(np.uint8).reshape(len(bits), 16)
     return digits
+
+
+@functools.cache
+def _hexadecimals() -> NDArray[np.uint32]:
+    """Return the four digits of each number below 65,536 as one item of four bytes."""
+    return np.frombuffer("".join(f"{i:04X}" for i in range(1 << 16)).encode(), np.uint32)
 
 
 def _days(day: Ints, dash: str) -> Bytes:
