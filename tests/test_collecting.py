@@ -110,6 +110,16 @@ def test_answers_become_rows_once(store):
     assert store.check() == []
 
 
+def test_no_picture_and_no_secret_stays(store, tmp_path):
+    vendor = Vendor({"TOKENcanary": [NOT_SENT], "T2": [LOST]})
+    run(["TOKENcanary", "T2", "T3"], store, vendor, image_prints=True)
+    resolve(store, client=client(Vendor(otherwise=query_answer)), rate=None)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) > 5
+    for path in files:
+        assert b"canary" not in path.read_bytes(), path
+
+
 def test_subject_context_and_prints_travel(store):
     line = {"request": request("T"), "subject": "P", "context": {"channel": "app"}}
     summary = collect([line], store, client=client(Vendor()), rate=None, image_prints=True)
