@@ -111,9 +111,13 @@ def test_answers_become_rows_once(store):
 
 
 def test_no_picture_and_no_secret_stays(store, tmp_path):
-    vendor = Vendor({"TOKENcanary": [NOT_SENT], "T2": [LOST]})
-    run(["TOKENcanary", "T2", "T3"], store, vendor, image_prints=True)
-    resolve(store, client=client(Vendor(otherwise=query_answer)), rate=None)
+    tokens = [f"TOKENcanary{n}" for n in range(40)]
+    vendor = Vendor(
+        {tokens[0]: [NOT_SENT], tokens[1]: [LOST]}, otherwise=lambda t: reply(200, answer(t[-2:]))
+    )
+    run(tokens, store, vendor, image_prints=True)
+    asked = Vendor(otherwise=lambda token: query_answer("settled"))
+    assert resolve(store, client=client(asked), rate=None).states["IN_DOUBT"] == 0
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(files) > 5
     for path in files:
