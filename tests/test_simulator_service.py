@@ -831,6 +831,33 @@ def test_connections_are_kept_and_requests_may_follow_at_once(service):
     assert [service.calls(f"pipe-{i}").processed for i in (1, 2, 3)] == [1, 1, 1]
 
 
+def test_thousands_of_requests_at_once():
+    with serve() as running:
+        one = b"GET /_simulator/bill HTTP/1.1\r\nhost: x\r\n\r\n"
+        last = b"GET /_simulator/bill HTTP/1.1\r\nconnection: close\r\n\r\n"
+        data, error = exchange(running, one * 2999 + last)
+    assert error is None
+    assert data.count(b"HTTP/1.1 200 OK") == 3000
+
+
+def test_requests_behind_a_held_reply_wait():
+    with serve(faults="stall seconds=0.3 calls=1") as running:
+        requests = []
+        for token in ("held", "behind"):
+            body = json.dumps({**CALL, "byted_token": token}).encode()
+            requests.append(request_bytes(signed(running, body), body))
+        with socket.create_connection(("127.0.0.1", running.port), timeout=10) as sock:
+            sock.sendall(requests[0])
+            while running.calls("held").received == 0:
+                time.sleep(0.01)
+            sock.sendall(requests[1])
+            received = b""
+            while received.count(b"HTTP/1.1 ") < 2:
+                assert not (received == b"" and running.calls("behind").received)
+                received += sock.recv(1 << 16)
+        assert running.calls("behind").processed == 1
+
+
 def test_a_request_may_come_in_pieces(service):
     body = json.dumps({**CALL, "byted_token": "pieces"}).encode()
     data = request_bytes({**signed(service, body), "connection": "close"}, body)

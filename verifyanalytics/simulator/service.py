@@ -128,8 +128,7 @@ class _Connection(asyncio.Protocol):
     def __init__(self, service: Service) -> None:
         self._service = service
         self._buffer = bytearray()
-        self._busy = self._last = False
-        self._steps: list[Step] = []
+        self._steps: list[Step] = []  # of the request that is being answered
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -148,67 +147,69 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
-        self._next()
+        if len(self._buffer) > MAX_HEAD + MAX_REQUEST:
+            self._transport.abort()  # somebody who does not wait for replies
+        else:
+            self._pump()
 
-    def _next(self) -> None:
-        """Answer the next request, once it is there and the one before is done."""
-        if self._busy or self._transport.is_closing():
-            return
-        try:
-            request = _take_request(self._buffer)
-        except ValueError as error:
-            text = {"Content-Type": "text/plain", "Connection": "close"}
-            self._last = self._busy = True
-            self._play([Send(HttpReply(400, str(error).encode(), text, time.time()).whole())])
-            return
-        if request is None:
-            return
-        self._busy = True
-        self._last = request.headers.get("connection", "").lower() == "close"
-        steps = self._answer(request)
-        if self._service.latency:
-            steps = [Wait(self._service.latency), *steps]
-        self._play(steps)
+    def _pump(self) -> None:
+        """Answer the requests that are there, one after the other."""
+        while not self._steps and not self._transport.is_closing():
+            try:
+                request = _take_request(self._buffer)
+            except ValueError as error:
+                text = {"Content-Type": "text/plain", "Connection": "close"}
+                reply = HttpReply(400, str(error).encode(), text, time.time())
+                self._steps = [Send(reply.whole()), Close()]
+            else:
+                if request is None:
+                    return
+                self._steps = self._answer(request)
+            if not self._play():
+                return
 
     def _answer(self, request: Request) -> list[Step]:
         if request.method == "GET" and request.target == BILL_PATH:
             body = json.dumps(self._service.bill().as_json()).encode()
-            return [Send(HttpReply(200, body, now=time.time()).whole())]
-        return self._service.desk.answer(request)
+            steps: list[Step] = [Send(HttpReply(200, body, now=time.time()).whole())]
+        else:
+            steps = list(self._service.desk.answer(request))
+        before: list[Step] = [Wait(self._service.latency)] if self._service.latency else []
+        last = request.headers.get("connection", "").lower() == "close"
+        return [*before, *steps, *([Close()] if last else [])]
 
-    def _play(self, steps: list[Step]) -> None:
-        self._steps = steps
-        self._step()
-
-    def _step(self) -> None:
-        """Play what is left until something takes time or ends the connection."""
-        self._timer = None
+    def _play(self) -> bool:
+        """Play steps until none is left (True), or one takes time or ends the connection."""
         while self._steps:
             step = self._steps.pop(0)
             if isinstance(step, Send):
                 self._transport.write(step.data)
-            elif isinstance(step, Wait):
-                self._later(step.seconds)
-                return
-            elif isinstance(step, Trickle):
+            elif isinstance(step, Trickle) and len(step.data) > 1:
                 self._transport.write(step.data[:1])
-                if len(step.data) > 1:
-                    self._steps.insert(0, Trickle(step.data[1:], step.per_second))
-                    self._later(1 / step.per_second)
-                    return
+                self._steps.insert(0, Trickle(step.data[1:], step.per_second))
+                self._later(1 / step.per_second)
+                return False
+            elif isinstance(step, Trickle):
+                self._transport.write(step.data)
+            elif isinstance(step, Wait):
+                self._steps.insert(0, Send(b""))  # still busy, also when nothing follows
+                self._later(step.seconds)
+                return False
             elif isinstance(step, Hold):
-                return
+                self._steps.insert(0, step)
+                return False
             else:
                 self._end(step)
-                return
-        self._busy = False
-        if self._last:
-            self._transport.close()
-        else:
-            self._next()
+                return False
+        return True
+
+    def _resume(self) -> None:
+        self._timer = None
+        if self._play():
+            self._pump()
 
     def _later(self, seconds: float) -> None:
-        self._timer = asyncio.get_running_loop().call_later(seconds, self._step)
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._resume)
 
     def _end(self, step: Close | Reset) -> None:
         if isinstance(step, Reset):
