@@ -32,6 +32,14 @@ from verifyanalytics.analysis.counts import (
     withheld,
 )
 from verifyanalytics.analysis.intervals import rate_interval
+from verifyanalytics.analysis.patterns import (
+    NO_GATE,
+    SOME_UNKNOWN,
+    UNKNOWN_SHIFT,
+    failing,
+    first_gate,
+    gate_pattern,
+)
 from verifyanalytics.codebook import current
 from verifyanalytics.errors import UsageError
 from verifyanalytics.schema import THRESHOLD_COLUMNS
@@ -44,9 +52,7 @@ NEEDED = ("code", "score", *THRESHOLD_COLUMNS, "alive", "result")
 WELCOME = ("gateway_code", "sub_code", "req_key", "risk_score")
 """Columns that are used when there: without them nothing is withheld, no risk was asked."""
 
-_UNKNOWN_SHIFT = len(GATES)
 _EACH_ROW = nw.col("score").is_null() | ~nw.col("score").is_null()  # true, as an expression
-_ALL, _NO_GATE, _SOME_UNKNOWN = "all", "none", "unknown"
 
 
 def gates(v: Any, risk_fail: int | None = None) -> pd.DataFrame:
@@ -78,7 +84,7 @@ def gates(v: Any, risk_fail: int | None = None) -> pd.DataFrame:
         frame.select(
             "request_id",
             "result",
-            _pattern=_pattern(risk_fail),
+            _pattern=gate_pattern(risk_fail),
             withheld=withheld(),
             risk_not_asked=nw.col("risk_score").is_null(),
         )
@@ -92,13 +98,13 @@ def gates(v: Any, risk_fail: int | None = None) -> pd.DataFrame:
     at = 2
     for i, name in enumerate(GATES):
         states = np.array(["pass", "fail", "unknown"])
-        state = states[((patterns >> i) & 1) + 2 * ((patterns >> (i + _UNKNOWN_SHIFT)) & 1)]
+        state = states[((patterns >> i) & 1) + 2 * ((patterns >> (i + UNKNOWN_SHIFT)) & 1)]
         table.insert(at + i, name, pd.Series(state, dtype="str"))
     seen, index = np.unique(patterns, return_inverse=True)
-    first = np.array([_first_gate(p) for p in seen], dtype=object)
-    failing = np.array([_failing(p) for p in seen], dtype=object)
+    first = np.array([first_gate(p) for p in seen], dtype=object)
+    named = np.array([failing(p) for p in seen], dtype=object)
     table.insert(at + len(GATES), "first_gate", pd.Series(first[index], dtype="str"))
-    table.insert(at + len(GATES) + 1, "failing_gates", pd.Series(failing[index], dtype="str"))
+    table.insert(at + len(GATES) + 1, "failing_gates", pd.Series(named[index], dtype="str"))
     return table
 
 
@@ -126,7 +132,7 @@ def funnel(v: Any, by: By = None, risk_fail: int | None = None) -> pd.DataFrame:
     table = _outcomes(v, keys, risk_fail)
     table = add_up(table.drop(columns="failing_gates"), [*keys, "first_gate", "result"])
     table.insert(len(keys) + 2, "line", _lines(table))
-    order = {name: i for i, name in enumerate((*GATES, _SOME_UNKNOWN, _NO_GATE))}
+    order = {name: i for i, name in enumerate((*GATES, SOME_UNKNOWN, NO_GATE))}
     table = table.sort_values(
         [*keys, "first_gate", "result"],
         key=lambda c: c.map(order) if c.name == "first_gate" else c,
@@ -319,7 +325,7 @@ def outcomes(v: Any, by: Sequence[str], risk_fail: int | None = None) -> pd.Data
 
 def _outcomes(v: Any, keys: list[str], risk_fail: int | None) -> pd.DataFrame:
     frame = rows(v, [*NEEDED, *(k for k in _plain_keys(keys) if k not in WELCOME)], WELCOME)
-    frame = frame.with_columns(_pattern=_pattern(risk_fail))
+    frame = frame.with_columns(_pattern=gate_pattern(risk_fail))
     counted = {
         "n_rows": _EACH_ROW,
         "n_withheld": withheld(),
@@ -329,42 +335,20 @@ def _outcomes(v: Any, keys: list[str], risk_fail: int | None) -> pd.DataFrame:
     patterns = table["_pattern"].astype("int64")
     # a frame without any verdict has a key of no type, which reads "unknown"
     table["result"] = table["result"].where(table["result"] != "unknown").astype("boolean")
-    table["first_gate"] = patterns.map(_first_gate).astype("str")
-    table["failing_gates"] = patterns.map(_failing).astype("str")
+    table["first_gate"] = patterns.map(first_gate).astype("str")
+    table["failing_gates"] = patterns.map(failing).astype("str")
     if "regime" in keys:
         table = name_regimes(table)
     merged = [*keys, "first_gate", "failing_gates", "result"]
     return add_up(table[[*merged, *counted]], merged)
 
 
-def _pattern(risk_fail: int | None) -> nw.Expr:
-    """One bit a gate that fails, and above them one bit a gate that is unknown."""
-    bits = nw.lit(0)
-    for i, name in enumerate(GATES):
-        passes = gate(name, risk_fail=risk_fail)
-        bits = bits + nw.when(passes).then(0).when(~passes).then(1 << i).otherwise(
-            1 << (i + _UNKNOWN_SHIFT)
-        )
-    return bits.cast(nw.Int64)
-
-
-def _first_gate(pattern: int) -> str:
-    for i, name in enumerate(GATES):
-        if pattern >> i & 1:
-            return name
-    return _SOME_UNKNOWN if pattern >> _UNKNOWN_SHIFT else _NO_GATE
-
-
-def _failing(pattern: int) -> str:
-    return "+".join(name for i, name in enumerate(GATES) if pattern >> i & 1)
-
-
 def _lines(table: pd.DataFrame) -> pd.Series:
     lines = []
     for first, result in zip(table["first_gate"], table["result"], strict=True):
-        if first == _SOME_UNKNOWN:
+        if first == SOME_UNKNOWN:
             lines.append("unknown")
-        elif first == _NO_GATE:
+        elif first == NO_GATE:
             lines.append(
                 "no verdict" if pd.isna(result) else "accepted" if result else "unexplained"
             )

@@ -16,9 +16,9 @@ from verifyanalytics.analysis.counts import (
     TZ,
     answered,
     group_counts,
-    local_times,
     rows,
 )
+from verifyanalytics.analysis.hours import step_number, step_starts
 from verifyanalytics.analysis.intervals import rate_interval
 from verifyanalytics.errors import UsageError
 
@@ -26,7 +26,6 @@ By = str | Sequence[str] | None
 Step = Literal["hour", "day"]
 
 _HOURS = {"hour": 1, "day": 24}
-_HOUR_US = 3_600_000_000
 
 
 def volume(v: Any, every: Step = "hour", by: By = None, tz: str = TZ) -> pd.DataFrame:
@@ -61,7 +60,7 @@ def volume(v: Any, every: Step = "hour", by: By = None, tz: str = TZ) -> pd.Data
         "n_accepted": nw.col("result"),
     }
     table = group_counts(frame, [*keys, "_hour"], counts=counted)
-    table = _with_starts(table, keys, every, tz)
+    table = _with_starts(table, keys, every)
     low, high = rate_interval(table["n_faults"], table["n_calls"])
     table["fault_rate"] = table["n_faults"] / table["n_calls"]
     table = table.assign(fault_rate_low=low, fault_rate_high=high)
@@ -115,7 +114,7 @@ def latency(v: Any, every: Step | None = "hour", by: By = None, tz: str = TZ) ->
     else:
         table = pd.concat([table, tails], axis=1)
     if every is not None:
-        table = _with_starts(table, keys, every, tz).drop(columns="n_empty_before")
+        table = _with_starts(table, keys, every).drop(columns="n_empty_before")
     ends = ["p50_ms", "p95_ms", "p99_ms", "max_ms"]
     table[ends] = table[ends].astype("float64")
     return table[[c for c in table if c not in ends] + ends]
@@ -130,27 +129,13 @@ def _hours(
 ) -> nw.LazyFrame[Any]:
     if every not in _HOURS:
         raise UsageError(f"no step {every!r}; there are: hour, day")
-    step = _HOURS[every] * _HOUR_US
-    hour = (nw.col("occurred_us") + _offset(tz)) // step
+    hour = step_number(tz, _HOURS[every])
     return rows(v, [*columns, "occurred_at"], optional).with_columns(_hour=hour)
 
 
-def _offset(tz: str) -> int:
-    """Microseconds ahead of UTC; 0 where summer time changes it."""
-    zone = pd.Series([f"{year}-{month:02d}-01" for year in (2015, 2024, 2035) for month in (1, 7)])
-    utc = pd.to_datetime(zone, utc=True)
-    try:
-        ahead = utc.dt.tz_convert(tz).dt.tz_localize(None) - utc.dt.tz_localize(None)
-    except (KeyError, ValueError):
-        raise UsageError(f"no time zone {tz!r}; give a name such as Asia/Shanghai or UTC") from None
-    seconds = set(ahead.dt.total_seconds())
-    return int(seconds.pop() * 1_000_000) if len(seconds) == 1 else 0
-
-
-def _with_starts(table: pd.DataFrame, keys: list[str], every: Step, tz: str) -> pd.DataFrame:
-    step, ahead = _HOURS[every] * _HOUR_US, _offset(tz)
+def _with_starts(table: pd.DataFrame, keys: list[str], every: Step) -> pd.DataFrame:
     hour = table.pop("_hour").astype("float64")
-    starts = local_times(hour * step - ahead, tz)
+    starts = step_starts(hour, _HOURS[every])
     before = (hour.groupby([table[k] for k in keys], dropna=False) if keys else hour).diff()
     table.insert(len(keys), "starts_at", starts)
     table["n_empty_before"] = np.maximum(before.fillna(1) - 1, 0).astype("int64")

@@ -1,0 +1,191 @@
+"""What was billed: calls, units and what is not known, beside the vendor's own bill."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import narwhals as nw
+import pandas as pd
+
+from verifyanalytics.analysis.counts import TZ, UNKNOWN, Every, group_counts, rows
+from verifyanalytics.codebook import current
+from verifyanalytics.errors import MissingColumnError, UsageError
+
+By = str | Sequence[str] | None
+
+_CODES = ("gateway_code", "code", "sub_code")
+PERIOD_NAMES = (
+    "period",
+    "month",
+    "date",
+    "day",
+    "账期",
+    "账单日期",
+    "消费日期",
+    "日期",
+    "消费时间",
+)
+UNIT_NAMES = ("units", "usage", "quantity", "count", "用量", "使用量", "数量", "计费用量")
+"""Headers by which the two columns of a console bill are known; others are named by the caller."""
+
+
+def billing(
+    v: Any,
+    by: By = None,
+    every: Every = "month",
+    tz: str = TZ,
+    bill: Any = None,
+    bill_columns: tuple[str, str] | None = None,
+) -> pd.DataFrame:
+    """Calls and billed units, by code and sub-code, or beside a console bill.
+
+    Parameters
+    ----------
+    v : frame of verifications
+        With measure_value: the units that the answer itself says were billed.
+    by : str or sequence of str, optional
+        Columns to split by instead of gateway_code, code and sub_code.
+    every : {"day", "week", "month"}
+        With a bill: the periods that are compared. A bill by month fits every="month".
+    tz : str
+        Where the bill's days begin.
+    bill : path or frame, optional
+        A console bill: one row or more per period, with a period (a date or a month) and units.
+    bill_columns : tuple of str, optional
+        Names of those two columns; default: the first known header each.
+
+    Returns
+    -------
+    DataFrame
+        Without a bill, per code: `n_calls`, `n_billed` and `n_free` calls (units above 0, and 0),
+        `n_unknown` (the answer does not say), `billed_units` of the known ones; for the unknown the
+        code book's word: `n_unknown_billed`, `n_unknown_free`, the rest is open; `meaning`. With a
+        bill, per period: the same counts, `units_low` (known units and those the book says are
+        billed, a unit each), `units_high` (every unknown call but the free ones too),
+        `bill_units`, `difference` to the nearer end (0 inside), `says`.
+
+    Raises
+    ------
+    MissingColumnError
+        The frame has no measure_value, or the bill none of the headers.
+    UsageError
+        The bill cannot be read.
+    """
+    table = _counted(v, by, every if bill is not None else None, tz)
+    if bill is not None:
+        return _beside(table, _read_bill(bill, bill_columns, every))
+    table = _with_words(table)
+    ends = ["n_calls", "billed_units"]
+    front = [c for c in table if c not in ends and not c.startswith("n_")]
+    counts = [c for c in table if c.startswith("n_")]
+    return table[[*front, *counts, "billed_units"]]
+
+
+def _counted(v: Any, by: By, every: Every | None, tz: str) -> pd.DataFrame:
+    keys = [] if by is None else [by] if isinstance(by, str) else list(by)
+    keys = keys or list(_CODES)
+    timed = ["occurred_at"] if every else []
+    groups = [*keys, *(c for c in _CODES if c not in keys)]
+    frame = rows(
+        v, ["measure_value", "code", *timed, *keys_without(keys)], ["gateway_code", "sub_code"]
+    )
+    value = nw.col("measure_value")
+    counted = {
+        "n_calls": value.is_null() | ~value.is_null(),
+        "n_billed": value > 0,
+        "n_free": value <= 0,
+        "n_unknown": value.is_null(),
+    }
+    # units are small whole numbers: counting the rows of each value adds them up in any engine
+    table = group_counts(frame, [*groups, "measure_value"], counts=counted, every=every, tz=tz)
+    units = table["measure_value"].astype("float64").fillna(0) * table["n_calls"]
+    table["billed_units"] = units.astype("int64")
+    book = [_book_says(*row) for row in zip(*(table[c] for c in _CODES), strict=True)]
+    says = pd.Series(book, index=table.index, dtype=object)
+    table["n_unknown_billed"] = table["n_unknown"].where(says.eq(True), 0)
+    table["n_unknown_free"] = table["n_unknown"].where(says.eq(False), 0)
+    names = ["n_calls", "n_billed", "n_free", "n_unknown", "n_unknown_billed", "n_unknown_free"]
+    shown = ["period"] if every else keys
+    result = table.groupby(shown, dropna=False, as_index=False)[[*names, "billed_units"]].sum()
+    for name in set(shown) & {"code", "sub_code"}:
+        result[name] = result[name].astype("Int64")
+    return result.sort_values(shown, kind="stable", ignore_index=True)
+
+
+def keys_without(keys: Sequence[str]) -> list[str]:
+    """Return the columns of `by` that a frame must have: all but those that are optional."""
+    return [k for k in keys if k not in {"gateway_code", "sub_code", "code"}]
+
+
+def _book_says(gateway: Any, code: Any, sub_code: Any) -> bool | None:
+    """Tell whether the code book bills such a call; None where it does not say."""
+    if gateway != UNKNOWN and not pd.isna(gateway):
+        return False
+    if pd.isna(sub_code):
+        return None
+    billed: bool | None = current().sub_code(int(sub_code)).billed
+    return billed
+
+
+def _with_words(table: pd.DataFrame) -> pd.DataFrame:
+    if not {*_CODES} <= {*table.columns}:
+        return table
+    book, words = current(), []
+    table["gateway_code"] = table["gateway_code"].where(table["gateway_code"] != UNKNOWN, "")
+    for gateway, code, sub in zip(*(table[c] for c in _CODES), strict=True):
+        if gateway:
+            words.append(book.gateway_code(gateway).gloss("en"))
+        elif not pd.isna(sub):
+            words.append(book.sub_code(int(sub)).gloss("en"))
+        else:
+            words.append("no code" if pd.isna(code) else book.code(int(code)).gloss("en"))
+    return table.assign(meaning=pd.Series(words, index=table.index, dtype="str"))
+
+
+def _read_bill(bill: Any, columns: tuple[str, str] | None, every: Every) -> pd.DataFrame:
+    if isinstance(bill, (str, Path)):
+        try:
+            table = pd.read_csv(bill, encoding="utf-8-sig")
+        except (OSError, ValueError) as error:
+            raise UsageError(f"the bill cannot be read: {error}") from None
+    else:
+        eager = nw.from_native(bill)
+        collected = eager.collect() if isinstance(eager, nw.LazyFrame) else eager
+        table = collected.to_pandas()
+    names = {str(c).strip().lower(): c for c in table.columns}
+    found = columns or tuple(
+        next((names[n] for n in known if n in names), None) for known in (PERIOD_NAMES, UNIT_NAMES)
+    )
+    missing = [n for n in found if n not in table.columns]
+    if missing:
+        wanted = [str(m) for m in missing if m is not None] or ["period, units (bill_columns=)"]
+        raise MissingColumnError(wanted, [str(c) for c in table.columns])
+    period, units = (table[c] for c in found)
+    try:
+        number = pd.to_numeric(units.astype("str").str.replace(",", ""))
+        day = pd.to_datetime(period.astype("str").str.strip(), format="mixed")
+    except ValueError:
+        raise UsageError("the bill's periods are dates or months, its units numbers") from None
+    label = {"day": "%Y-%m-%d", "week": "%G-W%V", "month": "%Y-%m"}[every]
+    whole = pd.DataFrame({"period": day.dt.strftime(label), "bill_units": number})
+    return whole.groupby("period", as_index=False)["bill_units"].sum()
+
+
+def _beside(table: pd.DataFrame, bill: pd.DataFrame) -> pd.DataFrame:
+    both = table.merge(bill, on="period", how="outer")
+    counts = [c for c in both if c not in {"period", "bill_units"}]
+    both[counts] = both[counts].fillna(0).astype("int64")
+    both["units_low"] = both["billed_units"] + both["n_unknown_billed"]
+    both["units_high"] = both["billed_units"] + both["n_unknown"] - both["n_unknown_free"]
+    over = (both["bill_units"] - both["units_high"]).clip(lower=0)
+    under = (both["bill_units"] - both["units_low"]).clip(upper=0)
+    both["difference"] = over + under
+    both["says"] = [
+        "not on the bill" if pd.isna(b) else "explained" if d == 0 else "bill is higher" if d > 0
+        else "bill is lower"
+        for b, d in zip(both["bill_units"], both["difference"], strict=True)
+    ]  # fmt: skip
+    both["says"] = both["says"].astype("str")
+    return both.sort_values("period", kind="stable", ignore_index=True)
