@@ -37,6 +37,11 @@ _TIME = pa.timestamp("us", tz="UTC")
 _DAY = 86_400_000_000
 _BEIJING = 8 * 3_600_000_000
 _LOW, _HIGH = (int(moment.timestamp()) * 1_000_000 for moment in (EARLIEST, LATEST))
+_FIRST_MONTH = (EARLIEST.year - 1970) * 12
+_MONTHS = pa.array(
+    ["unknown"]
+    + [f"{year}-{month:02}" for year in range(EARLIEST.year, LATEST.year) for month in range(1, 13)]
+)
 _MONTH_DAYS = np.array([0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
 _IS_HEX = np.isin(np.arange(256), np.frombuffer(b"0123456789abcdefABCDEF", np.uint8))
 
@@ -194,9 +199,8 @@ def _moments(characters: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.int64], 
 
 def time_columns(moments: npt.NDArray[np.int64], known: Flags) -> dict[str, pa.Array]:
     """`occurred_at` and `month` from microseconds since 1970."""
-    times = pa.array(moments, pa.int64(), mask=~known).cast(_TIME)
-    months = moments.view("M8[us]").astype("M8[M]").astype(np.int64)
-    months[~known] = np.iinfo(np.int64).min
-    distinct, codes = np.unique(months, return_inverse=True)
-    names = ["unknown" if month < 0 else str(np.datetime64(int(month), "M")) for month in distinct]
-    return {"occurred_at": times, "month": pa.array(names, pa.string()).take(pa.array(codes))}
+    times = pa.array(moments, mask=None if known.all() else ~known).view(_TIME)
+    # months are counted from the first possible one, 0 is unknown
+    months = moments.view("M8[us]").astype("M8[M]").astype(np.int64) - _FIRST_MONTH + 1
+    months[~known] = 0
+    return {"occurred_at": times, "month": _MONTHS.take(pa.array(months))}

@@ -453,18 +453,20 @@ def _row_batch(rows: list[Row]) -> pa.RecordBatch:
 
 def _merged(fast: pa.RecordBatch, rows: list[Row]) -> pa.RecordBatch:
     """Bring both roads' rows together in the order of the source."""
-    if not rows:
-        return fast
-    slow = _row_batch(rows)
-    if not fast.num_rows:
-        return slow
-    table = pa.concat_tables(
-        [pa.Table.from_batches([fast]), pa.Table.from_batches([slow])], promote_options="default"
-    )
-    context = sorted(name for name in table.column_names if name.startswith("ctx_"))
-    order = np.argsort(table["source_row"].to_numpy(), kind="stable")
-    table = table.select([*(field.name for field in _FIELDS), *context]).take(pa.array(order))
-    return table.combine_chunks().to_batches()[0]
+    if rows and fast.num_rows:
+        both = [pa.Table.from_batches([batch]) for batch in (fast, _row_batch(rows))]
+        table = pa.concat_tables(both, promote_options="default")
+        order = np.argsort(table["source_row"].to_numpy(), kind="stable")
+        made = table.take(pa.array(order)).combine_chunks().to_batches()[0]
+    else:
+        made = _row_batch(rows) if rows else fast
+    if made.num_columns == len(_FIELDS):
+        return made
+    # a name that only refused answers had is no column
+    context = [
+        name for name in made.schema.names[len(_FIELDS) :] if made[name].null_count < len(made)
+    ]
+    return made.select([*(field.name for field in _FIELDS), *sorted(context)])
 
 
 def _reject_batch(block: Block, rejects: list[tuple[Any, ...]]) -> pa.RecordBatch:
