@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from verifyanalytics._cli_serve import serve as serve_verb
 from verifyanalytics.errors import StorageError, UsageError
 from verifyanalytics.simulator import (
     FAULTS,
@@ -113,9 +114,9 @@ def query(service, token="t", **fields):
     return call(service, fields=wanted, target=QUERY)
 
 
-def raw_call(service, token="t", timeout=10.0):
+def raw_call(service, token="t", timeout=10.0, **signing):
     body = json.dumps({**CALL, "byted_token": token}).encode()
-    headers = {**signed(service, body), "connection": "close"}
+    headers = {**signed(service, body, **signing), "connection": "close"}
     return exchange(service, request_bytes(headers, body), timeout)
 
 
@@ -994,17 +995,8 @@ def test_faults_from_a_file(tmp_path):
 
 # -------------------------------------------------------------------------------------- ledger
 
-SERVER = """
-import sys
-from pathlib import Path
-from verifyanalytics.simulator import run_service
-
-run_service(
-    lambda service: print(service.address, flush=True),
-    ledger=Path(sys.argv[1]), faults="close_after calls=2", seed=4,
-)
-print("ended", flush=True)
-"""
+# the verb by itself, as `verifyanalytics serve` runs it
+VERB = "from verifyanalytics._cli_serve import app; app()"
 
 
 class Elsewhere:
@@ -1016,23 +1008,36 @@ class Elsewhere:
 
 @pytest.fixture
 def elsewhere(tmp_path):
-    command = [sys.executable, "-c", SERVER, str(tmp_path / "ledger.jsonl")]
+    (tmp_path / "faults.txt").write_text("close_after calls=2\n", encoding="utf-8")
+    (tmp_path / "secret").write_text("of the verb\nsecond line\n", encoding="utf-8")
+    command = [
+        sys.executable, "-c", VERB, "--seed", "4", "--access-key", "AKLTVERB",
+        "--secret-key-file", str(tmp_path / "secret"), "--faults", str(tmp_path / "faults.txt"),
+        "--ledger", str(tmp_path / "ledger.jsonl"), "--set", "impostor_share=0.5",
+    ]  # fmt: skip
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        yield process, Elsewhere(process.stdout.readline().strip()), tmp_path / "ledger.jsonl"
+        line = process.stdout.readline()
+        assert line.startswith("serving on http://127.0.0.1:")
+        yield process, Elsewhere(line.strip()), tmp_path / "ledger.jsonl"
         process.kill()
 
 
 def test_the_ledger_survives_a_kill(elsewhere):
     process, running, ledger = elsewhere
-    raw_call(running, "a")
-    raw_call(running, "b")
-    raw_call(running, "b")
-    query(running, "a")
+    keys = {"key": "AKLTVERB", "secret": "of the verb"}
+    raw_call(running, "a", **keys)
+    raw_call(running, "b", **keys)
+    raw_call(running, "b", **keys)
+    wanted = {"req_key": "cert_pro_verify_query", "byted_token": "a"}
+    call(running, fields=wanted, target=QUERY, **keys)
+    assert call(running, "c").gateway == "InvalidAccessKey"
     process.kill()
     process.wait()
     counts = read_ledger(ledger)
-    assert counts[token_digest("a")] == {"processed": 1, "refused": 0, "query": 1}
-    assert counts[token_digest("b")] == {"processed": 2, "refused": 0, "query": 0}
+    assert counts == {
+        token_digest("a"): {"processed": 1, "refused": 0, "query": 1},
+        token_digest("b"): {"processed": 2, "refused": 0, "query": 0},
+    }
     text = ledger.read_text(encoding="utf-8")
     assert '"fault": "close_after"' in text
     ledger.write_text(text[:-5], encoding="utf-8")  # a line that a kill cut off is no event
@@ -1041,10 +1046,18 @@ def test_the_ledger_survives_a_kill(elsewhere):
 
 def test_a_signal_ends_the_server_in_order(elsewhere):
     process, running, _ = elsewhere
-    good(raw_call(running)[0])
+    good(raw_call(running, key="AKLTVERB", secret="of the verb")[0])
     process.send_signal(signal.SIGINT)
-    assert process.stdout.read() == "ended\n"
+    assert process.stdout.read() == ""
     assert process.wait() == 0
+
+
+@pytest.mark.parametrize("text", [None, "", " \nx"])
+def test_a_secret_file_without_a_secret(tmp_path, text):
+    if text is not None:
+        (tmp_path / "secret").write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError, match="secret key"):
+        serve_verb(secret_key_file=tmp_path / "secret")
 
 
 def test_run_service_gives_the_signal_handlers_back():
