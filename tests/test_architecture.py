@@ -58,6 +58,7 @@ PARTS = {
     "collecting": ("_collect_*", "call_files", "pace"),
     "notebooks": ("_notebook_*",),
     "cli": ("_cli_*",),
+    "demo": ("_demo_*",),
     "simulator": ("simulator.*",),
     "charts": ("charts.*",),
     "analysis.counts": ("analysis._counts_*", "analysis.hours", "analysis.patterns"),
