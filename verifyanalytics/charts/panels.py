@@ -78,7 +78,7 @@ def finish(axes: list[Any], own_figure: bool, title: str, notes: Iterable[str] =
         return
     left = 0.012
     figure.suptitle(title, x=left, ha="left", fontsize=12, linespacing=1.35)
-    note = " · ".join(note for note in notes if note)
+    note = "\n".join(note for note in notes if note)
     if note:
         figure.supxlabel(note, x=left, ha="left", fontsize=8, color=GREY)
 
@@ -86,53 +86,47 @@ def finish(axes: list[Any], own_figure: bool, title: str, notes: Iterable[str] =
 def heading(ax: Any, title: str, counts: str, lines: int = 0) -> None:
     """Write title and counts above the axes, over so many lines of labels."""
     pad = 5 + lines * _LINE
-    ax.set_title("")
-    up = 0
-    if counts:
-        _above(ax, counts, pad, _LABEL_SIZE + 0.3, GREY)
-        up = _LINE * 1.25 * (1 + counts.count("\n"))
-    if title:
-        _above(ax, title, pad + up, 10.0, None)
-
-
-def _above(ax: Any, words: str, points: float, size: float, colour: str | None) -> None:
-    extra = {} if colour is None else {"color": colour}
     ax.annotate(
-        words, (0, 1), (0, points), xycoords="axes fraction", textcoords="offset points",
-        ha="left", va="bottom", fontsize=size, parse_math=False, **extra,
+        counts, (0, 1), (0, pad), xycoords="axes fraction", textcoords="offset points", ha="left",
+        va="bottom", fontsize=_LABEL_SIZE + 0.3, color=GREY, linespacing=1.25, parse_math=False,
+        in_layout=False,
     )  # fmt: skip
+    # the title is what makes the layout leave room: in height by its pad, in width not at all
+    height = _LINE * 1.25 * (1 + counts.count("\n")) + 2
+    ax.set_title(title or " ", loc="left", pad=pad + height, fontsize=10 if title else 2)
 
 
 def rules(ax: Any, positions: Sequence[float], labels: Sequence[str]) -> int:
     """Draw thin rules with their labels above the axes; return how many lines the labels take.
 
-    A label that would touch its neighbour goes a line higher.
+    A label that would touch its neighbour goes higher.
     """
-    lines = _stagger(ax, positions, labels)
-    for position, label, line in zip(positions, labels, lines, strict=True):
+    rows = _stagger(ax, positions, labels)
+    deep = 1 + max((label.count("\n") for label in labels), default=0)
+    for position, label, row in zip(positions, labels, rows, strict=True):
         ax.axvline(position, color=RULE, linewidth=0.8, linestyle=(0, (4, 2)), zorder=1.5)
         ax.annotate(
-            label, (position, 1), (0, 2 + line * _LINE), xycoords=("data", "axes fraction"),
-            textcoords="offset points", ha="center", va="bottom", fontsize=_LABEL_SIZE,
-            color=GREY, parse_math=False,
+            label, (position, 1), (0, 2 + row * deep * _LINE), xycoords=("data", "axes fraction"),
+            textcoords="offset points", ha="center", va="bottom", fontsize=_LABEL_SIZE, color=GREY,
+            linespacing=1.1, parse_math=False, in_layout=False,
         )  # fmt: skip
-    return max(lines) + 1 if lines else 0
+    return deep * (max(rows) + 1) if rows else 0
 
 
 def _stagger(ax: Any, positions: Sequence[float], labels: Sequence[str]) -> list[int]:
-    figure = ax.figure
-    across = figure.get_size_inches()[0] * 72 * ax.get_position().width * 0.92
+    across = ax.figure.get_size_inches()[0] * 72 * ax.get_position().width
     scale = ax.xaxis.get_transform()
     low, high = scale.transform(np.asarray(ax.get_xlim(), dtype=float))
     places = (scale.transform(np.asarray(positions, dtype=float)) - low) / (high - low) * across
-    taken: list[float] = []  # the right end of the last label of each line
-    lines = [0] * len(labels)
+    taken: list[float] = []  # the right end of the last label of each row
+    rows = [0] * len(labels)
     for at in np.argsort(places, kind="stable"):
-        half = 0.5 * max(1, len(labels[at])) * _LABEL_SIZE * 0.62 + 2
-        line = next((i for i, end in enumerate(taken) if places[at] - half > end), len(taken))
-        taken[line : line + 1] = [places[at] + half]
-        lines[at] = line
-    return lines
+        longest = max(len(line) for line in labels[at].split("\n"))
+        half = 0.5 * longest * _LABEL_SIZE * 0.62 + 1.5
+        row = next((i for i, end in enumerate(taken) if places[at] - half > end), len(taken))
+        taken[row : row + 1] = [places[at] + half]
+        rows[at] = row
+    return rows
 
 
 def groups(frame: pd.DataFrame, before: str) -> list[str]:

@@ -43,7 +43,7 @@ def score_histogram(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> An
     if not shown:
         raise UsageError("the frame holds no score; nothing to draw")
     with style():
-        axes = panels.panels(len(shown), ax, what="regimes", height=3.0)
+        axes = panels.panels(len(shown), ax, what="regimes", height=3.2)
         for one, part in zip(axes, shown, strict=True):
             _panel(one, part, by, usable_lang)
         unplaced = _without_panel(frame, shown, by)
@@ -64,12 +64,12 @@ def _panel(ax: Any, part: pd.DataFrame, by: list[str], lang: Lang) -> None:
     ax.set_ylim(bottom=0)
     ax.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,.0f}"))
     ax.set_xlabel(text("score", lang))
-    ax.set_ylabel(text("per_point", lang))
+    ax.set_ylabel(text("per_point", lang, joint="\n"))
     if by:
         ax.legend(loc="upper left", labelspacing=0.3, handlelength=1.2)
     points = part[list(THRESHOLD_COLUMNS)].iloc[0].to_numpy(dtype=float)
     named = [
-        (point, f"{level} ({point:g})")
+        (point, f"{level}\n{point:g}")
         for level, point in zip(THRESHOLD_LEVELS, points, strict=True)
         if np.isfinite(point)
     ]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-from matplotlib import font_manager
+from matplotlib import font_manager, rcsetup
 
 from verifyanalytics.codebook import Lang
 from verifyanalytics.errors import UsageError
@@ -55,7 +55,10 @@ _TEXT = {
     "match_rates": ("Match rate by threshold", "各阈值下的匹配率"),
     "vendor_thresholds": ("The vendor's thresholds over time", "厂商阈值的变化"),
     "tags": ("How often each risk tag is set", "各风险标签的出现比例"),
-    "tags_over_time": ("Risk tags over time", "风险标签随时间的变化"),
+    "tags_over_time": (
+        "Risk tags over time: share of answers with a risk result",
+        "风险标签随时间的变化：占有风险结果的应答的比例",
+    ),
     "n_scored": ("n = {n:,} scored", "有分数 n = {n:,}"),
     "n": ("n = {n:,}", "n = {n:,}"),
     "n_compared": ("n = {n:,} compared", "已比对 n = {n:,}"),
@@ -107,7 +110,7 @@ def _parameters() -> dict[str, Any]:
         "axes.titlesize": 10.5,
         "axes.titlelocation": "left",
         "axes.titleweight": "normal",
-        "axes.labelsize": 9.5,
+        "axes.labelsize": 9.0,
         "axes.labelcolor": INK,
         "axes.edgecolor": RULE,
         "axes.linewidth": 0.8,
@@ -116,7 +119,7 @@ def _parameters() -> dict[str, Any]:
         "axes.grid": True,
         "axes.grid.axis": "y",
         "axes.axisbelow": True,
-        "axes.prop_cycle": mpl.cycler(color=COLOURS),
+        "axes.prop_cycle": rcsetup.cycler(color=COLOURS),
         "grid.color": "#e6e6e6",
         "grid.linewidth": 0.6,
         "lines.linewidth": 1.6,

@@ -54,7 +54,7 @@ def tag_rates(frame: pd.DataFrame, ax: Any = None, lang: str = "en", top: int | 
     notes = [text("interval", usable_lang)]
     with style():
         if over_time:
-            axes = panels.panels(len(shown), ax, what="tags", height=2.1, columns=3)
+            axes = panels.panels(len(shown), ax, what="tags", height=2.5)
             for one, tag in zip(axes, shown, strict=True):
                 _over_time(one, rated[rated["tag"] == tag], by, usable_lang)
             if rated["partial"].any():
@@ -76,7 +76,7 @@ def _n_groups(frame: pd.DataFrame, by: list[str]) -> int:
 
 def _name(row: Any, lang: Lang) -> str:
     names = {"en": row.name_en, "zh": row.name_zh}.get(lang, f"{row.name_en} {row.name_zh}")
-    return f"{names if row.known else text('unknown_tag', lang)}  {row.tag}"
+    return f"{row.tag}  {names if row.known else text('unknown_tag', lang)}"
 
 
 def _dots(ax: Any, frame: pd.DataFrame, tags: list[str], by: list[str], lang: Lang) -> None:
@@ -98,7 +98,7 @@ def _dots(ax: Any, frame: pd.DataFrame, tags: list[str], by: list[str], lang: La
     panels.percent(ax.xaxis, ax.get_xlim())
     ax.grid(axis="x")
     ax.grid(visible=False, axis="y")
-    ax.set_xlabel(text("tag_rate", lang))
+    ax.set_xlabel(text("tag_rate", lang, joint="\n"))
     if by:
         ax.legend(loc="lower right")
     panels.heading(ax, "", _counts(frame, by, lang))
@@ -123,7 +123,6 @@ def _over_time(ax: Any, frame: pd.DataFrame, by: list[str], lang: Lang) -> None:
     ax.set_ylim(bottom=0)
     panels.percent(ax.yaxis, ax.get_ylim())
     panels.dates(ax)
-    ax.tick_params(axis="x", labelsize=7.5)
     if by:
         ax.legend(loc="best", fontsize=7.5)
     row = next(frame.iloc[:1].itertuples())

@@ -86,11 +86,11 @@ def _over_scores(ax: Any, part: pd.DataFrame, by: list[str], lang: Lang) -> None
     ax.set_xlim(*((low, high) if high > low else (low - 1, high + 1)))
     _rate_axis(ax)
     ax.set_xlabel(text("threshold", lang))
-    ax.set_ylabel(text("match_rate", lang))
+    ax.set_ylabel(text("match_rate", lang, joint="\n"))
     if by:
         ax.legend(loc="lower left")
     where = _vendor_points(part)
-    labels = [f"{level} ({point:g})" for level, point in where.items()]
+    labels = [f"{level}\n{point:g}" for level, point in where.items()]
     lines = panels.rules(ax, list(where.values()), labels)
     regime = panels.word(part["regime"].iloc[0], lang)
     panels.heading(ax, regime, _counts(part, by, lang), lines)
@@ -122,7 +122,7 @@ def _over_fmr(ax: Any, part: pd.DataFrame, by: list[str], lang: Lang) -> None:
     ax.xaxis.set_minor_locator(ticker.NullLocator())
     _rate_axis(ax)
     ax.set_xlabel(text("nominal_fmr", lang))
-    ax.set_ylabel(text("match_rate", lang))
+    ax.set_ylabel(text("match_rate", lang, joint="\n"))
     if several or by:
         ax.legend(loc="lower left")
     title = "" if several else panels.word(part["regime"].iloc[0], lang)
@@ -132,23 +132,27 @@ def _over_fmr(ax: Any, part: pd.DataFrame, by: list[str], lang: Lang) -> None:
 def _over_time(ax: Any, part: pd.DataFrame, by: list[str], lang: Lang) -> None:
     timed = part[part["period_start"].notna()]
     at = "nominal_fmr" if timed["threshold"].isna().all() else "threshold"
-    for label, colour, group in panels.split(timed, [*by, at], lang):
-        _curve(ax, group["period_start"], group, colour, _level_name(label, at), points=False)
-        ax.plot(group["period_start"], group["match_rate"], "o", color=colour)
-        partial = group[group["partial"]]
-        ax.plot(partial["period_start"], partial["match_rate"], "o", color=colour, mfc="white")
+    sign, spell = ("FMR", _fmr) if at == "nominal_fmr" else ("≥", "{:g}".format)
+    for i, (value, line) in enumerate(timed.groupby(at, sort=False)):
+        for label, _, group in panels.split(line, by, lang):
+            colour = COLOURS[i % len(COLOURS)]
+            name = f"{sign} {spell(value)} {label}".strip()
+            _curve(ax, group["period_start"], group, colour, name, points=True)
+            partial = group[group["partial"]]
+            ax.plot(partial["period_start"], partial["match_rate"], "o", color=colour, mfc="white")
     panels.dates(ax)
     _rate_axis(ax)
     ax.set_xlabel(text("date", lang))
-    ax.set_ylabel(text("match_rate", lang))
-    ax.legend(loc="lower left", ncols=2)
-    panels.heading(
-        ax, panels.word(part["regime"].iloc[0], lang), _counts(part, [*by, "period"], lang)
-    )
+    ax.set_ylabel(text("match_rate", lang, joint="\n"))
+    ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    title = panels.word(part["regime"].iloc[0], lang)
+    panels.heading(ax, title, _counts(part, [*by, "period"], lang))
 
 
-def _level_name(label: str, column: str) -> str:
-    return label.replace(f"{column} ", "≥ " if column == "threshold" else "FMR ").removesuffix(".0")
+def _fmr(value: float) -> str:
+    """Write a rate as the vendor does: 1e-4."""
+    digits, exponent = f"{value:.2e}".split("e")
+    return f"{float(digits):g}e{int(exponent)}"
 
 
 def _rate_axis(ax: Any) -> None:
@@ -215,8 +219,11 @@ def _padded(first: pd.Timestamp, last: pd.Timestamp) -> tuple[pd.Timestamp, pd.T
 def _steps(ax: Any, part: pd.DataFrame, lang: Lang) -> None:
     for level, colour in zip(THRESHOLD_LEVELS, COLOURS, strict=False):
         rows = part[part["level"] == level].sort_values("first_at", kind="stable")
-        for row in rows.itertuples():
-            ax.plot([row.first_at, row.last_at], [row.threshold] * 2, color=colour, linewidth=2.2,
+        held = rows.groupby("regime", sort=False).agg(
+            first=("first_at", "min"), last=("last_at", "max"), at=("threshold", "first")
+        )
+        for row in held.itertuples():
+            ax.plot([row.first, row.last], [row.at] * 2, color=colour, linewidth=2.2,
                     solid_capstyle="butt")  # fmt: skip
         last = rows.iloc[-1]
         ax.annotate(
@@ -228,7 +235,7 @@ def _steps(ax: Any, part: pd.DataFrame, lang: Lang) -> None:
     ax.set_ylim(low - room, high + room)
     panels.dates(ax)
     ax.set_xlabel(text("date", lang))
-    ax.set_ylabel(text("threshold", lang))
+    ax.set_ylabel(text("threshold", lang, joint="\n"))
     first = part.groupby("regime")["first_at"].min().sort_values()
     changes = list(first.iloc[1:])
     labels = [text("change", lang, joint=" ", when=f"{when:%Y-%m-%d}") for when in changes]
