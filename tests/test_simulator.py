@@ -1,3 +1,4 @@
+import csv
 import dataclasses
 import datetime as dt
 import gzip
@@ -575,6 +576,25 @@ def test_files_hold_every_answer_once_and_repeats_twice(tmp_path):
         for line in set(lines_of(path)) - set(text[-7:]):
             utc = dt.datetime.fromisoformat(json.loads(line)["occurred_at"])
             assert path.name.startswith(f"{utc + dt.timedelta(hours=8):%Y-%m}")
+
+
+def test_labels_file_is_the_labels(tmp_path):
+    n = BLOCK_ROWS + 300
+    world = World(labelled="stratified", label_share=0.01, fraud_share=0.5)
+    done = simulate(n, 3, out=tmp_path, world=world, compression="none")
+    with (tmp_path / "labels.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    expected = Simulation(n, 3, world).label_table().to_pylist()
+    assert done.n_labels == len(rows) == len(expected)
+    for row, label in zip(rows, expected, strict=True):
+        assert list(row) == LABELS.names
+        assert row["request_id"] == label["request_id"]
+        assert row["mated"] == ("true" if label["mated"] else "false")
+        assert (row["attack"] or None) == label["attack"]
+        assert (float(row["inclusion_prob"] or "nan") == label["inclusion_prob"]) or (
+            label["inclusion_prob"] is None and row["inclusion_prob"] == ""
+        )
+        assert dt.datetime.fromisoformat(row["labelled_at"]) == label["labelled_at"]
 
 
 @pytest.mark.parametrize("compression", ["gz", "zst", "none"])

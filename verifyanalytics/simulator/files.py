@@ -24,6 +24,7 @@ import pyarrow as pa
 from verifyanalytics.errors import StorageError, UsageError
 from verifyanalytics.schema import LABELS
 from verifyanalytics.simulator.answers import FORMS, text_of
+from verifyanalytics.simulator.labels import labels
 from verifyanalytics.simulator.oddities import bad_lines, odd_lines
 from verifyanalytics.simulator.outcomes import OUTCOMES
 from verifyanalytics.simulator.population import Block, Draw
@@ -198,7 +199,7 @@ class _Writer:
         self.paths.append(path)
         if path.suffix == ".gz":
             # no name and no time in the header: the same text gives the same bytes
-            packed = gzip.GzipFile(filename="", mode="wb", fileobj=file, compresslevel=9, mtime=0)
+            packed = gzip.GzipFile(filename="", mode="wb", fileobj=file, compresslevel=6, mtime=0)
             return packed, file
         if path.suffix == ".zst":
             return pa.CompressedOutputStream(file, "zstd"), file
@@ -269,14 +270,17 @@ def _write_oddities(writer: _Writer, written: _Written) -> _Written:
 
 
 def _write_labels(writer: _Writer, simulation: Simulation) -> int:
-    table = simulation.label_table()
-    text = io.StringIO()
-    out = csv.writer(text, lineterminator="\n")
-    out.writerow(LABELS.names)
-    for row in zip(*(table[name].to_pylist() for name in LABELS.names), strict=True):
-        out.writerow([_cell(value) for value in row])
-    writer.write("labels.csv", text.getvalue().encode(), compressed=False)
-    return len(table)
+    n_labels = 0
+    writer.write("labels.csv", (",".join(LABELS.names) + "\n").encode(), compressed=False)
+    for block in simulation.blocks():
+        table = labels(block, simulation.seed, simulation.world)
+        columns = (table[name].to_pylist() for name in LABELS.names)
+        text = io.StringIO()
+        out = csv.writer(text, lineterminator="\n")
+        out.writerows([_cell(value) for value in row] for row in zip(*columns, strict=True))
+        writer.write("labels.csv", text.getvalue().encode(), compressed=False)
+        n_labels += len(table)
+    return n_labels
 
 
 def _cell(value: Any) -> str:
