@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from verifyanalytics import notebooks
 from verifyanalytics._import_figures import ImportProgress, ImportSummary
 from verifyanalytics.analysis.decisions import acceptance_rate, contradictions, funnel
 from verifyanalytics.analysis.tags import tag_rates
@@ -31,10 +32,6 @@ _PACKAGE = Path(__file__).parent
 _SAMPLES = (_PACKAGE / "_share" / "sample", _PACKAGE.parent / "data" / "sample")
 """Where the sample may lie: in an installed wheel, in a clone."""
 
-_NOTEBOOKS = (
-    _PACKAGE / "_share" / "notebooks" / "01_first_look.ipynb",
-    _PACKAGE.parent / "notebooks" / "01_first_look.ipynb",
-)
 _SIMULATED = 20_000
 _TOP_TAGS = 8
 
@@ -101,7 +98,9 @@ def run_demo(
             imported=imported,
             tables=summary(v),
             charts=_draw(v, folder / "charts"),
-            page=_page(folder / "store", folder / "first_look.html"),
+            page=notebooks.execute(
+                "01_first_look", {"STORE": str(folder / "store")}, folder / "first_look.html"
+            ),
         )
     except OSError as error:
         where = error.filename or folder
@@ -198,56 +197,3 @@ def _draw(v: Any, folder: Path) -> list[Path]:
         figure.savefig(paths[-1], dpi=120)
         plt.close(figure)
     return paths
-
-
-def _page(store: Path, page: Path) -> Path:
-    """Run the first look on the demo's store and write it as one HTML file."""
-    import nbformat
-    from nbclient import NotebookClient
-
-    place = next((path for path in _NOTEBOOKS if path.is_file()), None)
-    if place is None:
-        raise StorageError(f"{_NOTEBOOKS[0].name} is not where it was installed; install again")
-    notebook = nbformat.read(place, as_version=4)
-    for cell in notebook.cells:
-        if "parameters" in cell.metadata.get("tags", ()):
-            cell.source += f"\nSTORE = {str(store)!r}"
-    NotebookClient(
-        notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": store.parent}}
-    ).execute()
-    page.write_text(self_contained_html(notebook, "First look"), encoding="utf-8")
-    return page
-
-
-_TEMPLATE = """
-{%- extends 'lab/index.html.j2' -%}
-{%- block html_head_js -%}
-<meta http-equiv="Content-Security-Policy"
-  content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src data:">
-{%- endblock -%}
-{%- block html_head_js_mathjax -%}{%- endblock -%}
-{%- block html_head_js_mermaidjs -%}{%- endblock -%}
-"""
-"""Notebook to HTML without a script: the stock template fetches three from elsewhere."""
-
-
-def self_contained_html(notebook: Any, title: str) -> str:
-    """Turn a notebook into one HTML page that asks nobody for anything.
-
-    Parameters
-    ----------
-    notebook : nbformat.NotebookNode
-        With its outputs.
-    title : str
-
-    Returns
-    -------
-    str
-        HTML; pictures are in it, scripts are not, and its policy forbids both to come from outside.
-    """
-    from nbconvert import HTMLExporter
-
-    exporter = HTMLExporter(raw_template=_TEMPLATE, embed_images=True)
-    html: str
-    html, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": title}})
-    return html

@@ -1,0 +1,80 @@
+"""The demo walks the whole street: one run, looked at from every side."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from PIL import Image
+
+import verifyanalytics as va
+from verifyanalytics import cli, demo
+from verifyanalytics.errors import UsageError
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> demo.Demo:
+    return va.run_demo(tmp_path_factory.mktemp("demo") / "out")
+
+
+def test_the_sample_adds_up_as_its_readme_says(made):
+    summary = made.imported
+    assert (summary.read, summary.added, summary.known, summary.rejected) == (20000, 19880, 40, 80)
+    assert va.Store(made.store).check(deep=True) == []
+
+
+def test_the_summary_counts_what_the_tables_count(made):
+    asked = va.Store(made.store).sql(
+        "select count(*) filter (result) as accepted, count(result) as decided from verifications"
+    )
+    verdicts = made.tables["The vendor's verdict"]
+    assert verdicts["n_accepted"].sum() == asked["accepted"][0]
+    assert verdicts["n_decided"].sum() == asked["decided"][0]
+    gates = made.tables["The first gate that failed, and the verdict"]
+    assert gates["n_rows"].sum() == 19880
+    tags = made.tables["Most frequent risk tags"]
+    counted = va.Store(made.store).sql(
+        "select tag, count(distinct request_id) as n from risk_tags group by tag order by n desc"
+    )
+    assert list(tags["n_tag"]) == list(counted["n"].head(len(tags)))
+
+
+def test_the_charts_are_pictures_with_something_on_them(made):
+    assert [path.name for path in made.charts] == [
+        "score_histogram.png",
+        "match_rates.png",
+        "vendor_thresholds.png",
+        "tag_rates.png",
+    ]
+    for path in made.charts:
+        with Image.open(path) as picture:
+            assert min(picture.size) > 300
+            assert len(picture.convert("L").getcolors()) > 10
+
+
+def test_the_page_asks_nobody_for_anything(made):
+    html = made.page.read_text(encoding="utf-8")
+    assert "<script" not in html
+    assert "default-src 'none'" in html
+    assert not re.search(r"""(?:src|href)=["'](?!data:|#)""", html)
+    assert not re.search(r"@import|url\((?!data:|[\"']?data:)", html)
+    assert html.count("data:image/png") >= 2
+
+
+def test_a_folder_of_somebody_else_is_left_alone(tmp_path):
+    (tmp_path / "thesis.txt").touch()
+    with pytest.raises(UsageError, match="holds something else than a demo"):
+        va.run_demo(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+    assert cli.main(["demo", "--out", str(tmp_path / "thesis.txt")]) == 2
+
+
+def test_the_verb_replaces_an_earlier_demo_and_says_where_things_are(made, capsys):
+    (made.out / "left over").touch()
+    assert cli.main(["demo", "--out", str(made.out)]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("read 20 000 = added 19 880 + known 40 + rejected 80")
+    for name in ("Most frequent risk tags", "first_look.html", "score_histogram.png", "store"):
+        assert name in out
+    assert made.page.exists()
+    assert not (made.out / "left over").exists()
