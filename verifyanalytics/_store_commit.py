@@ -17,6 +17,7 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -40,9 +41,7 @@ from verifyanalytics._store_judgement import (
     PartCount,
     Progress,
     Stretch,
-    conflict_rejects,
     stretches,
-    without,
 )
 from verifyanalytics._store_log import (
     LABEL_LANE,
@@ -164,6 +163,37 @@ def fold_context(staged: StagedFile, surplus: Sequence[str], path: Path) -> Stag
                 out.write_table(table.select(kept).set_column(place, "extra", column))
     sync(path)
     return StagedFile(path, staged.kind, staged.month, staged.n_rows)
+
+
+def without(staged: StagedFile, rows: np.ndarray[Any, Any], path: Path) -> StagedFile | None:
+    """Write a staged file again without some rows, in bounded memory; None when none is left."""
+    n_left = staged.n_rows - len(rows)
+    if n_left == 0:
+        return None
+    keep = np.ones(staged.n_rows, dtype=bool)
+    keep[rows] = False
+    start = 0
+    with pq.ParquetFile(staged.path) as source, writer(path, source.schema_arrow) as out:
+        for group in range(source.num_row_groups):
+            table = source.read_row_group(group)
+            mask = pa.array(keep[start : start + table.num_rows])
+            start += table.num_rows
+            out.write_table(table.filter(mask))
+    sync(path)
+    return StagedFile(path, staged.kind, staged.month, n_left)
+
+
+def conflict_rejects(conflicts: pa.Table, batch: str, at: Any) -> pa.Table:
+    """Make rejects of rows that contradict a stored one: `reason` is `conflict`."""
+    schema = table_schema("reject")
+    constant = {"batch": batch, "reason": "conflict", "rejected_at": at}
+    columns = [
+        conflicts[f.name].combine_chunks().cast(f.type)
+        if f.name in conflicts.column_names
+        else pa.repeat(pa.scalar(constant.get(f.name), f.type), conflicts.num_rows)
+        for f in schema
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def _with_context(extra: str | None, context: Mapping[str, str]) -> str | None:

@@ -16,15 +16,8 @@ from typing import Any
 import duckdb
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from verifyanalytics._store_files import (
-    DataFile,
-    StagedFile,
-    sync,
-    table_schema,
-    writer,
-)
+from verifyanalytics._store_files import DataFile, StagedFile
 from verifyanalytics._store_views import literal
 from verifyanalytics.errors import StorageError, UsageError
 
@@ -229,12 +222,25 @@ class Judge:
             columns = _VERIFICATION_INPUT if file.kind == "verification" else _REJECT_INPUT
             path = literal(str(file.path))
             db.execute(_INPUT.format(file=number, columns=columns, path=path))
+        db.execute(f"CREATE OR REPLACE TEMP VIEW contents AS {self._contents()}")
         n_orphans = self._one("SELECT count(*) FROM staged WHERE part IS NULL")
         if n_orphans:
             raise StorageError(f"{n_orphans} staged rows belong to no part")
         if self._one("SELECT count(*) FROM staged WHERE answer AND request_id IS NULL"):
             raise StorageError("a staged verification has no request_id")
         db.execute("INSERT INTO fate SELECT file, row, 'done' FROM staged WHERE done")
+
+    def _contents(self) -> str:
+        """Read `content` from the staged files when it is asked for: it is too long to keep."""
+        files = [(n, file) for n, file in enumerate(self._staged) if file.kind == "verification"]
+        return (
+            " UNION ALL ".join(
+                f"SELECT {number} AS file, file_row_number AS row, content FROM read_parquet("
+                f"{literal(str(file.path))}, file_row_number = true, hive_partitioning = false)"
+                for number, file in files
+            )
+            or "SELECT 0 AS file, 0 AS row, NULL::VARCHAR AS content WHERE false"
+        )
 
     def _part_rows(self) -> list[tuple[Any, ...]]:
         seen: set[str] = set()
@@ -263,20 +269,21 @@ class Judge:
             f"FROM {_read(found)} WHERE request_id IN (SELECT request_id FROM met)"
         )
         db.execute(
-            "INSERT INTO fate SELECT file, row, if(s.content = t.content, 'known', 'conflict') "
-            "FROM staged s JOIN stored t USING (request_id) WHERE s.answer AND NOT s.done"
+            "INSERT INTO fate SELECT file, row, if(c.content = t.content, 'known', 'conflict') "
+            "FROM staged s JOIN stored t USING (request_id) JOIN contents c USING (file, row) "
+            "WHERE s.answer AND NOT s.done"
         )
         db.execute(
-            "INSERT INTO other SELECT s.file, s.row, t.batch, t.source_row "
-            "FROM staged s JOIN stored t USING (request_id) "
-            "WHERE s.answer AND NOT s.done AND s.content IS DISTINCT FROM t.content"
+            "INSERT INTO other SELECT f.file, f.row, t.batch, t.source_row FROM fate f "
+            "JOIN staged s USING (file, row) JOIN stored t USING (request_id) "
+            "WHERE f.fate = 'conflict'"
         )
 
     def _settle_tokens(self, paths: Sequence[str]) -> None:
         """Apply the rule of one token: the first of CertVerify and CertVerifyQuery stays."""
         db = self._db
         db.execute(
-            "CREATE OR REPLACE TEMP TABLE rest AS SELECT * FROM staged s "
+            "CREATE OR REPLACE TEMP VIEW rest AS SELECT * FROM staged s "
             "WHERE answer AND NOT done AND NOT EXISTS "
             "(SELECT 1 FROM fate f WHERE f.file = s.file AND f.row = s.row)"
         )
@@ -294,7 +301,8 @@ class Judge:
                 f"WHERE {only} token IN (SELECT token FROM rest WHERE settles IS NOT NULL) "
                 f"AND {_SETTLES} IS NOT NULL"
             ).fetchall()
-        self._follow_tokens(held)
+        if queried or held:
+            self._follow_tokens(held)
 
     def _follow_tokens(self, held: Sequence[tuple[str, str]]) -> None:
         """Walk the few rows whose token a query and another answer share, in their order."""
@@ -322,10 +330,13 @@ class Judge:
             "(SELECT 1 FROM walked w WHERE w.file = r.file AND w.row = r.row) AND request_id IN "
             "(SELECT request_id FROM rest GROUP BY request_id HAVING count(*) > 1)"
         )
+        if not self._one("SELECT count(*) FROM again"):
+            return
         db.execute(
             "CREATE OR REPLACE TEMP TABLE ranked AS SELECT file, row, content, "
             "row_number() OVER first AS place, first_value(content) OVER first AS kept, "
-            "first_value(source_row) OVER first AS kept_row FROM again "
+            "first_value(source_row) OVER first AS kept_row "
+            "FROM again JOIN contents USING (file, row) "
             "WINDOW first AS (PARTITION BY request_id ORDER BY part, source_row, file, row)"
         )
         db.execute(
@@ -346,10 +357,11 @@ class Judge:
 
     def _conflicts(self) -> pa.Table:
         return self._db.sql(
-            "SELECT s.source, s.source_row, 'the same request_id has other content in ' || "
+            "SELECT p.source, s.source_row, 'the same request_id has other content in ' || "
             "if(o.batch IS NULL, 'this batch', 'batch ' || o.batch) || ', row ' || "
             "coalesce(o.source_row::VARCHAR, 'unknown') AS detail "
-            "FROM staged s JOIN other o USING (file, row) ORDER BY s.part, s.source_row"
+            "FROM staged s JOIN other o USING (file, row) JOIN part p USING (part) "
+            "ORDER BY s.part, s.source_row"
         ).to_arrow_table()
 
     def _counts(self) -> list[PartCount]:
@@ -417,20 +429,18 @@ _SETTLES = (
 
 _TABLES = """
 CREATE OR REPLACE TEMP TABLE staged (
-    file INTEGER, row BIGINT, part INTEGER, done BOOLEAN, answer BOOLEAN, source VARCHAR,
-    source_row BIGINT, request_id VARCHAR, content VARCHAR, token VARCHAR, settles VARCHAR);
+    file INTEGER, row BIGINT, part INTEGER, done BOOLEAN, answer BOOLEAN,
+    source_row BIGINT, request_id VARCHAR, token VARCHAR, settles VARCHAR);
 CREATE OR REPLACE TEMP TABLE fate (file INTEGER, row BIGINT, fate VARCHAR);
 CREATE OR REPLACE TEMP TABLE other (file INTEGER, row BIGINT, batch VARCHAR, source_row BIGINT);
 CREATE OR REPLACE TEMP TABLE walked (file INTEGER, row BIGINT);
 """
-_VERIFICATION_INPUT = f"true AS answer, request_id, content, token, {_SETTLES} AS settles"
-_REJECT_INPUT = (
-    "false AS answer, NULL AS request_id, NULL AS content, NULL AS token, NULL AS settles"
-)
+_VERIFICATION_INPUT = f"true AS answer, request_id, token, {_SETTLES} AS settles"
+_REJECT_INPUT = "false AS answer, NULL AS request_id, NULL AS token, NULL AS settles"
 _INPUT = """
 INSERT INTO staged
 SELECT {file}, file_row_number, part, dropped OR coalesce(source_row <= after, false),
-       answer, i.source, source_row, request_id, content, token, settles
+       answer, source_row, request_id, token, settles
 FROM (SELECT file_row_number, source, source_row, {columns}
       FROM read_parquet({path}, file_row_number = true, hive_partitioning = false)) i
 LEFT JOIN part p ON i.source = p.source
@@ -443,7 +453,8 @@ contended AS (SELECT token FROM answers GROUP BY token
               HAVING count(*) > 1 AND bool_or(settles = 'query')),
 ids AS (SELECT request_id FROM rest
         WHERE settles IS NOT NULL AND token IN (SELECT token FROM contended))
-SELECT file, row, request_id, content, token, settles, source_row FROM rest
+SELECT file, row, request_id, content, token, settles, source_row
+FROM rest JOIN contents USING (file, row)
 WHERE request_id IN (SELECT request_id FROM ids) ORDER BY part, source_row, file, row
 """
 _COUNTS = """
@@ -459,37 +470,3 @@ FROM staged LEFT JOIN fate USING (file, row) GROUP BY part
 def _read(paths: Sequence[str], *, filename: bool = False) -> str:
     listed = ", ".join(map(literal, paths))
     return f"read_parquet([{listed}], filename = {filename}, hive_partitioning = false)"
-
-
-# -------------------------------------------------------------------------------- rewriting
-
-
-def without(staged: StagedFile, rows: np.ndarray[Any, Any], path: Path) -> StagedFile | None:
-    """Write a staged file again without some rows, in bounded memory; None when none is left."""
-    n_left = staged.n_rows - len(rows)
-    if n_left == 0:
-        return None
-    keep = np.ones(staged.n_rows, dtype=bool)
-    keep[rows] = False
-    start = 0
-    with pq.ParquetFile(staged.path) as source, writer(path, source.schema_arrow) as out:
-        for group in range(source.num_row_groups):
-            table = source.read_row_group(group)
-            mask = pa.array(keep[start : start + table.num_rows])
-            start += table.num_rows
-            out.write_table(table.filter(mask))
-    sync(path)
-    return StagedFile(path, staged.kind, staged.month, n_left)
-
-
-def conflict_rejects(conflicts: pa.Table, batch: str, at: Any) -> pa.Table:
-    """Make rejects of rows that contradict a stored one: `reason` is `conflict`."""
-    schema = table_schema("reject")
-    constant = {"batch": batch, "reason": "conflict", "rejected_at": at}
-    columns = [
-        conflicts[f.name].combine_chunks().cast(f.type)
-        if f.name in conflicts.column_names
-        else pa.repeat(pa.scalar(constant.get(f.name), f.type), conflicts.num_rows)
-        for f in schema
-    ]
-    return pa.Table.from_arrays(columns, schema=schema)

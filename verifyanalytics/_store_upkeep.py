@@ -14,6 +14,7 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 from deltalake.exceptions import DeltaError
@@ -255,8 +256,8 @@ def _strangers(group: pa.RecordBatch, file: DataFile) -> int:
         return int(len(at) - at.null_count)
     first = datetime.strptime(file.month, "%Y-%m").replace(tzinfo=UTC)
     after = (first + timedelta(days=32)).replace(day=1)
-    inside = [t is not None and first <= t < after for t in at.to_pylist()]
-    return len(inside) - inside.count(True)
+    inside = pc.and_(pc.greater_equal(at, first), pc.less(at, after))
+    return int(len(at) - (pc.sum(inside).as_py() or 0))
 
 
 def _statistics_findings(path: Path, file: DataFile) -> list[str]:

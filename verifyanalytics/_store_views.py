@@ -75,7 +75,7 @@ class Engine:
         DuckDB's memory limit; what is larger spills into a private folder.
     """
 
-    def __init__(self, folder: Path, memory: str = "768MB") -> None:
+    def __init__(self, folder: Path, memory: str = "512MB") -> None:
         self._folder, self._memory = folder, memory
         self._lock = threading.Lock()
         self._database: duckdb.DuckDBPyConnection | None = None
