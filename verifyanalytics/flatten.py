@@ -43,6 +43,7 @@ _REJECTS = pa.schema([c.field for c in REJECT_COLUMNS if c.name not in ("batch",
 _BLANK = b" \t\r\n"
 
 Places = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +111,10 @@ class Flattener:
         with _no_cyclic_gc():
             decoded = self._decode(block.data, documents)
             batch, kept = self._fast_rows(decoded, documents, block)
-        slow = np.setdiff1d(np.arange(len(documents.rows)), kept, assume_unique=True)
-        rows, rejects = self._slow_rows(documents, slow, block)
-        merged = _merged(batch, rows)
+        is_slow = np.ones(len(documents.rows), bool)
+        is_slow[np.array(decoded.places, np.int64)[kept]] = False
+        rows, rejects = self._slow_rows(documents, np.flatnonzero(is_slow), block)
+        merged = _merged(batch, kept, rows)
         refused = _reject_batch(block, rejects)
         return Flattened(merged, refused, merged.num_rows + refused.num_rows, len(block.data))
 
@@ -203,23 +205,20 @@ class Flattener:
 
     def _fast_rows(
         self, decoded: _Decoded, documents: _Documents, block: Block
-    ) -> tuple[pa.RecordBatch, Places]:
-        """Make columns of decoded answers; returns the batch and the places it holds."""
+    ) -> tuple[pa.RecordBatch, Flags]:
+        """Make columns of decoded answers; returns the batch and which of its rows hold."""
         n = len(decoded.replies)
-        places = np.array(decoded.places, np.int64)
+        kept = np.ones(n, bool)
         if not n:
-            return _row_batch([]), places
+            return _row_batch([]), kept
         odd: set[int] = set()
         made = self._reply_columns(decoded, documents, block.data, odd)
         made |= self._surround.columns(decoded.envelopes, n, odd)
         made |= self._times(decoded.envelopes, made["request_id"], odd)
         made["source"] = pa.repeat(pa.scalar(block.source), n)
-        made["source_row"] = pa.array(documents.rows[places])
-        batch = _batch(made)
-        if not odd:
-            return batch, places
-        even = np.setdiff1d(np.arange(n), np.fromiter(odd, np.int64), assume_unique=True)
-        return batch.take(pa.array(even)), places[even]
+        made["source_row"] = pa.array(documents.rows[np.array(decoded.places, np.int64)])
+        kept[list(odd)] = False
+        return _batch(made), kept
 
     def _reply_columns(
         self, decoded: _Decoded, documents: _Documents, data: bytes, odd: set[int]
@@ -451,22 +450,31 @@ def _row_batch(rows: list[Row]) -> pa.RecordBatch:
     return _batch(made)
 
 
-def _merged(fast: pa.RecordBatch, rows: list[Row]) -> pa.RecordBatch:
-    """Bring both roads' rows together in the order of the source."""
-    if rows and fast.num_rows:
-        both = [pa.Table.from_batches([batch]) for batch in (fast, _row_batch(rows))]
-        table = pa.concat_tables(both, promote_options="default")
-        order = np.argsort(table["source_row"].to_numpy(), kind="stable")
-        made = table.take(pa.array(order)).combine_chunks().to_batches()[0]
-    else:
-        made = _row_batch(rows) if rows else fast
+def _merged(fast: pa.RecordBatch, kept: Flags, rows: list[Row]) -> pa.RecordBatch:
+    """Bring what holds of both roads' rows together, in the order of the source."""
+    made = fast
+    if rows:
+        slow = _row_batch(rows)
+        names = {*fast.schema.names, *slow.schema.names}
+        made = pa.concat_batches([_widened(fast, names), _widened(slow, names)])
+        kept = np.concatenate([kept, np.ones(len(rows), bool)])
+    if not kept.all() or rows:
+        places = np.flatnonzero(kept)
+        order = np.argsort(made["source_row"].to_numpy()[places], kind="stable")
+        made = made.take(pa.array(places[order]))
     if made.num_columns == len(_FIELDS):
         return made
     # a name that only refused answers had is no column
-    context = [
-        name for name in made.schema.names[len(_FIELDS) :] if made[name].null_count < len(made)
-    ]
-    return made.select([*(field.name for field in _FIELDS), *sorted(context)])
+    context = made.schema.names[len(_FIELDS) :]
+    said = [name for name in context if made[name].null_count < len(made)]
+    return made.select([*(field.name for field in _FIELDS), *said])
+
+
+def _widened(batch: pa.RecordBatch, names: set[str]) -> pa.RecordBatch:
+    """The batch with all of these columns, null where it has none."""
+    if len(names) == batch.num_columns:
+        return batch
+    return _batch({name: batch[name] if name in batch.schema.names else None for name in names})
 
 
 def _reject_batch(block: Block, rejects: list[tuple[Any, ...]]) -> pa.RecordBatch:
