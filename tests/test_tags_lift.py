@@ -1,0 +1,375 @@
+"""Lift, pairs, catch, bands and scores of risk tags: figures of other programs, and plain loops."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import worlds as w
+from scipy import stats
+
+import verifyanalytics as va
+from verifyanalytics.errors import MissingColumnError, UsageError
+
+GOLDEN = json.loads((Path(__file__).parent / "data/golden/tags.json").read_text(encoding="utf-8"))
+TAGS = ("13001", "14004", "15002")
+
+
+def golden_frame():
+    cells = [(cell["tags"], cell["fraud"]) for cell in GOLDEN["rows"] for _ in range(cell["n"])]
+    return pd.DataFrame({"risk_tags": [c[0] for c in cells], "fraud": [c[1] for c in cells]})
+
+
+# ------------------------------------------------------------------ figures of other programs
+
+
+@pytest.mark.parametrize("tag", TAGS)
+def test_the_table_of_a_tag_as_scikit_learn_and_scipy_have_it(tag):
+    row = va.tag_lift(golden_frame(), "fraud").set_index("tag").loc[tag]
+    want = GOLDEN[tag]
+    got = [row["hit_rate"], row["precision"], row["recall"], row["lift"], row["phi"]]
+    names = ("hit_rate", "precision", "recall", "lift", "phi_mcc")
+    assert got == pytest.approx([want[name] for name in names], rel=1e-12)
+    assert row["p_value"] == pytest.approx(want["fisher_p"], rel=1e-9)
+    assert row["odds_ratio"] == pytest.approx(want["odds_ratio"], rel=1e-12)
+    limits = [row["odds_ratio_low"], row["odds_ratio_high"]]
+    assert limits == pytest.approx(want["or_ci95"], rel=1e-9)
+
+
+@pytest.mark.parametrize("pair", GOLDEN["overlap"])
+def test_the_overlap_of_two_tags(pair):
+    table = va.tag_pairs(golden_frame())
+    chosen = [{row.tag_a, row.tag_b} == {*pair.split("&")} for row in table.itertuples()]
+    row = table[chosen].iloc[0]
+    want = GOLDEN["overlap"][pair]
+    assert row["n_both"] == want["both"]
+    got = [row["jaccard"], row["phi"], row["lift"]]
+    assert got == pytest.approx([want["jaccard"], want["phi"], want["support_lift"]], rel=1e-12)
+
+
+def test_catch_goes_by_what_is_new_and_not_by_precision():
+    table = va.tag_catch(golden_frame(), "fraud")
+    assert table["step"].tolist() == [1, 2, 3]
+    for row, want in zip(table.itertuples(), GOLDEN["incremental"], strict=True):
+        assert (row.tag, row.n_new_hits, row.n_new_outcome) == (
+            want["tag"], want["new_hits"], want["new_fraud"],
+        )  # fmt: skip
+        assert row.marginal_precision == pytest.approx(want["marginal_precision"])
+        unique = GOLDEN["unique_only"][row.tag]
+        assert (row.n_unique_hits, row.n_unique_outcome) == (unique["hits"], unique["fraud"])
+    assert table["n_caught"].tolist() == [38, 49, 51]
+    assert table["catch_rate"].tolist() == pytest.approx([38 / 71, 49 / 71, 51 / 71])
+
+
+# ------------------------------------------------------------------ lift, by loops
+
+
+ROWS = w.messy(500, 3)
+
+
+def asked(r):
+    return r["risk_tags"] is not None or r["risk_score"] is not None
+
+
+def non_match(r):
+    match = w.gate_states(r)["match"]
+    return None if match is None else not match
+
+
+def rejected(r):
+    if r["result"] is None:
+        return None
+    fails = {name for name, state in w.gate_states(r).items() if state is False}
+    return "only risk" if not r["result"] and fails == {"risk"} else not r["result"]
+
+
+def first_of_each(rows):
+    """One row a person: the first; an unknown time comes last, without a subject one is alone."""
+    late = w.START.replace(year=2999)
+    seen, kept = set(), []
+    for r in sorted(rows, key=lambda r: (r["occurred_at"] or late, r["request_id"])):
+        if r["subject"] is None or r["subject"] not in seen:
+            kept.append(r)
+        seen.add(r["subject"])
+    return kept
+
+
+@pytest.mark.parametrize(("name", "outcome"), [("non_match", non_match), ("rejected", rejected)])
+def test_lift_against_a_loop(name, outcome):
+    table = va.tag_lift(w.frame(ROWS), name).set_index("tag")
+    counted = [r for r in ROWS if asked(r) and outcome(r) in (True, False)]
+    people = first_of_each(counted)
+    n, c = len(counted), sum(outcome(r) for r in counted)
+    sizes = Counter(r["subject"] for r in counted if r["subject"])
+    alone = sum(r["subject"] is None for r in counted)
+    deff = (alone + sum(m * m for m in sizes.values())) / n
+    assert sorted(table.index) == sorted({t for r in counted for t in r["risk_tags"] or ()})
+    p_values = []
+    for tag, row in table.iterrows():
+        has = [r for r in counted if tag in (r["risk_tags"] or ())]
+        a, r = sum(outcome(x) for x in has), len(has)
+        assert [row["n"], row["n_tag"], row["n_outcome"], row["n_both"]] == [n, r, c, a]
+        lift = (a / r) / (c / n)
+        half = stats.norm.ppf(0.975) * math.sqrt(
+            deff * (1 / a - 1 / r - 1 / c + (2 * lift - 1) / n)
+        )
+        limits = [lift, lift * math.exp(-half), lift * math.exp(half), deff]
+        assert [row["lift"], row["lift_low"], row["lift_high"], row["deff"]] == pytest.approx(
+            limits
+        )
+        with_tag = [tag in (x["risk_tags"] or ()) for x in people]
+        cells = Counter(zip(with_tag, [outcome(x) for x in people], strict=True))
+        square = [
+            [cells[True, True], cells[True, False]],
+            [cells[False, True], cells[False, False]],
+        ]
+        p_values.append(stats.fisher_exact(square)[1])
+        assert row["n_subjects"] == len(people)
+    assert table["p_value"].tolist() == pytest.approx(p_values)
+    adjusted = stats.false_discovery_control(p_values)
+    assert table["p_adjusted"].tolist() == pytest.approx(adjusted.tolist())
+    assert (table["significant"] == (adjusted <= 0.05)).all()
+    assert table["clustered"].all()
+    assert (table["n_risk_not_asked"] == sum(not asked(r) for r in ROWS)).all()
+    assert (table["n_unknown"] == sum(asked(r) and outcome(r) is None for r in ROWS)).all()
+    only_risk = sum(asked(r) and outcome(r) == "only risk" for r in ROWS)
+    assert (table["n_only_risk"] == only_risk).all()
+    assert (table["circular"] == (name == "rejected")).all()
+    assert table["lift_low"].is_monotonic_decreasing
+
+
+def test_risk_alone_does_not_make_a_tag_look_guilty_of_its_own_rejections():
+    tagged = [w.row(i, risk_score=900, risk_tags=["14001"], result=False) for i in range(50)]
+    others = [
+        w.row(100 + i, score=50.0 if i % 5 == 0 else 85.0, result=i % 5 != 0) for i in range(500)
+    ]
+    both = [w.row(900, risk_score=900, risk_tags=["14001"], result=False, score=50.0)]
+    row = va.tag_lift(w.frame(tagged + others + both), "rejected").iloc[0]
+    assert (row["n_only_risk"], row["n_tag"], row["n_both"], row["circular"]) == (50, 1, 1, True)
+
+
+def test_without_subjects_nothing_is_called_significant():
+    frame = golden_frame()
+    table = va.tag_lift(frame, "fraud")
+    assert table["p_value"].min() < 1e-20
+    assert not table["significant"].any()
+    assert not table["clustered"].any()
+    assert set(table["reason"]) == {"unclustered"}
+    table = va.tag_lift(frame.assign(subject=[f"s{i}" for i in range(len(frame))]), "fraud")
+    assert table.set_index("tag")["significant"].to_dict() == {
+        "14004": True, "13001": True, "15002": False,
+    }  # fmt: skip
+
+
+def test_three_equal_rows_a_person_widen_the_interval_and_leave_the_test_alone():
+    once = golden_frame().assign(subject=[f"s{i}" for i in range(1200)])
+    thrice = pd.concat([once] * 3, ignore_index=True)
+    one, three = (va.tag_lift(f, "fraud").set_index("tag") for f in (once, thrice))
+    for name in ("lift", "lift_low", "lift_high", "phi", "p_value", "p_adjusted"):
+        assert three[name].tolist() == pytest.approx(one[name].tolist())
+    assert (three["deff"] == 3).all()
+    assert (three["n"] == 3600).all()
+    assert (three["n_subjects"] == 1200).all()
+
+
+def test_a_tag_that_never_goes_with_the_outcome_has_an_upper_limit():
+    rows = [w.row(i, risk_tags=["14010"], subject=f"s{i}") for i in range(100)]
+    rows += [w.row(200 + i, score=65.0, result=False, subject=f"t{i}") for i in range(100)]
+    row = va.tag_lift(w.frame(rows)).iloc[0]
+    assert (row["lift"], row["lift_low"], row["reason"]) == (0.0, 0.0, "none_seen")
+    assert row["lift_high"] == pytest.approx((1 - 0.025 ** (1 / 100)) / 0.5)
+
+
+def test_the_outcome_says_what_it_is():
+    truth = pd.DataFrame(
+        {
+            "risk_tags": [["13001"], ["13001"], [], [], []],
+            "mated": [None, True, True, None, False],
+            "attack": ["print", None, None, None, None],
+            "flag": [True, False, None, True, False],
+        }
+    )
+    attack = va.tag_lift(truth, "attack").iloc[0]
+    assert (attack["basis"], attack["n"], attack["n_outcome"], attack["n_unknown"]) == (
+        "labels", 4, 1, 1,
+    )  # fmt: skip
+    flag = va.tag_lift(truth, "flag").iloc[0]
+    assert (flag["basis"], flag["n"], flag["n_outcome"], flag["n_unknown"]) == ("column", 4, 2, 1)
+    assert va.tag_lift(w.frame(ROWS)).iloc[0]["basis"] == "association"
+    with pytest.raises(UsageError, match="risk_tags' holds"):
+        va.tag_lift(truth, "risk_tags")
+    with pytest.raises(MissingColumnError, match="attack"):
+        va.tag_lift(w.frame(ROWS), "attack")
+
+
+def test_a_tag_the_code_book_does_not_know_is_listed():
+    rows = [w.row(i, risk_tags=["99123"] if i < 3 else ["14010"]) for i in range(10)]
+    table = va.tag_lift(w.frame(rows)).set_index("tag")
+    assert not table.loc["99123", "known"]
+    assert table.loc["14010", ["known", "family_en"]].tolist() == [True, "device"]
+    assert set(table["reason"]) == {"no_outcome"}
+    assert table["lift"].isna().all()
+
+
+# ------------------------------------------------------------------ pairs, catch
+
+
+def test_pairs_against_a_loop():
+    table = va.tag_pairs(w.frame(ROWS))
+    rows = [set(r["risk_tags"] or ()) for r in ROWS if asked(r)]
+    tags = sorted({t for r in rows for t in r})
+    assert len(table) == len([*itertools.combinations(tags, 2)])
+    for row in table.itertuples():
+        n_a, n_b = (sum(t in r for r in rows) for t in (row.tag_a, row.tag_b))
+        both = sum({row.tag_a, row.tag_b} <= r for r in rows)
+        either = sum(bool({row.tag_a, row.tag_b} & r) for r in rows)
+        assert (row.n, row.n_a, row.n_b, row.n_both) == (len(rows), n_a, n_b, both)
+        x, y = (np.array([t in r for r in rows], dtype=float) for t in (row.tag_a, row.tag_b))
+        assert row.phi == pytest.approx(np.corrcoef(x, y)[0, 1])
+        assert row.jaccard == pytest.approx(both / either)
+        assert row.lift == pytest.approx(both * len(rows) / (n_a * n_b))
+
+
+def test_ties_of_catch_go_to_fewer_new_hits_then_to_the_tag():
+    rows = [w.row(i, risk_tags=["14010"], score=50.0) for i in range(2)]
+    rows += [w.row(10 + i, risk_tags=["13001"], score=50.0 if i < 2 else 85.0) for i in range(5)]
+    rows += [w.row(20 + i, risk_tags=["11003"], score=50.0) for i in range(2)]
+    table = va.tag_catch(w.frame(rows))
+    assert table["tag"].tolist() == ["11003", "14010", "13001"]
+    assert table["n_new_hits"].tolist() == [2, 2, 5]
+
+
+# ------------------------------------------------------------------ the risk score
+
+
+def test_bands_against_loops():
+    table = va.risk_bands(w.frame(ROWS), (0, 300, 600, 900))
+    counted = [r for r in ROWS if r["risk_score"] is not None and non_match(r) is not None]
+    yes, no = ([r["risk_score"] for r in counted if non_match(r) is b] for b in (True, False))
+    iv = 0.0
+    for row, low, high in zip(
+        table.itertuples(), (0, 300, 600, 900), (300, 600, 900, 1e9), strict=True
+    ):
+        x, m = (sum(low <= s < high for s in side) for side in (yes, no))
+        assert (row.n, row.n_outcome) == (x + m, x)
+        share = (x / len(yes), m / len(no))
+        assert row.woe == pytest.approx(math.log(share[0] / share[1]))
+        iv += (share[0] - share[1]) * row.woe
+        assert row.gain == pytest.approx(sum(s >= low for s in yes) / len(yes))
+        assert row.depth == pytest.approx(sum(s >= low for s in yes + no) / len(counted))
+    pairs = [(a > b) + (a == b) / 2 for a in yes for b in no]
+    assert table["auc"].tolist() == pytest.approx([sum(pairs) / len(pairs)] * 4)
+    assert table["iv"].tolist() == pytest.approx([iv] * 4)
+    assert table["ks"].iloc[0] == pytest.approx(stats.ks_2samp(yes, no).statistic)
+    assert set(table["smoothing"]) == {0.0}
+
+
+def risky(falling=False):
+    """Risk scores with rising (or falling) rates of non-match, 200 rows each."""
+    rates = (1, 2, 4, 8)
+    return w.frame(
+        [
+            w.row(
+                1000 * b + i,
+                risk_score=300 * (3 - b if falling else b),
+                score=50.0 if i % 20 < x else 85.0,
+            )
+            for b, x in enumerate(rates)
+            for i in range(200)
+        ]
+    )
+
+
+def test_the_direction_of_the_risk_score_is_estimated():
+    up, down = va.risk_bands(risky()), va.risk_bands(risky(falling=True))
+    assert set(up["direction"]) == {"higher"}
+    assert set(down["direction"]) == {"lower"}
+    assert up["gain"].tolist() == pytest.approx(down["gain"].tolist()[::-1])
+    assert up["gain"].iloc[0] == pytest.approx(1.0)
+    assert down["gain"].iloc[-1] == pytest.approx(1.0)
+    assert up["auc_low"].iloc[0] > 0.5 > down["auc_high"].iloc[0]
+    even = w.frame(
+        [w.row(i, risk_score=300 * (i % 4), score=50.0 if i % 5 == 0 else 85.0) for i in range(400)]
+    )
+    assert set(va.risk_bands(even)["direction"]) == {"not evident"}
+
+
+def test_a_band_empty_on_one_side_is_smoothed_and_says_so():
+    rows = [w.row(i, risk_score=0) for i in range(10)]
+    rows += [w.row(20 + i, risk_score=900, score=50.0) for i in range(10)]
+    table = va.risk_bands(w.frame(rows))
+    assert set(table["smoothing"]) == {0.5}
+    woe = math.log((0.5 / 12) / (10.5 / 12))
+    assert table["woe"].iloc[0] == pytest.approx(woe)
+    assert table["woe"].iloc[1:3].isna().all()
+    below = va.risk_bands(w.frame([*rows, w.row(99, risk_score=-1)]), (0, 900))
+    assert below["band"].tolist() == ["< 0", "0 - < 900", ">= 900"]
+    for wrong in ((), (300, 0), (0, math.nan), ("a",)):
+        with pytest.raises(UsageError):
+            va.risk_bands(w.frame(rows), wrong)
+
+
+# ------------------------------------------------------------------ scores
+
+
+def test_scores_with_and_without_a_tag_against_a_loop():
+    table = va.tag_scores(w.frame(ROWS), 5)
+    regimes = {w.regime(r) for r in ROWS if w.is_answered(r) and asked(r)} - {"incomplete"}
+    assert set(table["regime"]) == regimes
+    for (regime, tag), part in table.groupby(["regime", "tag"]):
+        rows = [r for r in ROWS if w.is_answered(r) and asked(r) and w.regime(r) == regime]
+        for side, has in (("with", True), ("without", False)):
+            mine = [r["score"] for r in rows if (tag in (r["risk_tags"] or ())) == has]
+            scores = [s for s in mine if s is not None]
+            counted, _ = np.histogram(scores, np.arange(0, 101, 5))
+            assert part[f"n_{side}"].tolist() == counted.tolist()
+            assert (part[f"n_scored_{side}"] == len(scores)).all()
+            assert (part[f"n_no_score_{side}"] == len(mine) - len(scores)).all()
+    assert len(table) == 20 * len(regimes) * table["tag"].nunique()
+
+
+def test_a_tag_whose_scores_are_lower_has_a_positive_distance():
+    rows = [w.row(i, risk_tags=["14010"], score=71.0) for i in range(10)]
+    rows += [w.row(20 + i, score=95.0) for i in range(10)]
+    assert set(va.tag_scores(w.frame(rows))["ks"]) == {1.0}
+    with pytest.raises(UsageError, match="divide 100"):
+        va.tag_scores(w.frame(rows), 3)
+
+
+# ------------------------------------------------------------------ engines, empty frames
+
+
+STATISTICS = {
+    "tag_lift": lambda v: va.tag_lift(v, "rejected"),
+    "tag_pairs": va.tag_pairs,
+    "tag_catch": va.tag_catch,
+    "risk_bands": va.risk_bands,
+    "tag_scores": va.tag_scores,
+}
+
+
+@pytest.mark.parametrize("name", STATISTICS)
+def test_every_engine_gives_the_same_frame(name):
+    frames = w.engines(w.frame(ROWS[:200]))
+    first = STATISTICS[name](frames.pop("pandas"))
+    for engine, frame in frames.items():
+        pd.testing.assert_frame_equal(first, STATISTICS[name](frame), obj=f"{name} on {engine}")
+
+
+@pytest.mark.parametrize("name", STATISTICS)
+@pytest.mark.parametrize(
+    "rows", [[], [w.row(0, risk_tags=None, risk_score=None)]], ids=["none", "one"]
+)
+def test_nothing_to_count_is_an_empty_frame_or_nan_and_no_warning(name, rows):
+    frame = w.frame(rows) if rows else w.frame([w.row(0)]).iloc[:0]
+    full = STATISTICS[name](w.frame(ROWS))
+    table = STATISTICS[name](frame)
+    assert list(table.columns) == list(full.columns)
+    assert table.dtypes.to_dict() == full.dtypes.to_dict()
+    assert len(table) == (4 if name == "risk_bands" else 0)
