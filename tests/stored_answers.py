@@ -37,11 +37,12 @@ def answer(number: int, *, days: float = 0.0, score: float | None = None) -> dic
         "time_elapsed": "41.897331ms",
         "data": {
             "result": number % 3 > 0,
-            "alive": True,
-            "verify_result": None,
-            "score": (number * 37 % 9000) / 100 if score is None else score,
-            "thresholds": {"1e-3": 60, "1e-4": 70, "1e-5": 80, "1e-6": 90},
             "risk_result": json.dumps({"score": 0, "tags": []}),
+            "source_comp_details": {
+                "alive": True,
+                "score": (number * 37 % 9000) / 100 if score is None else score,
+                "thresholds": {"1e-3": 60, "1e-4": 70, "1e-5": 80, "1e-6": 90},
+            },
         },
     }
 
@@ -86,7 +87,7 @@ def expected(files: Iterable[tuple[str, list[bytes]]]) -> tuple[dict[str, Any], 
         read = json.loads(text)
         name = read["request_id"]
         if name not in rows:
-            rows[name] = (read["data"]["score"], source, row)
+            rows[name] = (read["data"]["source_comp_details"]["score"], source, row)
             contents[name] = text
         elif contents[name] == text:
             n_known += 1

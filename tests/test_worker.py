@@ -205,15 +205,15 @@ def test_what_waits_is_bounded_whatever_the_order_of_months(tmp_path):
     months = [f"{year}-{month:02}" for year in range(2020, 2024) for month in range(1, 13)]
     staging = Staging(tmp_path, "b", "t")
     before, most = pa.total_allocated_bytes(), 0
-    for batch, nothing in blocks_of_rows(months * 5, 600):
+    for batch, nothing in blocks_of_rows(months * 3, 600):
         staging.add(batch, nothing)
         most = max(most, pa.total_allocated_bytes() - before)
     staged = staging.close()
-    assert most < 100 << 20  # all of it is 300 MB
-    assert sum(file.n_rows for file in staged) == len(months) * 5 * 600
+    assert most < 100 << 20  # all of it is 180 MB
+    assert sum(file.n_rows for file in staged) == len(months) * 3 * 600
     assert {file.month for file in staged} == set(months)
     rows = [row for file in staged for row in pq.read_table(file.path)["source_row"].to_pylist()]
-    assert sorted(rows) == list(range(len(months) * 5 * 600))
+    assert sorted(rows) == list(range(len(months) * 3 * 600))
 
 
 def test_row_groups_are_of_about_a_hundred_thousand(tmp_path):
@@ -253,7 +253,7 @@ def test_what_was_not_handed_over_is_removed(tmp_path):
 
 
 def test_parts_bring_the_same_rows_as_the_whole_and_each_its_batch(tmp_path):
-    lines = mixed(range(9000))
+    lines = mixed(range(5000))
     path = write_lines(tmp_path / "a.ndjson", lines)
     whole = results(task_of(tmp_path, path))
     (tmp_path / "parts").mkdir()
@@ -271,9 +271,9 @@ def test_parts_bring_the_same_rows_as_the_whole_and_each_its_batch(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["ndjson", "json"])
-@pytest.mark.parametrize("rows_done", [1, 500, 4321, 8999, 9000])
+@pytest.mark.parametrize("rows_done", [1, 2500, 4321, 5999, 6000])
 def test_rows_that_are_done_are_passed_over(tmp_path, rows_done, suffix):
-    lines = [line(number) for number in range(9000)]
+    lines = [line(number) for number in range(6000)]
     path = tmp_path / f"a.{suffix}"
     if suffix == "json":
         path.write_bytes(b"[" + b",\n".join(lines) + b"]")
@@ -282,7 +282,7 @@ def test_rows_that_are_done_are_passed_over(tmp_path, rows_done, suffix):
     (source,) = discover([path])
     task = Task("t", str(tmp_path), "b", [Piece(source, rows_done=rows_done)])
     (result,) = results(task)
-    expected = [(source.name, row) for row in range(rows_done + 1, 9001)]
+    expected = [(source.name, row) for row in range(rows_done + 1, 6001)]
     assert rows_of(result.staged, "verification") == expected
     assert result.readings[0].n_read == len(expected)
 
@@ -378,7 +378,7 @@ class Death:
 
 def busy_task(tmp_path):
     """A task that lasts for several beats."""
-    path = write_lines(tmp_path / "busy.ndjson", (line(n) for n in range(60_000)))
+    path = write_lines(tmp_path / "busy.ndjson", (line(n) for n in range(25_000)))
     return task_of(tmp_path, path)
 
 
@@ -390,8 +390,8 @@ def test_a_task_whose_worker_dies_is_done_by_another(tmp_path):
         (result,) = job.results(lambda: None)
     finally:
         death.crew.stop()
-    assert result.readings[0].n_read == 60_000
-    assert sum(file.n_rows for file in result.staged) == 60_000
+    assert result.readings[0].n_read == 25_000
+    assert sum(file.n_rows for file in result.staged) == 25_000
     assert len(death.notes) == 1
     assert "signal 9" in death.notes[0]
     assert "busy.ndjson" in death.notes[0]

@@ -36,7 +36,7 @@ class Sizes:
     lot_bytes: int = 1 << 30
     lot_rows: int = 1_000_000
     lot_sources: int = 2_000
-    task_bytes: int = 64 << 20
+    task_bytes: int = 128 << 20
 
     @classmethod
     def of(cls, batch_bytes: int | None) -> Sizes:
@@ -74,8 +74,8 @@ class Prepared:
         What the file system said before the first byte was hashed; None for a remote source.
     cuts : list of Cut
         Ranges of a plain file of lines; else one, the whole source.
-    rows_done : int
-        Rows that are committed already.
+    rows_done, bytes_done : int
+        Rows and stored bytes that are committed already.
     """
 
     source: Source
@@ -84,6 +84,7 @@ class Prepared:
     signature: Signature | None
     cuts: list[Cut]
     rows_done: int = 0
+    bytes_done: int = 0
 
     @property
     def expansion(self) -> int:
@@ -255,7 +256,7 @@ def prepare(source: Source, sizes: Sizes, on_bytes: Callable[[int], object]) -> 
     return Prepared(source, digest.hexdigest(), n_bytes, before, cuts)
 
 
-def resume(prepared: Prepared, rows_done: int) -> Prepared:
+def resume(prepared: Prepared, rows_done: int, bytes_done: int) -> Prepared:
     """Leave out what is committed already: whole cuts, and the head of the first that is kept."""
 
     def is_done(cut: Cut) -> bool:
@@ -267,4 +268,4 @@ def resume(prepared: Prepared, rows_done: int) -> Prepared:
         for cut in prepared.cuts
         if not is_done(cut)
     ]
-    return replace(prepared, cuts=cuts, rows_done=rows_done)
+    return replace(prepared, cuts=cuts, rows_done=rows_done, bytes_done=bytes_done)

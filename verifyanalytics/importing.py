@@ -14,14 +14,11 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import signal
 import sys
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
 from typing import Self
 
 from verifyanalytics._import_figures import ImportProgress, ImportSummary, Meter
@@ -35,6 +32,7 @@ from verifyanalytics._import_plan import (
     prepare,
     resume,
 )
+from verifyanalytics._import_signals import Signals
 from verifyanalytics._worker_crew import Crew, Job, LocalJob
 from verifyanalytics.envelope import ReadOptions
 from verifyanalytics.errors import UsageError
@@ -45,6 +43,9 @@ from verifyanalytics.worker import Beat, Reading, Result, Setup, Task, write_err
 
 IN_PROCESS_BYTES = 48 << 20
 """Input up to which starting workers costs more time than it saves."""
+
+SMALL_FILES = 32
+"""A month that holds more small files than this is compacted when the import is done."""
 
 LOTS_AHEAD = 3
 """How many lots may be in the hands of the workers or wait for their commit."""
@@ -139,8 +140,8 @@ def import_responses(
         time_source="column" if time_column else "envelope",
     )
     with (
-        _termination_unwinds(),
-        _Import(target, options, workers, Sizes.of(batch_bytes), progress) as run,
+        Signals() as signals,
+        _Import(target, options, workers, Sizes.of(batch_bytes), progress, signals) as run,
     ):
         run.everything(given, column=column, time_column=time_column)
     return run.summary
@@ -164,7 +165,9 @@ class _Import:
         workers: int | None,
         sizes: Sizes,
         report: Callable[[ImportProgress], object] | None,
+        signals: Signals,
     ) -> None:
+        self._signals = signals
         self.summary = ImportSummary()
         self._store, self._options, self._workers = store, options, workers
         self._sizes, self._meter = sizes, Meter(report)
@@ -242,7 +245,7 @@ class _Import:
                 self._seen.add(prepared.sha256)
                 if done is not None:
                     self.summary.already_imported += done.n_read
-                    prepared = resume(prepared, done.rows_done)
+                    prepared = resume(prepared, done.rows_done, done.bytes_done)
                 yield prepared
                 continue
             self._meter.beat(Beat(0, prepared.n_bytes))
@@ -295,10 +298,10 @@ class _Import:
         results = (result for job in started.jobs for result in job.results(self._meter.tell))
         if started.lot.in_parts:
             (portion,) = started.lot.portions
-            rows_done = portion.prepared.rows_done
+            done = (portion.prepared.rows_done, portion.prepared.bytes_done)
             for result in results:
-                part = _part_in_parts(portion.prepared, result, rows_done)
-                rows_done = part.rows_done
+                part = _next_part(portion.prepared, result, *done)
+                done = (part.rows_done, part.bytes_done)
                 yield self._commit(started.lot, [result], [part])
         else:
             read = list(results)
@@ -320,7 +323,8 @@ class _Import:
             for result in results
             for file in result.staged
         ]
-        counts = self._store.append(batch, staged, parts)
+        with self._signals.held():
+            counts = self._store.append(batch, staged, parts)
         for part, count in zip(parts, counts, strict=True):
             self._add_up(part, count)
         self.summary.batches += 1
@@ -341,7 +345,10 @@ class _Import:
         summary.bytes += part.n_bytes
 
     def _finish(self, batches: list[str]) -> None:
-        """Count the sources that came twice, and the rejects by reason; stop the clock."""
+        """Compact; count the sources that came twice, and the rejects by reason."""
+        if batches:
+            with self._signals.held():
+                self._store.compact(over=SMALL_FILES)
         for sha256 in self._again:
             done = self._store.done(sha256)
             self._skip(done.n_read if done else 0)
@@ -353,14 +360,14 @@ class _Import:
 
 def _part(portion: Portion, readings: list[Reading]) -> Part:
     """Make the ledger's part of cuts that were read side by side."""
-    prepared, first = portion.prepared, portion.cuts[0].piece
+    prepared, first, last = portion.prepared, portion.cuts[0].piece, portion.cuts[-1].piece
     first_row = max(first.first_row, first.rows_done + 1)
     return Part(
         source=prepared.source.name,
         sha256=prepared.sha256,
         first_row=first_row,
         rows_done=max(first_row - 1, *(reading.rows_done for reading in readings)),
-        bytes_done=max(1, readings[-1].bytes_done),
+        bytes_done=prepared.n_bytes if portion.complete else last.end or 0,
         complete=portion.complete,
         n_bytes=sum(cut.n_bytes for cut in portion.cuts),
         n_read=sum(reading.n_read for reading in readings),
@@ -368,17 +375,22 @@ def _part(portion: Portion, readings: list[Reading]) -> Part:
     )
 
 
-def _part_in_parts(prepared: Prepared, result: Result, rows_done: int) -> Part:
-    """Make one part of a source that is cut while it is read; the last one carries its bytes."""
+def _next_part(prepared: Prepared, result: Result, rows_done: int, bytes_done: int) -> Part:
+    """Make the next part of a source that is cut while it is read.
+
+    How many stored bytes it took is a guess, but together the parts have as many as the source.
+    """
     (reading,) = result.readings
+    guess = min(prepared.n_bytes - 1, reading.bytes_done // prepared.expansion)
+    reached = prepared.n_bytes if result.final else max(1, bytes_done, guess)
     return Part(
         source=prepared.source.name,
         sha256=prepared.sha256,
         first_row=rows_done + 1,
         rows_done=max(rows_done, reading.rows_done),
-        bytes_done=max(1, reading.bytes_done),  # 0 would say that nothing is left
+        bytes_done=reached,
         complete=result.final,
-        n_bytes=prepared.n_bytes if result.final else 0,
+        n_bytes=reached - bytes_done,
         n_read=reading.n_read,
         n_rejected=reading.n_rejected,
     )
@@ -397,24 +409,6 @@ def _cores() -> int:
     """Cores this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
-@contextlib.contextmanager
-def _termination_unwinds() -> Iterator[None]:
-    """Let a request to terminate unwind the import as Ctrl-C does, and end with 143."""
-
-    def unwind(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    ours = threading.current_thread() is threading.main_thread()
-    if not ours or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
-        return
-    signal.signal(signal.SIGTERM, unwind)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @contextlib.contextmanager
