@@ -132,7 +132,7 @@ def hex_column(digests: bytes, n: int) -> pa.Array:
     return pa.Array.from_buffers(pa.string(), n, buffers)
 
 
-def image_sizes(images: Sequence[str | None]) -> pa.Array:
+def image_sizes(images: Sequence[str | memoryview | None]) -> pa.Array:
     """Length of each image's text, null where absent."""
     if images.count("") == len(images):
         return pa.array(np.zeros(len(images), np.int32))

@@ -121,11 +121,12 @@ class Fields:
         value: Any = self.values.pop(name, None)
         if value is None:
             return None
-        number = float(value) if isinstance(value, str) and is_number(value) else math.nan
         if isinstance(value, Number):
+            number = float(value)
             if not math.isfinite(number):
                 raise Unreadable("number", f"{self._path}.{name} is not finite")
             return number + 0.0  # minus zero is zero
+        number = float(value) if isinstance(value, str) and is_number(value) else math.nan
         if not math.isfinite(number):
             self._fail(name, value)
             return None

@@ -304,8 +304,8 @@ class Flattener:
         data: bytes,
         odd: set[int],
     ) -> dict[str, pa.Array]:
-        best: Sequence[str | None] = [part.image_best for part in images]
-        env: Sequence[str | None] = [part.image_env for part in images]
+        best: Sequence[pictures.Picture] = [part.image_best for part in images]
+        env: Sequence[pictures.Picture] = [part.image_env for part in images]
         if decoded.is_large:
             places = np.array(decoded.places, np.int64)
             starts, ends = documents.starts[places].tolist(), documents.ends[places].tolist()
@@ -318,7 +318,10 @@ class Flattener:
         key = self.options.key if self.options.image_prints else None
         if key:
             for name, texts in (("image_best_print", best), ("image_env_print", env)):
-                prints = [keyed_hash(key, "image", text) if text else None for text in texts]
+                prints = [
+                    keyed_hash(key, "image", pictures.characters(text)) if text else None
+                    for text in texts
+                ]
                 made[name] = pa.array(prints, pa.string())
         return made
 

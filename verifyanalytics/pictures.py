@@ -20,6 +20,9 @@ from verifyanalytics.typed import Undecodable
 LARGE = 8 * 1024
 """Bytes of an answer on average from which on pictures are skipped instead of decoded."""
 
+Picture = str | memoryview | None
+"""A picture's text, perhaps as ASCII bytes."""
+
 _text = msgspec.json.Decoder(str | None)
 
 
@@ -35,8 +38,8 @@ def texts(
     starts: Sequence[int],
     ends: Sequence[int],
     odd: set[int],
-) -> list[tuple[str | None, str | None]]:
-    """Texts of the skipped pictures of each answer.
+) -> list[tuple[Picture, Picture]]:
+    """Texts of the skipped pictures of each answer, as they lie in the block where they can be.
 
     Parameters
     ----------
@@ -59,17 +62,27 @@ def texts(
     return made
 
 
-def _read(picture: Any, place: int, odd: set[int]) -> str | None:
+def _read(picture: Any, place: int, odd: set[int]) -> Picture:
     if not isinstance(picture, Raw):
         return picture if isinstance(picture, str) else None
     text = bytes(picture)
     if text[:1] == b'"' and b"\\" not in text and text.isascii():
-        return text[1:-1].decode("ascii")
+        return memoryview(picture)[1:-1]  # as many bytes as characters
     try:
-        return _text.decode(text)
+        return _decode(text)
     except Undecodable:
         odd.add(place)
         return None
+
+
+def _decode(text: bytes) -> str | None:
+    decoded: str | None = _text.decode(text)
+    return decoded
+
+
+def characters(picture: str | memoryview) -> str:
+    """The text itself."""
+    return picture if isinstance(picture, str) else str(picture, "ascii")
 
 
 def _is_alone(skipped: Sequence[Raw], data: bytes, base: int, start: int, end: int) -> bool:
