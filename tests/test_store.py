@@ -603,6 +603,19 @@ def test_read_gives_frames_that_pandas_can_filter(store):
     assert v.columns[:4].tolist() == ["request_id", "occurred_at", "occurred_at_source", "month"]
 
 
+def test_rows_stand_by_month_batch_and_source_row(store):
+    """So that a frame, and what is printed of it, is the same every time."""
+    bring(store, "b", [answer(n, n + 1) for n in range(60)])
+    bring(store, "a", [answer(n, n - 199) for n in range(200, 260)])
+    bring(store, "c", [answer(500, 1, occurred_at=None), answer(61, 2)])
+    v = store.read(columns=["month", "source", "source_row"])
+    expected = [("2024-05", "b", n) for n in range(1, 49)]
+    expected += [("2024-06", "b", n) for n in range(49, 61)]
+    expected += [("2024-06", "a", n - 199) for n in range(200, 260)]
+    expected += [("2024-06", "c", 2), ("unknown", "c", 1)]
+    assert list(v.itertuples(index=False, name=None)) == expected
+
+
 @pytest.mark.parametrize(
     ("table", "schema"), [("rejects", REJECTS), ("imports", IMPORTS), ("labels", LABELS)]
 )

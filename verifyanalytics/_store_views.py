@@ -103,7 +103,6 @@ class Engine:
         settings = {
             "memory_limit": self._memory,
             "temp_directory": spill,
-            "preserve_insertion_order": False,
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
             "python_enable_replacements": False,

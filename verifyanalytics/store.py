@@ -171,7 +171,8 @@ class Store:
         Returns
         -------
         pandas.DataFrame
-            In no particular order. Null is `pandas.NA`; `v[v.result]` and `~v.alive` work.
+            By month, then by batch, then as the source had them (by time once merged). Null is
+            `pandas.NA`; `v[v.result]` and `~v.alive` work.
 
         Raises
         ------
@@ -276,7 +277,7 @@ class Store:
     def new_batch(self) -> str:
         """Name a batch: sortable by the time it began, and like no other."""
         self.create()
-        return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(6)}"
+        return f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{secrets.token_hex(5)}"
 
     def staging(self, batch: str) -> Path:
         """Give the folder in which a batch's files are staged; it is this process's to write.
