@@ -124,7 +124,9 @@ def error_rates(
     errors = [point.errors() for point in points]
     counted = coverage_counts() | _error_counts(errors) | _withheld_counts()
     raw = group_counts(
-        frame.with_columns(_band=band()), [*keys, *REGIME, "_band", "result"], counts=counted
+        frame.with_columns(_band=band()),
+        [*keys, *_regime_columns(keys), "_band", "result"],
+        counts=counted,
     )
     table = by_band(raw, keys)
     reasons = selection(add_up(table.drop(columns=keys), ["regime", "_band", "result"]))
@@ -226,7 +228,7 @@ def _regime_points(raw: pd.DataFrame, keys: list[str], *, pooled: bool) -> pd.Da
     if pooled:
         empty = dict.fromkeys(THRESHOLD_COLUMNS, np.nan)
         return pd.DataFrame([{"regime": POOLED} | empty])
-    named = name_regimes(raw.drop(columns=keys))
+    named = name_regimes(raw.drop(columns=[k for k in keys if k != "req_key"]))
     return named[["regime", *THRESHOLD_COLUMNS]].drop_duplicates("regime")
 
 
@@ -257,7 +259,7 @@ def _moments(
     for i, (fm, fnm) in enumerate(errors):
         columns[f"fm:{i}"] = fm.cast(nw.Float64) * weight
         columns[f"fnm:{i}"] = fnm.cast(nw.Float64) * weight
-    groups = [*keys, *([] if pooled else REGIME)]
+    groups = [*keys, *([] if pooled else _regime_columns(keys))]
     # one person in two kinds of incomplete regime is still one person
     used = used.with_columns(nw.when(complete()).then(nw.col(c)).alias(c) for c in REGIME)
     used = used.select(*(nw.col(k) for k in groups), _person=person(cluster), **columns)
@@ -410,6 +412,10 @@ def _side_columns(side: str, rate: str, errors: str) -> list[str]:
     return [f"n_{side}", errors, *about, f"n_{side}_subjects", f"n_{side}_withheld"]
 
 
+def _regime_columns(keys: Sequence[str]) -> list[str]:
+    return [c for c in REGIME if c not in keys]
+
+
 def _refuse_one_class(table: pd.DataFrame) -> None:
     n_mated, n_nonmated = int(table["n_mated"].sum()), int(table["n_nonmated"].sum())
     if not n_mated or not n_nonmated:
@@ -423,7 +429,7 @@ def _refuse_one_class(table: pd.DataFrame) -> None:
 
 def _keys(by: By) -> list[str]:
     keys = [] if by is None else [by] if isinstance(by, str) else list(by)
-    keys = [key for key in keys if key not in {"regime", *REGIME}]
+    keys = [key for key in keys if key not in {"regime", *THRESHOLD_COLUMNS}]
     if {"mated", "score", "result"} & {*keys}:
         raise UsageError(
             "error rates cannot be split by score, result or mated: they are made of it"

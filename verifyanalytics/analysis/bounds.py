@@ -130,7 +130,8 @@ def label_free_bounds(
         A row per regime, group, threshold and k: `n_compared` (scored and withheld), `n_withheld`,
         `n_below_1e_3` (below the regime's 1e-3 threshold), `n_below` (below this one; withheld ones
         count in both), `claimed_fmr`; `impostors_high`; `false_matches_high` (zero-effort false
-        matches among these rows, 97.5 %), `attempts_per_person` m (NaN without subjects: then the
+        matches among these rows, 97.5 %), `attempts_per_person` m = Σmᵢ²/Σmᵢ of all rows, or
+        of those below the 1e-3 threshold if that is larger (NaN without subjects: then the
         bound takes tries as independent, and `false_matches_high_m3` says what three tries each
         would make of it); `match_rate`, `fnmr_low`, `fnmr_high` (both together 95 %);
         `impostor_share` as assumed; `reason` of a missing bound, `covers`. Incomplete regimes claim
@@ -234,6 +235,8 @@ def false_matches_high(impostors: Any, rate: Any, m: Any = 1.0) -> FloatArray:
     """Upper limit (97.5 %) for false matches of so many strangers at so small a rate.
 
     Tries of one stranger match or fail together at worst: m tries a person make ⌈m·Poisson(·/m)⌉.
+    Where that is less than for independent tries (a mean so small that no person is expected to
+    match), the latter stands.
 
     Examples
     --------
@@ -242,8 +245,10 @@ def false_matches_high(impostors: Any, rate: Any, m: Any = 1.0) -> FloatArray:
     """
     tries = np.maximum(np.asarray(m, dtype=float), 1.0)
     mean = np.asarray(impostors, dtype=float) * np.minimum(1.0, np.asarray(rate, dtype=float))
-    high: FloatArray = np.ceil(tries * poisson_quantile(_Q, np.nan_to_num(mean / tries)) - 1e-9)
-    return high + 0.0
+    mean = np.nan_to_num(mean)
+    together = np.ceil(tries * poisson_quantile(_Q, mean / tries) - 1e-9)
+    high: FloatArray = np.maximum(together, poisson_quantile(_Q, mean))
+    return high
 
 
 def claimed(points: FloatArray, threshold: Any) -> FloatArray:
@@ -305,9 +310,10 @@ def _solve(row: dict[str, Any], k: float, budget: float, share: float | None) ->
     n = float(row["n_compared"])
     impostors = float(np.minimum(impostors_high(row["n_below_1e_3"], k, _cap(n, share)), n))
     m = max(1.0, np.nan_to_num(row["attempts_per_person"], nan=1.0))
-    allowed = math.floor(math.floor(budget * row["months"]) / m + 1e-12)
-    # P(Poisson(mean) ≤ allowed) ≥ 97.5 % up to this mean: the tail of the gamma distribution
-    mean = m * float(special.gammainccinv(allowed + 1, _Q))
+    total = math.floor(budget * row["months"])
+    # P(Poisson(mean) ≤ c) ≥ 97.5 % up to this mean: the tail of the gamma distribution
+    together = m * float(special.gammainccinv(math.floor(total / m + 1e-12) + 1, _Q))
+    mean = min(together, float(special.gammainccinv(total + 1, _Q)))
     target = math.inf if impostors == 0 else mean / (k * impostors)
     if target >= 1e-3:
         threshold = float(points[0])
@@ -389,28 +395,35 @@ def _with_times(frame: nw.LazyFrame[Any], table: pd.DataFrame, groups: list[str]
 
 
 def _attempts(frame: nw.LazyFrame[Any], keys: list[str]) -> pd.DataFrame:
-    """Tries a person, m = Σmᵢ²/Σmᵢ, per regime and group; NaN where no row has a subject."""
+    """Tries a person, m = Σmᵢ²/Σmᵢ, per regime and group; NaN where no row has a subject.
+
+    The larger of all rows' and of the rows below the 1e-3 threshold: strangers are found there, and
+    a stranger who tries ten times among owners who try once must not count as one who tries twice.
+    """
     groups = [*keys, *(c for c in REGIME if c not in keys)]
     known = ~nw.col("subject").is_null()
-    people = frame.filter(known).group_by([*groups, "subject"]).agg(_n=nw.len().cast(nw.Int64))
-    squares = people.group_by(groups).agg(
-        _nn=(nw.col("_n") * nw.col("_n")).sum(), _known=nw.col("_n").sum()
-    )
+    low = (~_reached(nw.col(_T3))).cast(nw.Int64)
+    by_person = frame.filter(known).group_by([*groups, "subject"])
+    people = by_person.agg(_n=nw.len().cast(nw.Int64), _low=low.sum())
+    n, b = nw.col("_n"), nw.col("_low")
+    squares = people.group_by(groups).agg(n=n.sum(), nn=(n * n).sum(), b=b.sum(), bb=(b * b).sum())
     found: pd.DataFrame = squares.collect(backend="pyarrow").to_native().to_pandas()
-    alone = group_counts(frame.filter(~known), groups, counts={"_alone": ~known})
+    single = {"alone": ~known, "alone_low": ~_reached(nw.col(_T3))}
+    alone = group_counts(frame.filter(~known), groups, counts=single)
     for name in ("req_key", *keys):
         if found[name].dtype == object or isinstance(found[name].dtype, pd.StringDtype):
-            found[name] = found[name].fillna("unknown").astype("str")
+            found[name] = found[name].fillna(counts.UNKNOWN).astype("str")
             alone[name] = alone[name].astype("str")
-    table = name_regimes(
-        pd.concat([found, alone], ignore_index=True).fillna({"_nn": 0, "_known": 0, "_alone": 0})
+    sums = dict.fromkeys(["n", "nn", "b", "bb", "alone", "alone_low"], 0.0)
+    table = name_regimes(pd.concat([found, alone], ignore_index=True).fillna(sums))
+    table = table[["regime", *keys, *sums]].astype(dict.fromkeys(sums, float))
+    table = add_up(table, ["regime", *keys])
+    everywhere = (table["nn"] + table["alone"]) / (table["n"] + table["alone"])
+    below = _divide(
+        (table["bb"] + table["alone_low"]).to_numpy(), (table["b"] + table["alone_low"]).to_numpy()
     )
-    sums = ["_nn", "_known", "_alone"]
-    table = add_up(
-        table[["regime", *keys, *sums]].astype(dict.fromkeys(sums, float)), ["regime", *keys]
-    )
-    m = (table["_nn"] + table["_alone"]) / (table["_known"] + table["_alone"])
-    return table[["regime", *keys]].assign(attempts_per_person=m.where(table["_known"] > 0))
+    m = np.fmax(everywhere, below)
+    return table[["regime", *keys]].assign(attempts_per_person=m.where(table["n"] > 0))
 
 
 # ------------------------------------------------------------------ arguments

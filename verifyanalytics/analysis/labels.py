@@ -186,6 +186,10 @@ def _resolve(labels: pd.DataFrame, conflict: str) -> tuple[pd.DataFrame, int, fl
         top = votes.groupby(labels["request_id"]).transform("max")
         winners = labels[votes == top]
         labels = winners[winners.groupby("request_id")["_said"].transform("nunique") == 1]
+    # a later label without a plan does not undo that the row was drawn by one
+    for name in ("inclusion_prob", "plan_id"):
+        drawn = labels.groupby("request_id")[name].transform("first")
+        labels = labels.assign(**{name: drawn})
     return labels.drop_duplicates("request_id", keep="last"), n_conflicting, kappa
 
 
@@ -303,17 +307,23 @@ def labelled_rows(
 ) -> nw.LazyFrame[Any]:
     """`compared_rows` with boolean `mated`, text `attack`, `_bona_fide` and float `_chance`.
 
-    `_bona_fide`: compared, mated known, no attack. Only such rows make FMR and FNMR.
+    `_bona_fide`: compared, mated known, no attack. Only such rows make FMR and FNMR. When some of
+    them were drawn with a known probability, only those are the sample: a fraud case that somebody
+    reported is no draw.
     """
     wanted = [c for c in ("attack", "inclusion_prob", *optional) if c not in columns]
     frame = compared_rows(truth, ["mated", *columns], wanted)
-    return frame.with_columns(
+    frame = frame.with_columns(
         nw.col("mated").cast(nw.Boolean), _chance=nw.col("inclusion_prob").cast(nw.Float64)
     ).with_columns(
         _bona_fide=(nw.col("_scored") | nw.col("_withheld"))
         & ~nw.col("mated").is_null()
         & nw.col("attack").is_null()
     )
+    drawn = nw.col("_bona_fide") & (nw.col("_chance") > 0).fill_null(value=False)
+    if len(frame.filter(drawn).select("_chance").head(1).collect(backend="pyarrow")):
+        frame = frame.with_columns(_bona_fide=drawn)
+    return frame
 
 
 def band() -> nw.Expr:
@@ -424,7 +434,8 @@ def by_band(table: pd.DataFrame, keys: Sequence[str] = ()) -> pd.DataFrame:
     table = name_regimes(table)
     table["result"] = table["result"].where(table["result"] != "unknown").astype("boolean")
     table["_band"] = table["_band"].astype("int64")
-    return add_up(table.drop(columns=list(REGIME)), [*keys, "regime", "_band", "result"])
+    spare = [c for c in REGIME if c not in keys]
+    return add_up(table.drop(columns=spare), [*keys, "regime", "_band", "result"])
 
 
 def _join_facts(truth: Any) -> dict[str, float]:

@@ -225,12 +225,16 @@ def labelled_curves(truth: Any, cluster: str | None, *, assume_random: bool) -> 
 def collect_labelled(truth: Any, cluster: str | None, extra: Sequence[str] = ()) -> pd.DataFrame:
     """Bring the labelled comparisons here: regime columns, score, mated, person, chance."""
     wanted = [*extra, *([cluster] if cluster and cluster != "subject" else [])]
-    optional = [c for c in ("subject", "label_token") if c not in wanted]
+    optional = [c for c in ("subject", "label_token", "request_id") if c not in wanted]
     frame = labelled_rows(truth, wanted, optional).filter(nw.col("_bona_fide"))
     renamed = {"occurred_at": "occurred_us"}
     columns = [*REGIME, "score", "mated", *(renamed.get(c, c) for c in extra)]
+    ids = [c for c in nw.from_native(truth).collect_schema().names() if c == "request_id"]
+    columns += ids
     frame = frame.select(*columns, person=person(cluster), chance=nw.col("_chance"))
     table: pd.DataFrame = frame.collect(backend="pyarrow").to_native().to_pandas()
+    if ids:  # one order on every engine, so that a seed means the same persons
+        table = table.sort_values("request_id", kind="stable", ignore_index=True)
     table["req_key"] = table["req_key"].fillna("unknown").astype("str")
     table["mated"] = table["mated"].astype(bool)
     table["score"] = table["score"].astype("float64")

@@ -1,0 +1,379 @@
+"""Whole transactions, pairs of rules, groups, the vendor's claim: against plain loops."""
+
+import datetime as dt
+import random
+
+import numpy as np
+import pandas as pd
+import pytest
+import worlds as w
+from scipy import stats
+
+from verifyanalytics.analysis import claims, comparisons, detection, differentials
+from verifyanalytics.analysis import intervals as iv
+from verifyanalytics.analysis import labels as lb
+from verifyanalytics.errors import UsageError
+
+
+def truth_of(rows, seed=0, attacks=True):
+    rng = random.Random(seed)
+    said = [
+        (r, rng.random() < 0.7, rng.choice([None] * 5 + ["screen", "mask"]) if attacks else None)
+        for r in rows
+    ]
+    labels = pd.DataFrame(
+        [{"request_id": r["request_id"], "mated": m, "attack": a} for r, m, a in said]
+    )
+    return said, lb.join_labels(w.frame(rows), labels)
+
+
+# ------------------------------------------------------------------ attacks and transactions
+
+
+def test_detection_rates_are_those_of_a_loop():
+    said, truth = truth_of(w.messy(600, seed=1), 1)
+    table = detection.detection_rates(truth).set_index(["measure", "species"])
+    for species in ("mask", "screen"):
+        mine = [r for r, _, a in said if a == species]
+        decided = [r for r in mine if r["alive"] is not None]
+        apcer = table.loc[("APCER", species)]
+        assert (apcer["n_errors"], apcer["n_rows"]) == (
+            sum(r["alive"] for r in decided),
+            len(decided),
+        )
+        apnrr = table.loc[("APNRR", species)]
+        assert (apnrr["n_errors"], apnrr["n_rows"]) == (len(mine) - len(decided), len(mine))
+        accepted = sum(w.gate_states(r)["match"] is True and r["result"] is True for r in mine)
+        assert table.loc[("IAPAR", species), "n_errors"] == accepted
+    bona_fide = [r for r, m, a in said if a is None and m]
+    decided = [r for r in bona_fide if r["alive"] is not None]
+    bpcer = table.loc[("BPCER", "bona fide")]
+    assert (bpcer["n_errors"], bpcer["n_rows"]) == (
+        sum(not r["alive"] for r in decided),
+        len(decided),
+    )
+    worst = table.loc["APCER"].drop(index=[i for i in table.loc["APCER"].index if "max" in i])
+    top = table.loc["APCER"].filter(like="maximum", axis=0).iloc[0]
+    assert top["rate"] == worst["rate"].max()
+    with pytest.raises(UsageError, match="no row is labelled as an attack"):
+        detection.detection_rates(truth.assign(attack=None))
+
+
+def test_transaction_rates_are_those_of_a_loop():
+    said, truth = truth_of(w.messy(800, seed=2), 2)
+    table = detection.transaction_rates(truth, assume_random=True)
+    rows = table[table["unit"] == "row"].set_index(["measure", "first_gate"])
+    for measure, mated, wrong in (("FRR", True, False), ("FAR", False, True)):
+        mine = [r for r, m, a in said if a is None and m == mated]
+        decided = [r for r in mine if r["result"] is not None]
+        events = [r for r in decided if r["result"] == wrong]
+        top = rows.loc[(measure, "all")]
+        assert (top["n_events"], top["n_transactions"]) == (len(events), len(decided))
+        assert top["n_undecided"] == len(mine) - len(decided)
+        for gate in ("answered", "match", "risk"):
+            assert rows.loc[(measure, gate), "n_events"] == sum(
+                w.first_gate(r) == gate for r in events
+            )
+    mated = [r for r, m, a in said if a is None and m and w.is_answered(r)]
+    base = [r for r in mated if r["sub_code"] != 210205]
+    fta = rows.loc[("FTA", "all")]
+    assert (fta["n_events"], fta["n_transactions"]) == (
+        sum(r["sub_code"] == 210302 for r in base), len(base),
+    )  # fmt: skip
+    known = [w.gate_states(r)["match"] for r in mated if w.gate_states(r)["match"] is not None]
+    fnmr = rows.loc[("FNMR", "all")]
+    assert (fnmr["n_events"], fnmr["n_transactions"]) == (known.count(False), len(known))
+    both = rows.loc[("frr_comparison_only", "all"), "rate"]
+    assert both == pytest.approx(fta["rate"] + fnmr["rate"] * (1 - fta["rate"]))
+
+
+def test_a_session_is_one_transaction():
+    rows = []
+    for who in range(20):
+        for j in range(2):  # owners fail once, then pass; strangers fail twice
+            rows.append(
+                w.row(
+                    len(rows),
+                    subject=f"p{who}",
+                    occurred_at=w.START + dt.timedelta(minutes=j),
+                    score=80.0 if j and who < 15 else 60.0,
+                    result=bool(j and who < 15),
+                )
+            )
+    labels = pd.DataFrame(
+        {"request_id": [r["request_id"] for r in rows], "mated": [i < 30 for i in range(40)]}
+    )
+    table = detection.transaction_rates(lb.join_labels(w.frame(rows), labels))
+    table = table[table["first_gate"] == "all"].set_index(["unit", "measure"])
+    assert table.loc[("row", "FRR"), "rate"] == 0.5
+    assert table.loc[("session", "FRR"), ["n_events", "n_transactions"]].tolist() == [0, 15]
+    assert table.loc[("session", "FAR"), ["n_events", "n_transactions"]].tolist() == [0, 5]
+
+
+def test_selected_labels_give_no_transaction_rate():
+    rows = [w.row(i, score=65.0 + i % 30, result=i % 30 >= 5) for i in range(300)]
+    labels = pd.DataFrame(
+        {"request_id": [r["request_id"] for r in rows if r["result"]], "mated": True}
+    )
+    truth = lb.join_labels(w.frame(rows), labels)
+    table = detection.transaction_rates(truth)
+    assert table["rate"].isna().all()
+    assert set(table["reason"]) == {"selected_labels"}
+    assert set(detection.transaction_rates(truth, assume_random=True)["note"]) == {
+        "labels taken as random"
+    }
+
+
+# ------------------------------------------------------------------ two rules
+
+
+def test_compare_is_mcnemar_on_different_scores_and_counts_on_nested_thresholds():
+    rng = np.random.default_rng(1)
+    mated = rng.random(500) < 0.6
+    score = rng.normal(50 + 30 * mated, 10)
+    other = score + rng.normal(0, 8, 500)
+    truth = pd.DataFrame({"score": score, "score_new": other, "mated": mated})
+    table = comparisons.compare(truth, 65.0, ("score_new", 65.0)).set_index("class")
+    for name, wanted in (("mated", True), ("nonmated", False)):
+        mine = mated == wanted
+        wrong = [(x[mine] >= 65) != wanted for x in (score, other)]
+        only = [int((wrong[0] & ~wrong[1]).sum()), int((wrong[1] & ~wrong[0]).sum())]
+        got = table.loc[name]
+        assert [got["n_only_a"], got["n_only_b"]] == only
+        assert got["p_exact"] == pytest.approx(stats.binomtest(only[0], sum(only)).pvalue)
+        assert got["difference"] == pytest.approx((only[1] - only[0]) / mine.sum())
+    nested = comparisons.compare(truth, 60.0, 70.0).set_index("class")
+    assert nested["p_exact"].isna().all()
+    assert set(nested["reason"]) == {"nested_thresholds"}
+    assert nested.loc["mated", "n_only_a"] == 0  # the lower threshold turns away nobody else
+    assert nested.loc["nonmated", "n_only_b"] == 0
+
+
+def test_tries_of_one_person_do_not_make_a_difference_significant():
+    truth = pd.DataFrame(
+        {"score": [80.0] * 10 + [10.0] * 5, "mated": [True] * 10 + [False] * 5,
+         "new": [60.0] * 10 + [10.0] * 5, "subject": ["p"] * 10 + [None] * 5}
+    )  # fmt: skip
+    got = comparisons.compare(truth, 70.0, ("new", 70.0)).set_index("class").loc["mated"]
+    assert got["p_exact"] < 0.01
+    assert got["p_clustered"] == pytest.approx(stats.chi2.sf(1, 1))
+
+
+def test_the_verdict_is_a_rule_too():
+    said, truth = truth_of(w.messy(300, seed=5), 5, attacks=False)
+    got = comparisons.compare(truth, "result", 70.0).set_index("class").loc["mated"]
+    mine = [r for r, m, _ in said if m and (w.is_scored(r) or w.is_withheld(r))]
+    assert got["n_errors_a"] == sum(r["result"] is not True for r in mine)
+    assert got["n_errors_b"] == sum(r["score"] is None or r["score"] < 70 for r in mine)
+
+
+# ------------------------------------------------------------------ out of sample
+
+
+def population(n, seed, tries=1):
+    rng = np.random.default_rng(seed)
+    who = np.repeat(np.arange(n), tries)
+    mated = who % 2 == 0
+    person = rng.normal(0, 5, n)[who]
+    score = np.clip(np.where(mated, 75, 40) + person + rng.normal(0, 8, who.size), 0, 100)
+    moments = [w.START + dt.timedelta(hours=int(h)) for h in rng.integers(0, 24 * 28, who.size)]
+    frame = pd.DataFrame({"score": score, "mated": mated, "subject": [f"s{i}" for i in who]})
+    return frame.assign(occurred_at=pd.to_datetime(pd.Series(moments), utc=True))
+
+
+def test_no_subject_is_on_both_sides():
+    truth = population(400, 3, tries=3)
+    got = comparisons.out_of_sample(truth, choose_on=0.5, fmr=0.05).iloc[0]
+    total = got["chosen_n_mated"] + got["chosen_n_nonmated"]
+    total += got["scored_n_mated"] + got["scored_n_nonmated"]
+    assert total == len(truth)
+    assert got["n_left_out"] == 0
+    for side in ("chosen", "scored"):
+        assert got[f"{side}_n_mated"] % 3 == 0  # whole persons
+    assert got["chosen_fmr"] <= 0.05
+
+
+def test_by_time_the_later_rows_of_earlier_subjects_are_left_out():
+    truth = population(400, 4, tries=3)
+    got = comparisons.out_of_sample(truth, choose_on="2024-05-20", fnmr=0.1).iloc[0]
+    day = pd.Timestamp("2024-05-20", tz="UTC")
+    early = truth["occurred_at"] < day
+    seen = set(truth.loc[early, "subject"])
+    later = truth[~early & ~truth["subject"].isin(seen)]
+    assert got["chosen_n_mated"] + got["chosen_n_nonmated"] == early.sum()
+    assert got["scored_n_mated"] + got["scored_n_nonmated"] == len(later)
+    assert got["n_left_out"] == len(truth) - early.sum() - len(later)
+    t = got["threshold"]
+    mated = later[later["mated"]]
+    assert got["scored_fnmr"] == pytest.approx((mated["score"] < t).mean())
+    span = comparisons.out_of_sample(
+        truth, choose_on=("2024-05-06", "2024-05-13"), score_on=("2024-05-20", "2024-05-27")
+    ).iloc[0]
+    assert span["rule"] == "eer"
+
+
+def test_the_realised_rate_is_too_good_out_of_sample_it_is_not():
+    chosen, scored = [], []
+    for seed in range(12):
+        truth = population(300, seed)
+        got = comparisons.out_of_sample(truth, choose_on=0.4, fmr=0.05, seed=seed).iloc[0]
+        chosen.append(got["chosen_fmr"])
+        scored.append(got["scored_fmr"])
+    assert max(chosen) <= 0.05
+    assert np.mean(np.array(scored) > 0.05) > 0.15
+
+
+# ------------------------------------------------------------------ groups
+
+
+def grouped(counts):
+    """Mated rows by group: (group, n, misses); a few strangers so that both classes are there."""
+    parts = [
+        pd.DataFrame({"score": [10.0] * x + [90.0] * (n - x), "mated": True, "ctx_group": g})
+        for g, n, x in counts
+    ]
+    parts.append(pd.DataFrame({"score": [5.0] * 50, "mated": False, "ctx_group": counts[0][0]}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def test_differentials_against_their_formulas():
+    truth = grouped([("a", 200, 20), ("b", 200, 10), ("c", 400, 40)])
+    table = differentials.differentials(truth, "ctx_group", 50.0)
+    got = table[table["measure"] == "fnmr"].set_index("ctx_group")
+    rates = np.array([0.1, 0.05, 0.1])
+    assert got["rate"].to_numpy() == pytest.approx(rates)
+    assert got["max_min"].iloc[0] == pytest.approx(2.0)
+    assert got["max_geomean"].iloc[0] == pytest.approx(0.1 / np.exp(np.log(rates).mean()))
+    gini = sum(abs(x - y) for x in rates for y in rates) / (2 * 9 * rates.mean()) * 3 / 2
+    assert got["gini"].iloc[0] == pytest.approx(gini)
+    assert got.loc["b", "p"] == pytest.approx(stats.fisher_exact([[10, 190], [60, 540]])[1])
+    assert [got.loc["b", "difference_low"], got.loc["b", "difference_high"]] == pytest.approx(
+        [*iv.newcombe(10, 200, 60, 600)]
+    )
+    known = table["p"].dropna()
+    assert table["p_adjusted"].dropna().to_numpy() == pytest.approx(
+        iv.benjamini_hochberg(known.to_numpy())
+    )
+
+
+def test_a_zero_rate_makes_the_ratio_a_bound():
+    truth = grouped([("a", 200, 20), ("b", 100, 0)])
+    got = differentials.differentials(truth, "ctx_group", 50.0)
+    got = got[got["measure"] == "fnmr"].iloc[0]
+    assert got["is_bound"]
+    assert got["max_min"] == pytest.approx(0.1 / iv.clopper_pearson(0, 100).high)
+
+
+def test_a_small_group_is_hidden_and_so_is_the_next_that_would_reveal_it():
+    truth = grouped([("a", 200, 20), ("b", 3, 1), ("c", 50, 5), ("d", 90, 8)])
+    got = differentials.differentials(truth, "ctx_group", 50.0)
+    got = got[got["measure"] == "fnmr"].set_index("ctx_group")
+    assert got["hidden"].to_dict() == {"a": False, "b": True, "c": True, "d": False}
+    assert got.loc[["b", "c"], ["rate", "n_errors", "n_rows", "p"]].isna().all(axis=None)
+    two = grouped([("a", 200, 20), ("b", 3, 1), ("c", 4, 1), ("d", 90, 8)])
+    got = differentials.differentials(two, "ctx_group", 50.0)
+    got = got[got["measure"] == "fnmr"].set_index("ctx_group")
+    assert got["hidden"].to_dict() == {"a": False, "b": True, "c": True, "d": False}
+
+
+def test_groups_that_do_not_differ_stay_below_their_null_spread():
+    rng = np.random.default_rng(2)
+    above, reported = 0, 0
+    for seed in range(12):
+        counts = [(g, 150, int(rng.binomial(150, 0.08))) for g in "abcdef"]
+        table = differentials.differentials(
+            grouped(counts), "ctx_group", 50.0, n_null=100, seed=seed
+        )
+        got = table[table["measure"] == "fnmr"]
+        above += got["gini"].iloc[0] > got["gini_null_high"].iloc[0]
+        reported += (got["p_adjusted"] <= 0.05).any()
+    assert above <= 4
+    assert reported <= 4
+
+
+# ------------------------------------------------------------------ the claim, and ripe labels
+
+
+@pytest.mark.parametrize(("k", "believe"), [(1, {"1", "3"}), (8, {"10"}), (30, {"none"})])
+def test_the_claim_audit_finds_k(k, believe):
+    rng = np.random.default_rng(k + 100)
+    n = 200_000
+    # strangers' scores follow the claim times k: 10 points a decade
+    score = 60 + 10 * (-np.log10(rng.random(n) / k) - 3)
+    rows = pd.DataFrame({"score": np.clip(score, 0, 100), "mated": False})
+    owners = pd.DataFrame({"score": [95.0] * 50, "mated": True})
+    truth = pd.concat([rows, owners], ignore_index=True)
+    for name, t in zip(w.LEVELS, w.PAGE, strict=True):
+        truth[name] = t
+    truth["req_key"] = "cert_pro_src_verify"
+    got = claims.claim_audit(truth).set_index("nominal_fmr").loc[1e-3]
+    x = int((truth.loc[~truth["mated"], "score"] >= 60).sum())
+    assert got["n_false_matches"] == x
+    assert got["k_hat"] == pytest.approx(x / (n * 1e-3))
+    assert [got["k_low"], got["k_high"]] == pytest.approx(
+        [v / (n * 1e-3) for v in iv.poisson_exact(x)]
+    )
+    assert got["k_low"] <= k <= got["k_high"]
+    assert got["believe"] in believe
+
+
+def test_label_maturity_cumulates_by_age_and_marks_the_young_weeks():
+    monday = dt.datetime(2024, 5, 6, 12, tzinfo=dt.UTC)
+    rows, labels = [], []
+    for week in range(6):
+        for i in range(40):
+            moment = monday + dt.timedelta(weeks=week)
+            rows.append(w.row(len(rows), occurred_at=moment))
+            age = i % 4  # a quarter of the labels each week, three weeks long
+            labelled = moment + dt.timedelta(weeks=age, hours=1)
+            if i < 20 and labelled <= monday + dt.timedelta(weeks=5, hours=2):
+                labels.append((rows[-1]["request_id"], i % 5 > 0, labelled))
+    frame = pd.DataFrame(labels, columns=["request_id", "mated", "labelled_at"])
+    table = claims.label_maturity(w.frame(rows), frame)
+    first = table[table["week"] == pd.Timestamp("2024-05-06")].set_index("age_weeks")
+    assert first["n_labelled"].tolist() == [5, 10, 15, 20, 20, 20]
+    assert first["n_rows"].unique().tolist() == [40]
+    assert first["n_fraud"].iloc[-1] == 4
+    ripe = table.groupby("week")["ripe"].all()
+    assert ripe.tolist() == [True, True, True, False, False, False]
+
+
+def test_nonsense_is_refused():
+    truth = population(60, 0)
+    for nonsense, message in (
+        (lambda: comparisons.compare(truth, float("nan"), 1.0), "finite threshold"),
+        (lambda: comparisons.out_of_sample(truth, 1.5), "shares of the subjects"),
+        (lambda: comparisons.out_of_sample(truth, "soon"), "no date"),
+        (lambda: comparisons.out_of_sample(truth, 0.5, fmr=0.1, fnmr=0.1), "not both"),
+        (lambda: comparisons.out_of_sample(truth[truth["mated"]], 0.5), "no regime has mated"),
+        (lambda: comparisons.compare(truth.assign(mated=None), 1.0, 2.0), "no labelled comparison"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            nonsense()
+
+
+@pytest.mark.parametrize("engine", ["pandas_numpy", "polars_lazy", "duckdb"])
+def test_every_engine_gives_the_same_frame(engine):
+    rows = w.messy(300, seed=7)
+    said, expected = truth_of(rows, 7)
+    labels = pd.DataFrame(
+        [
+            {"request_id": r["request_id"], "mated": m, "attack": a,
+             "labelled_at": w.START + dt.timedelta(days=9)}
+            for r, m, a in said
+        ]
+    )  # fmt: skip
+    other = w.engines(w.frame(rows))[engine]
+    truth = lb.join_labels(other, labels)
+    for statistic in (
+        detection.detection_rates,
+        lambda t: detection.transaction_rates(t, assume_random=True),
+        lambda t: comparisons.compare(t, "result", 70.0),
+        lambda t: comparisons.out_of_sample(t, 0.5),
+        lambda t: differentials.differentials(t, "req_key", 70.0, assume_random=True, n_null=20),
+        lambda t: claims.claim_audit(t, assume_random=True),
+    ):
+        pd.testing.assert_frame_equal(statistic(truth), statistic(expected))
+    pd.testing.assert_frame_equal(
+        claims.label_maturity(other, labels), claims.label_maturity(w.frame(rows), labels)
+    )
