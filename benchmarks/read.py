@@ -21,7 +21,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.synthetic import ROWS_A_FILE, build, grow
+from benchmarks._synthetic import ROWS_A_FILE, build, grow
 from verifyanalytics.schema import THRESHOLD_COLUMNS
 from verifyanalytics.store import Store
 
