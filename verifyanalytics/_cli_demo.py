@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from verifyanalytics._cli_options import JsonOption, QuietOption, watched
-from verifyanalytics._cli_output import clean, frame_rows, print_json, print_table
+from verifyanalytics._cli_output import clean, frame_rows, print_frame, print_json, print_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,12 +23,17 @@ def demo(
     out: Annotated[
         str, typer.Option(metavar="DIR", help="A new folder, or one of an earlier demo.")
     ] = "out/demo",
+    live: Annotated[
+        bool, typer.Option("--live", help="Collect from a simulated vendor that misbehaves.")
+    ] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> int:
     """Import a synthetic sample, sum it up, draw the charts, run the first notebook."""
     from verifyanalytics.demo import run_demo
 
+    if live:
+        return _live(out, as_json=as_json, quiet=quiet)
     with watched(quiet) as watch:
         made = run_demo(out, progress=watch)
     if as_json:
@@ -42,6 +48,30 @@ def demo(
         )
     elif not quiet:
         _tell(made)
+    return 0
+
+
+def _live(out: str, *, as_json: bool, quiet: bool) -> int:
+    """Show the collector against faults, and the bill from both sides."""
+    from verifyanalytics._demo_live import run_live_demo
+    from verifyanalytics.demo import prepare
+
+    folder = Path(out).absolute()
+    prepare(folder)
+    made = run_live_demo(folder)
+    if as_json:
+        print_json({"bill": frame_rows(made.bill), "store": str(made.store), "runs": made.runs})
+        return 0
+    if not quiet:
+        print(clean(f"collected in {made.runs} runs: {made.collected}"))
+        print(clean(f"after asking for what was in doubt: {made.resolved}"))
+        for title, frame in {
+            "The bill, from both sides": made.bill,
+            "The store": made.tables,
+        }.items():
+            print(f"\n{title}\n")
+            print_frame(frame)
+        print(clean(f"store: {made.store}"))
     return 0
 
 

@@ -20,7 +20,14 @@ from typing import Annotated, NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from verifyanalytics import _cli_collect, _cli_demo, _cli_import, _cli_simulate, _cli_store
+from verifyanalytics import (
+    _cli_collect,
+    _cli_demo,
+    _cli_import,
+    _cli_serve,
+    _cli_simulate,
+    _cli_store,
+)
 from verifyanalytics._cli_options import JsonOption, debugging
 from verifyanalytics._cli_output import clean_lines, complain, print_json
 from verifyanalytics.errors import StorageError, UsageError, VerifyAnalyticsError
@@ -31,7 +38,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _verbs in (_cli_demo, _cli_import, _cli_simulate, _cli_collect, _cli_store):
+for _verbs in (_cli_demo, _cli_import, _cli_store, _cli_collect, _cli_simulate, _cli_serve):
     app.add_typer(_verbs.app)
 
 

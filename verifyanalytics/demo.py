@@ -88,7 +88,7 @@ def run_demo(
     """
     folder = Path(out).absolute()
     try:
-        _prepare(folder)
+        prepare(folder)
         with closing(Store(folder / "store", create=True)) as store:
             imported = import_responses(_sample(folder), store, progress=progress)
             v = store.read("verifications")
@@ -107,7 +107,7 @@ def run_demo(
         raise StorageError(f"demo: {where}: {error.strerror}", path=folder) from error
 
 
-def _prepare(folder: Path) -> None:
+def prepare(folder: Path) -> None:
     """Make the folder, or empty one that an earlier demo made; touch nothing else."""
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file; give a folder")
