@@ -6,6 +6,7 @@ import copy
 import hashlib
 import hmac
 import json
+import time
 from datetime import UTC, datetime
 
 import pytest
@@ -365,6 +366,28 @@ def test_context_names():
     assert row(PAGE_SAMPLE, context={"site": "x"})["ctx_site"] == "x"
     with pytest.raises(UsageError, match="a b"):
         ReadOptions(context={"a b": "x"})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"' + '\\"' * 500_000,
+        "[" * 1_000_000,
+        '{"":' * 300_000,
+        "b'{" * 300_000,
+        'b"{' + "b'{" * 300_000,
+        '{"code":1,"x":' + "9" * 1_000_000 + "}",
+        '{"code":' + "9" * 1_000_000 + "}",
+        "[]," * 300_000,
+        '{"code":1,"x":' + '[{"a":' * 30 + "[1,2," * 3 + "1" * 200_000 + "]" * 3 + "}]" * 30 + "}",
+        '{"code":1,"data":{"source_comp_details":{"score":"' + "9" * 1_000_000 + '"}}}',
+    ],
+)
+def test_hostile_texts_take_no_longer_than_they_are_long(text):
+    started = time.process_time()
+    made = read(text.encode())
+    assert time.process_time() - started < 5
+    assert len(repr(made)) < 20_000
 
 
 @pytest.mark.parametrize("text", GOOD)

@@ -10,19 +10,18 @@ from __future__ import annotations
 import json
 import math
 import re
-from itertools import accumulate
 from typing import Any, NoReturn
 
 MAX_DEPTH = 64
 """Objects and arrays inside each other, at most; each nested text counts on its own."""
 
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+# a string that is not closed runs to the end, else a hostile text is scanned again and again
+_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]+|\\.)*+"?|[\[{]+|[\]}]+', re.DOTALL)
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?")
 # left to right, so that an escaped backslash never lends its second half to a \u
 _ESCAPE = re.compile(
     r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u([dD][89a-fA-F])|.)", re.DOTALL
 )
-_STEP = {"{": 1, "[": 1, "}": -1, "]": -1}
 
 
 class Number(str):
@@ -53,10 +52,20 @@ def is_number(text: str) -> bool:
     return _NUMBER.fullmatch(text) is not None
 
 
-def depth(text: str) -> int:
-    """How deep brackets stand inside each other, strings apart; for any text, JSON or not."""
-    steps = (_STEP[c] for c in _STRING.sub("", text) if c in _STEP)
-    return max(accumulate(steps), default=0)
+def is_deep(text: str) -> bool:
+    """Whether brackets stand deeper in each other than `MAX_DEPTH`, in any text, JSON or not."""
+    if text.count("[") + text.count("{") <= MAX_DEPTH:
+        return False
+    level = 0
+    for match in _STRING_OR_BRACKET.finditer(text):
+        found = match[0]
+        if found[0] in "[{":
+            level += len(found)
+            if level > MAX_DEPTH:
+                return True
+        elif found[0] in "]}":
+            level -= len(found)
+    return False
 
 
 def loads(text: str, where: str = "$") -> Any:
@@ -83,7 +92,7 @@ def loads(text: str, where: str = "$") -> Any:
     >>> loads('{"a": 1.50, "a": 60.0}')
     {'a': '60.0'}
     """
-    if text.count("[") + text.count("{") > MAX_DEPTH and depth(text) > MAX_DEPTH:
+    if is_deep(text):
         raise Unreadable("depth", f"{where} is nested deeper than {MAX_DEPTH}")
     try:
         value = _DECODER.decode(text)
