@@ -5,7 +5,7 @@ rates, one at each of the vendor's thresholds. Every way answers it in a process
 turns, and the answers are compared. `va` is what an analyst calls: the same per regime, with
 intervals and the counts behind them.
 
-    python -m benchmarks read [--rows N] [--rounds N] [--folder DIR] [--keep]
+    python3 run.py bench read [--rows N] [--rounds N] [--folder DIR] [--keep]
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def append_some(folder: Path, n_rows: int) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="benchmarks read", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="bench read", description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", type=Path, help="where the store is made; default: temporary")
