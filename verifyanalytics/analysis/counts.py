@@ -124,7 +124,9 @@ def rows(v: Any, columns: Iterable[str], optional: Iterable[str] = ()) -> nw.Laz
     present = [*wanted, *(name for name in spare if name in available and name not in wanted)]
     lazy = _lazy(frame.select(*present))
     absent = [name for name in spare if name not in present]
-    lazy = lazy.with_columns(nw.lit(None).cast(_dtype(name)).alias(name) for name in absent)
+    lazy = lazy.with_columns(
+        nw.lit(None).cast(_dtype(name)).alias(MICROS if name == _TIME else name) for name in absent
+    )
     return _typed(lazy, present)
 
 

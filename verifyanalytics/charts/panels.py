@@ -8,7 +8,7 @@ go to a second line.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import matplotlib.dates as mdates
 import numpy as np
@@ -135,24 +135,47 @@ def groups(frame: pd.DataFrame, before: str) -> list[str]:
     return [name for name in names if name not in ("period", "period_start", "partial")]
 
 
-def split(frame: pd.DataFrame, by: Sequence[str], lang: Lang) -> list[tuple[str, str, Any]]:
+Palette: TypeAlias = dict[str, str]
+"""A colour for each group of a chart, the same in all its panels."""
+
+
+def palette(frame: pd.DataFrame, by: Sequence[str], lang: Lang) -> Palette:
+    """Give each group of a frame its colour.
+
+    Raises
+    ------
+    UsageError
+        More groups than a reader could tell apart.
+    """
+    keys = [key for key, _ in frame.groupby(list(by), dropna=False, sort=False)] if by else []
+    if len(keys) > len(COLOURS):
+        raise UsageError(
+            f"{len(keys)} groups of {', '.join(by)} do not fit a chart, {len(COLOURS)} do; "
+            "choose some"
+        )
+    return {group_label(by, key, lang): COLOURS[i] for i, key in enumerate(keys)}
+
+
+def split(
+    frame: pd.DataFrame, by: Sequence[str], lang: Lang, colours: Palette
+) -> list[tuple[str, str, Any]]:
     """Cut a frame into its groups: label, colour, rows; one nameless group without `by`."""
     if not by:
         return [("", COLOURS[0], frame)]
-    parts = list(frame.groupby(list(by), dropna=False, sort=False))
-    if len(parts) > 2 * len(COLOURS):
-        raise UsageError(f"{len(parts)} groups of {', '.join(by)} do not fit a chart; choose some")
-    return [
-        (group_label(by, key, lang), COLOURS[i % len(COLOURS)], part)
-        for i, (key, part) in enumerate(parts)
+    parts = [
+        (group_label(by, key, lang), part)
+        for key, part in frame.groupby(list(by), dropna=False, sort=False)
     ]
+    return [(label, colours[label], part) for label, part in parts]
 
 
 def group_label(by: Sequence[str], key: Any, lang: Lang) -> str:
     """Name a group, as `result true`."""
     keys = key if isinstance(key, tuple) else (key,)
     return ", ".join(
-        f"{word(name.removeprefix('ctx_'), lang)} {word(value, lang)}"
+        word(value, lang)
+        if name == "regime"
+        else f"{word(name.removeprefix('ctx_'), lang)} {word(value, lang)}"
         for name, value in zip(by, keys, strict=True)
     )
 

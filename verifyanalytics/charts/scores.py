@@ -42,19 +42,19 @@ def score_histogram(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> An
     shown = [part for _, part in frame.groupby("regime", sort=False) if part["n"].sum() > 0]
     if not shown:
         raise UsageError("the frame holds no score; nothing to draw")
+    colours = panels.palette(frame, by, usable_lang)
     with style():
         axes = panels.panels(len(shown), ax, what="regimes", height=3.2)
         for one, part in zip(axes, shown, strict=True):
-            _panel(one, part, by, usable_lang)
+            _panel(one, part, by, usable_lang, colours)
         unplaced = _without_panel(frame, shown, by)
         notes = [text("no_regime", usable_lang, n=unplaced)] if unplaced else []
         panels.finish(axes, ax is None, text("scores", usable_lang, joint="\n"), notes)
     return panels.returned(axes)
 
 
-def _panel(ax: Any, part: pd.DataFrame, by: list[str], lang: Lang) -> None:
-    split = panels.split(part, by, lang)
-    for label, colour, group in split:
+def _panel(ax: Any, part: pd.DataFrame, by: list[str], lang: Lang, colours: panels.Palette) -> None:
+    for label, colour, group in panels.split(part, by, lang, colours):
         bins = group[np.isfinite(group["score_low"]) & np.isfinite(group["score_high"])]
         edges = np.append(bins["score_low"], bins["score_high"].iloc[-1])
         heights = bins["n"].to_numpy() / np.diff(edges)
@@ -62,7 +62,8 @@ def _panel(ax: Any, part: pd.DataFrame, by: list[str], lang: Lang) -> None:
         ax.stairs(heights, edges, color=colour, linewidth=1.2, label=label or None)
     ax.set_xlim(0, 100)
     ax.set_ylim(bottom=0)
-    ax.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,.0f}"))
+    ax.yaxis.set_major_locator(ticker.MaxNLocator(nbins=6, integer=True))
+    ax.yaxis.set_major_formatter(ticker.FuncFormatter(_count))
     ax.set_xlabel(text("score", lang))
     ax.set_ylabel(text("per_point", lang, joint="\n"))
     if by:
@@ -76,6 +77,10 @@ def _panel(ax: Any, part: pd.DataFrame, by: list[str], lang: Lang) -> None:
     lines = panels.rules(ax, [point for point, _ in named], [label for _, label in named])
     regime = str(part["regime"].iloc[0])
     panels.heading(ax, panels.word(regime, lang), _counts(part, by, lang), lines)
+
+
+def _count(value: float, _position: int) -> str:
+    return f"{value:,.0f}" if value == round(value) else f"{value:g}"
 
 
 def _counts(part: pd.DataFrame, by: list[str], lang: Lang) -> str:

@@ -9,7 +9,8 @@ synthesised one is illegible.
 from __future__ import annotations
 
 import warnings
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,10 @@ _TEXT = {
 }  # fmt: skip
 
 
+_WORDS = frozenset({"incomplete", "all", "unknown", "true", "false", "result"})
+"""Words that occur in the data and have a text of ours."""
+
+
 class MissingFontWarning(UserWarning):
     """Chinese labels were asked for and no font has the glyphs."""
 
@@ -96,10 +101,20 @@ def use_style() -> None:
     mpl.rcParams.update(_parameters())
 
 
-def style() -> AbstractContextManager[None]:
-    """Return a context in which our style holds, and after which nothing has changed."""
-    context: AbstractContextManager[None] = mpl.rc_context(_parameters())
-    return context
+@contextmanager
+def style() -> Iterator[None]:
+    """Let our style hold for a while; afterwards it is as if nothing had been.
+
+    `matplotlib.rc_context` would also undo what a back end sets when its first figure is made: in
+    a notebook, that pictures are shown at all.
+    """
+    ours = _parameters()
+    before = {name: mpl.rcParams[name] for name in ours}
+    mpl.rcParams.update(ours)
+    try:
+        yield
+    finally:
+        mpl.rcParams.update(before)
 
 
 def _parameters() -> dict[str, Any]:
@@ -191,4 +206,4 @@ def text(key: str, lang: Lang, joint: str = "  ", **values: Any) -> str:
 
 def known(key: str) -> bool:
     """Tell whether a word of the data (true, unknown, result, …) has a text of ours."""
-    return key in _TEXT
+    return key in _WORDS

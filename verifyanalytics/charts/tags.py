@@ -52,17 +52,20 @@ def tag_rates(frame: pd.DataFrame, ax: Any = None, lang: str = "en", top: int | 
     by = panels.groups(frame, "tag")
     left_out = len(tags) - len(shown)
     notes = [text("interval", usable_lang)]
+    colours = panels.palette(rated, by, usable_lang)
     with style():
         if over_time:
             axes = panels.panels(len(shown), ax, what="tags", height=2.5)
             for one, tag in zip(axes, shown, strict=True):
-                _over_time(one, rated[rated["tag"] == tag], by, usable_lang)
+                _over_time(one, rated[rated["tag"] == tag], by, usable_lang, colours)
             if rated["partial"].any():
                 notes.append(text("partial", usable_lang))
         else:
-            height = 0.9 + len(shown) * max(0.3, 0.13 * _n_groups(rated, by))
+            height = (1.9 if usable_lang == "both" else 1.3) + len(shown) * max(
+                0.3, 0.13 * _n_groups(rated, by)
+            )
             axes = panels.panels(1, ax, what="charts", height=height)
-            _dots(axes[0], rated, shown, by, usable_lang)
+            _dots(axes[0], rated, shown, by, usable_lang, colours)
         if left_out:
             notes.append(text("more_tags", usable_lang, n=left_out))
         title = "tags_over_time" if over_time else "tags"
@@ -79,16 +82,28 @@ def _name(row: Any, lang: Lang) -> str:
     return f"{row.tag}  {names if row.known else text('unknown_tag', lang)}"
 
 
-def _dots(ax: Any, frame: pd.DataFrame, tags: list[str], by: list[str], lang: Lang) -> None:
-    parts = panels.split(frame, by, lang)
+def _dots(
+    ax: Any,
+    frame: pd.DataFrame,
+    tags: list[str],
+    by: list[str],
+    lang: Lang,
+    colours: panels.Palette,
+) -> None:
+    parts = panels.split(frame, by, lang, colours)
     step = min(0.24, 0.7 / len(parts))
     for i, (label, colour, part) in enumerate(parts):
         rows = part.set_index("tag").reindex(tags)
         y = np.arange(len(tags)) + (i - (len(parts) - 1) / 2) * step
         ax.hlines(y, rows["tag_rate_low"], rows["tag_rate_high"], color=colour, linewidth=1.4)
-        ax.plot(rows["tag_rate"], y, "o", color=colour, label=label or None, markersize=5)
+        ax.plot(
+            rows["tag_rate"], y, "o", color=colour, label=label or None, markersize=5, clip_on=False
+        )
         strange = ~rows["known"].fillna(value=True).to_numpy(dtype=bool)
-        ax.plot(rows["tag_rate"][strange], y[strange], "o", color=colour, mfc="white", markersize=5)
+        ax.plot(
+            rows["tag_rate"][strange], y[strange], "o", color=colour, mfc="white", markersize=5,
+            clip_on=False, zorder=3,
+        )  # fmt: skip
     first = frame.drop_duplicates("tag").set_index("tag", drop=False).loc[tags]
     ax.set_yticks(range(len(tags)), [_name(row, lang) for row in first.itertuples()])
     for label in ax.get_yticklabels():
@@ -104,8 +119,10 @@ def _dots(ax: Any, frame: pd.DataFrame, tags: list[str], by: list[str], lang: La
     panels.heading(ax, "", _counts(frame, by, lang))
 
 
-def _over_time(ax: Any, frame: pd.DataFrame, by: list[str], lang: Lang) -> None:
-    for label, colour, part in panels.split(frame, by, lang):
+def _over_time(
+    ax: Any, frame: pd.DataFrame, by: list[str], lang: Lang, colours: panels.Palette
+) -> None:
+    for label, colour, part in panels.split(frame, by, lang, colours):
         x = part["period_start"]
         ax.fill_between(
             x, part["tag_rate_low"], part["tag_rate_high"], color=colour, alpha=0.18, linewidth=0

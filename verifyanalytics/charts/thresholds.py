@@ -52,11 +52,12 @@ def match_rates(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> Any:
         rated["nominal_fmr"].isin(_LEVELS).all() or (rated["regime"] == "all").all()
     )
     regimes = [rated] if over_fmr else [part for _, part in rated.groupby("regime", sort=False)]
+    colours = panels.palette(rated, [*by, *(["regime"] if over_fmr else [])], usable_lang)
     draw = _over_time if over_time else _over_fmr if over_fmr else _over_scores
     with style():
         axes = panels.panels(len(regimes), ax, what="regimes", height=3.1)
         for one, part in zip(axes, regimes, strict=True):
-            draw(one, part, by, usable_lang)
+            draw(one, part, by, usable_lang, colours)
         notes = [text("interval", usable_lang), _no_regime(frame, by, usable_lang)]
         if over_time and frame["partial"].any():
             notes.insert(1, text("partial", usable_lang))
@@ -79,8 +80,10 @@ def _curve(ax: Any, x: Any, part: pd.DataFrame, colour: str, label: str, points:
     ax.plot(x, part["match_rate"], color=colour, label=label or None, marker="o" if points else "")
 
 
-def _over_scores(ax: Any, part: pd.DataFrame, by: list[str], lang: Lang) -> None:
-    for label, colour, group in panels.split(part, by, lang):
+def _over_scores(
+    ax: Any, part: pd.DataFrame, by: list[str], lang: Lang, colours: panels.Palette
+) -> None:
+    for label, colour, group in panels.split(part, by, lang, colours):
         _curve(ax, group["threshold"], group, colour, label, len(group) <= _FEW)
     low, high = part["threshold"].min(), part["threshold"].max()
     ax.set_xlim(*((low, high) if high > low else (low - 1, high + 1)))
@@ -109,11 +112,13 @@ def _vendor_points(part: pd.DataFrame) -> dict[str, float]:
     return found
 
 
-def _over_fmr(ax: Any, part: pd.DataFrame, by: list[str], lang: Lang) -> None:
+def _over_fmr(
+    ax: Any, part: pd.DataFrame, by: list[str], lang: Lang, colours: panels.Palette
+) -> None:
     several = part["regime"].nunique() > 1
-    for label, colour, group in panels.split(part, [*by, "regime"] if several else by, lang):
+    for label, colour, group in panels.split(part, [*by, "regime"], lang, colours):
         ordered = group.sort_values("nominal_fmr", ascending=False)
-        name = label.removeprefix("regime ") if several else label
+        name = label if several else ", ".join(label.split(", ")[:-1])
         _curve(ax, ordered["nominal_fmr"], ordered, colour, name, points=True)
     ax.set_xscale("log")
     ax.set_xlim(1.35e-3, 0.74e-6)
@@ -129,13 +134,15 @@ def _over_fmr(ax: Any, part: pd.DataFrame, by: list[str], lang: Lang) -> None:
     panels.heading(ax, title, _counts(part, [*by, "regime"], lang))
 
 
-def _over_time(ax: Any, part: pd.DataFrame, by: list[str], lang: Lang) -> None:
+def _over_time(
+    ax: Any, part: pd.DataFrame, by: list[str], lang: Lang, colours: panels.Palette
+) -> None:
     timed = part[part["period_start"].notna()]
     at = "nominal_fmr" if timed["threshold"].isna().all() else "threshold"
     sign, spell = ("FMR", _fmr) if at == "nominal_fmr" else ("≥", "{:g}".format)
     for i, (value, line) in enumerate(timed.groupby(at, sort=False)):
-        for label, _, group in panels.split(line, by, lang):
-            colour = COLOURS[i % len(COLOURS)]
+        for label, own, group in panels.split(line, by, lang, colours):
+            colour = own if by else COLOURS[i % len(COLOURS)]
             name = f"{sign} {spell(value)} {label}".strip()
             _curve(ax, group["period_start"], group, colour, name, points=True)
             partial = group[group["partial"]]

@@ -1,0 +1,157 @@
+"""The ground: frames of every kind, periods, bins, merging."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import duckdb
+import narwhals as nw
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from verifyanalytics.analysis import counts
+from verifyanalytics.errors import UsageError
+
+ROWS = {
+    "code": [10000, None],
+    "score": [70.5, None],
+    "result": [True, None],
+    "req_key": ["a", None],
+}
+
+
+def table(v, **options):
+    return counts.group_counts(counts.rows(v, ROWS), ["req_key"], counts={"n": None}, **options)
+
+
+@pytest.mark.parametrize(
+    "v",
+    [
+        pd.DataFrame(ROWS),
+        pd.DataFrame(ROWS).astype(object),
+        pd.DataFrame(ROWS).astype({"req_key": "category"}),
+        pd.DataFrame(ROWS).convert_dtypes(dtype_backend="pyarrow"),
+        pa.table(ROWS),
+        pl.DataFrame(ROWS),
+        pl.LazyFrame(ROWS),
+        duckdb.connect().from_arrow(pa.table(ROWS)),
+        duckdb.sql(
+            "select 10000 code, 70.5 score, true result, 'a' req_key "  # 70.5 is a decimal here
+            "union all select null, null, null, null"
+        ),
+    ],
+    ids=[
+        "pandas", "objects", "category", "pyarrow", "Arrow", "Polars", "lazy", "DuckDB", "decimal",
+    ],
+)  # fmt: skip
+def test_a_frame_of_any_kind(v):
+    found = table(v)
+    assert found["req_key"].tolist() == ["a", "unknown"]
+    assert found["n"].tolist() == [1, 1]
+    assert found["n"].dtype == np.int64
+
+
+def test_a_column_of_only_nulls_has_the_type_of_its_name():
+    v = pd.DataFrame({"score": [None, None], "risk_tags": [None, None], "ctx_x": [None, None]})
+    schema = counts.rows(v, v.columns).collect_schema()
+    assert schema["score"] == nw.Float64
+    assert schema["risk_tags"] == nw.List(nw.String)
+    assert schema["ctx_x"] == nw.String
+
+
+def test_an_optional_column_is_null_where_it_is_not():
+    v = counts.rows(pd.DataFrame({"code": [10000]}), ["code"], ["gateway_code", "risk_score"])
+    found = counts.group_counts(v, counts={"n": counts.answered()})
+    assert found["n"].item() == 1
+
+
+def test_null_text_and_the_word_unknown_are_one_group():
+    v = pd.DataFrame({**ROWS, "req_key": ["unknown", None]})
+    assert table(v)[["req_key", "n"]].values.tolist() == [["unknown", 2]]
+
+
+@pytest.mark.parametrize(
+    ("tz", "moment", "day"),
+    [
+        ("Asia/Shanghai", "2024-06-02T15:59:59.999999Z", "2024-06-02"),
+        ("Asia/Shanghai", "2024-06-02T16:00:00Z", "2024-06-03"),
+        ("Europe/Berlin", "2024-03-31T00:59:59Z", "2024-03-31"),  # clocks go forward at 01:00 UTC
+        ("Europe/Berlin", "2024-03-31T22:00:00Z", "2024-04-01"),
+        ("Europe/Berlin", "2024-03-30T22:59:59Z", "2024-03-30"),
+        ("Asia/Kathmandu", "2024-06-02T18:15:00Z", "2024-06-03"),  # 5 h 45 min
+        ("Australia/Lord_Howe", "2024-04-06T13:00:00Z", "2024-04-07"),  # half an hour of summer
+        ("Australia/Lord_Howe", "2024-04-07T13:29:59Z", "2024-04-07"),
+        ("UTC", "1969-12-31T23:59:59Z", "1969-12-31"),
+        ("UTC", "9999-12-31T23:59:59Z", "9999-12-31"),
+    ],
+)
+def test_the_local_day(tz, moment, day):
+    v = pl.LazyFrame({"occurred_at": [dt.datetime.fromisoformat(moment)]})
+    found = counts.group_counts(
+        counts.rows(v, ["occurred_at"]), counts={"n": None}, every="day", tz=tz
+    )
+    assert found["period"].item() == day
+
+
+def test_a_time_without_a_zone_is_utc_whatever_the_session_s_zone():
+    with duckdb.connect() as connection:
+        connection.sql("set TimeZone = 'America/New_York'")
+        v = connection.sql("select timestamp '2024-06-02 20:00:00' as occurred_at")
+        found = counts.group_counts(
+            counts.rows(v, ["occurred_at"]), counts={"n": None}, every="day"
+        )
+    assert found["period"].item() == "2024-06-03"
+
+
+@pytest.mark.parametrize(
+    ("every", "labels", "partial"),
+    [
+        ("week", ["2024-W52", "2025-W01", "2025-W02", "unknown"], [True, False, True, False]),
+        ("month", ["2024-12", "2025-01", "unknown"], [True, True, False]),
+    ],
+)
+def test_weeks_and_months_around_a_new_year(every, labels, partial):
+    days = [*pd.date_range("2024-12-25", "2025-01-08", tz="Asia/Shanghai"), None]
+    v = counts.rows(pd.DataFrame({"occurred_at": days}), ["occurred_at"])
+    found = counts.group_counts(v, counts={"n": None}, every=every)
+    assert found["period"].tolist() == labels
+    assert found["partial"].tolist() == partial
+    assert found["n"].sum() == 16
+    assert found["period_start"].isna().tolist() == [False] * (len(labels) - 1) + [True]
+
+
+def test_a_day_is_partial_when_the_data_begin_or_end_inside_it():
+    times = pd.to_datetime(
+        ["2024-06-01 05:00", "2024-06-02 12:00", "2024-06-03 23:30"]
+    ).tz_localize("UTC")
+    v = counts.rows(pd.DataFrame({"occurred_at": times}), ["occurred_at"])
+    found = counts.group_counts(v, counts={"n": None}, every="day", tz="UTC")
+    assert found["partial"].tolist() == [True, False, False]
+
+
+def test_least_and_most_of_merged_groups():
+    table = pd.DataFrame(
+        {"k": ["a", "a", "b"], "n": [1, 2, 3], "low": [5.0, 4.0, 1.0], "high": [5.0, 9.0, 1.0]}
+    )
+    merged = counts.add_up(table, ["k"], least=["low"], most=["high"])
+    assert merged.to_numpy().tolist() == [["a", 3, 4.0, 9.0], ["b", 3, 1.0, 1.0]]
+
+
+def test_totals_without_a_key_stay_whole_numbers():
+    found = counts.group_counts(
+        counts.rows(pd.DataFrame(ROWS), ROWS),
+        counts={"n": None, "n_true": nw.col("result")},
+        least={"low": nw.col("score")},
+    )
+    assert found.iloc[0].to_dict() == {"n": 2, "n_true": 1, "low": 70.5}
+    assert found["n"].dtype == np.int64
+
+
+def test_what_cannot_be_is_refused():
+    with pytest.raises(UsageError, match="no gate 'luck'"):
+        counts.gate("luck")
+    with pytest.raises(UsageError, match="a dict is no frame"):
+        counts.rows({"code": [1]}, ["code"])

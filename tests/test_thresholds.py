@@ -1,0 +1,225 @@
+"""Scores against the vendor's thresholds: the cases that a loop would not think of."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+import pytest
+
+import verifyanalytics as va
+from verifyanalytics.analysis import counts
+from verifyanalytics.errors import MissingColumnError, UsageError
+
+FOUR = {"threshold_1e_3": 60, "threshold_1e_4": 70, "threshold_1e_5": 80, "threshold_1e_6": 90}
+
+
+def answers(scores, **columns):
+    frame = {"code": 10000, "sub_code": 0, "score": scores, **FOUR, **columns}
+    return pd.DataFrame(
+        {k: v if isinstance(v, list) else [v] * len(scores) for k, v in frame.items()}
+    )
+
+
+# ------------------------------------------------------------------ the page's own sample
+
+
+def test_the_page_s_own_sample():
+    v = answers([87.69], result=[False], risk_tags=[["14004", "13001"]], risk_score=600)
+    rates = va.match_rates(v)
+    assert rates["threshold"].tolist() == [60, 70, 80, 90]
+    assert rates["n_match"].tolist() == [1, 1, 1, 0]
+    assert rates["nominal_fmr"].tolist() == [1e-3, 1e-4, 1e-5, 1e-6]
+
+
+# ------------------------------------------------------------------ ties, ends, widths
+
+
+def test_a_score_at_a_threshold_matches():
+    just_below = math.nextafter(70, 0)
+    rates = va.match_rates(answers([70.0, just_below]), 70)
+    assert (rates["n_match"].item(), rates["n"].item()) == (1, 2)
+
+
+@pytest.mark.parametrize("threshold", [0.3, 70.1, 99.99, 33.333333])
+def test_edges_that_binary_cannot_hold_are_exact(threshold):
+    v = answers([math.nextafter(threshold, 0), threshold, math.nextafter(threshold, 100)])
+    assert va.match_rates(v, threshold)["n_match"].item() == 2
+
+
+def test_the_last_bin_holds_100_and_nothing_above():
+    table = va.score_histogram(answers([100.0, 99.0, 100.5, -1.0]), bin_width=50)
+    ends = table.set_index(["score_low", "score_high"])["n"]
+    assert ends[90, 100] == 2
+    assert ends[100, math.inf] == 1
+    assert ends[-math.inf, 0] == 1
+    assert (table["n_scored"] == 4).all()
+
+
+def test_a_threshold_off_the_grid_is_an_edge_of_its_own_regime_only():
+    v = pd.concat([answers([65.0]), answers([65.0], threshold_1e_3=60.123)])
+    table = va.score_histogram(v, bin_width=5)
+    with_edge = table[table["score_low"] == 60.123]
+    assert with_edge["threshold_1e_3"].tolist() == [60.123]
+    assert table["n"].sum() == 2
+
+
+# ------------------------------------------------------------------ withheld, incomplete, errors
+
+
+def test_a_withheld_score_is_a_non_match_and_widens_what_lies_above_the_own_1e_4():
+    v = answers([95.0] * 8 + [None] * 2, sub_code=[0] * 8 + [210311] * 2)
+    table = va.match_rates(v, [70, 71]).set_index("threshold")
+    assert table["n"].tolist() == [10, 10]
+    assert table["match_rate"].tolist() == [0.8, 0.8]
+    assert table["n_withheld"].tolist() == [2, 2]
+    assert table.loc[70, "match_rate_high"] < 1
+    assert table.loc[71, "match_rate_high"] == 1  # both might have been above 71
+
+
+def test_no_score_without_a_comparison_is_in_no_rate():
+    table = va.match_rates(answers([95.0, None], sub_code=[0, 210302]), 70)
+    assert (table["n"].item(), table["n_without_score"].item()) == (1, 1)
+
+
+def test_a_passed_sub_code_withholds_nothing():
+    assert va.match_rates(answers([None]), 70)["n_withheld"].item() == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"code": 50400}, {"code": None}, {"gateway_code": "FlowLimitExceeded"}],
+    ids=["service", "no code", "gateway"],
+)
+def test_a_score_on_an_answer_that_is_none_is_in_no_rate(change):
+    assert va.match_rates(answers([95.0], **change)).empty
+    assert va.score_histogram(answers([95.0], **change)).empty
+
+
+@pytest.mark.parametrize("broken", [None, 60.0, 55.0, math.nan])
+def test_incomplete_thresholds_are_counted_and_not_rated(broken):
+    v = pd.concat([answers([95.0]), answers([65.0, None], threshold_1e_4=broken)])
+    table = va.match_rates(v, 70).set_index("regime")
+    assert table.loc["incomplete", "reason"] == "incomplete_regime"
+    assert math.isnan(table.loc["incomplete", "match_rate"])
+    assert table.loc["incomplete", ["n", "n_without_score"]].tolist() == [1, 1]
+    found = va.regimes(v).set_index("regime")["n_rows"].to_dict()
+    assert found == {"unknown 60/70/80/90": 1, "incomplete": 2}
+
+
+# ------------------------------------------------------------------ the vendor's claim
+
+
+def test_outside_the_four_points_only_a_side_is_told():
+    table = va.match_rates(answers([75.0]), [59, 60, 75, 90, 91])
+    assert table["reason"].tolist() == ["> 1e-3", "", "", "", "< 1e-6"]
+    assert table["nominal_fmr"].tolist()[1:4] == [1e-3, pytest.approx(10**-4.5), 1e-6]
+    assert table["nominal_fmr"].isna().tolist() == [True, False, False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("four", "published"),
+    [
+        ((60, 70, 80, 90), {65: 10**-3.5, 75: 10**-4.5, 85: 10**-5.5}),  # the vendor's page
+        ((60, 70, 90, 91), {80: 10**-4.5, 90.5: 10**-5.5}),
+    ],
+)
+def test_the_claim_between_two_points_is_log_linear(four, published):
+    for score, fmr in published.items():
+        assert counts.implied_fmr(four, score) == pytest.approx(fmr)
+        assert counts.score_at_fmr(four, fmr) == pytest.approx(score)
+
+
+def test_levels_are_hit_exactly():
+    four = (60.1, 70.2, 80.3, 90.4)
+    for level, point in zip((1e-3, 1e-4, 1e-5, 1e-6), four, strict=True):
+        assert float(counts.score_at_fmr(four, level)) == point
+        assert float(counts.implied_fmr(four, point)) == level
+
+
+def test_one_number_across_regimes_needs_a_nominal_fmr():
+    v = pd.concat(
+        [answers([71.0]), answers([71.0], threshold_1e_4=72), answers([1.0], threshold_1e_3=None)]
+    )
+    table = va.match_rates(v, nominal_fmr=1e-4).set_index("regime")
+    assert table.loc["all", ["n", "n_match", "n_regimes"]].tolist() == [2, 1, 2]
+    assert math.isnan(table.loc["all", "threshold"])
+    assert table.loc["incomplete", "n"] == 1
+    assert set(va.match_rates(v, 71)["regime"]) == {
+        "unknown 60/70/80/90", "unknown 60/72/80/90", "incomplete",
+    }  # fmt: skip
+
+
+# ------------------------------------------------------------------ time
+
+
+def test_vendor_thresholds_tell_when():
+    v = answers(
+        [75.0] * 3, occurred_at=list(pd.to_datetime(["2024-05-01", "2024-05-09", None], utc=True))
+    )
+    table = va.vendor_thresholds(v)
+    assert table["level"].tolist() == ["1e-3", "1e-4", "1e-5", "1e-6"]
+    assert (table["first_at"] == pd.Timestamp("2024-05-01", tz="UTC")).all()
+    assert (table["last_at"] == pd.Timestamp("2024-05-09", tz="UTC")).all()
+    weekly = va.vendor_thresholds(v, every="week")
+    assert weekly["period"].drop_duplicates().tolist() == ["2024-W18", "2024-W19", "unknown"]
+
+
+def test_the_day_begins_in_shanghai():
+    v = answers([75.0], occurred_at=list(pd.to_datetime(["2024-05-31 16:30"], utc=True)))
+    assert va.match_rates(v, every="day")["period"].iloc[0] == "2024-06-01"
+    assert va.match_rates(v, every="month", tz="UTC")["period"].iloc[0] == "2024-05"
+
+
+# ------------------------------------------------------------------ nonsense
+
+
+def test_a_missing_column_says_what_is_there():
+    with pytest.raises(MissingColumnError, match="no column score; the frame has: code, sub_code"):
+        va.match_rates(answers([1.0]).drop(columns="score"))
+    with pytest.raises(MissingColumnError, match="no column ctx_shop"):
+        va.score_histogram(answers([1.0]), by="ctx_shop")
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda v: va.match_rates([1, 2]), "a list is no frame"),
+        (lambda v: va.match_rates(v.assign(score="high")), "column score holds text"),
+        (lambda v: va.match_rates(v, ["high"]), "thresholds must be numbers"),
+        (lambda v: va.match_rates(v, []), "at least one"),
+        (lambda v: va.match_rates(v, math.nan), "finite numbers"),
+        (lambda v: va.match_rates(v, nominal_fmr=0.01), "outside the vendor's points"),
+        (lambda v: va.match_rates(v, 70, nominal_fmr=1e-4), "not both"),
+        (lambda v: va.score_histogram(v, bin_width=0), "bin_width must be"),
+        (lambda v: va.vendor_thresholds(v.assign(occurred_at="monday")), "a time is needed"),
+        (
+            lambda v: va.match_rates(v.assign(occurred_at=pd.Timestamp(0)), every="year"),
+            "no period",
+        ),
+        (
+            lambda v: va.match_rates(v.assign(occurred_at=pd.Timestamp(0)), every="day", tz="Mars"),
+            "no time zone 'Mars'",
+        ),
+    ],
+)
+def test_nonsense_is_refused_in_one_line(call, message):
+    with pytest.raises(UsageError, match=message) as refusal:
+        call(answers([75.0]))
+    assert "\n" not in str(refusal.value)
+
+
+def test_an_empty_frame_gives_an_empty_frame_of_the_same_shape():
+    v = answers([75.0, 80.0], occurred_at=pd.Timestamp("2024-05-01", tz="UTC"), result=True)
+    for statistic in (
+        va.regimes,
+        lambda v: va.score_histogram(v, by="result"),
+        va.match_rates,
+        lambda v: va.match_rates(v, [70, 71.5]),
+        lambda v: va.match_rates(v, nominal_fmr=1e-4, every="week"),
+        va.vendor_thresholds,
+    ):
+        full, empty = statistic(v), statistic(v.iloc[:0])
+        assert len(full) > 0
+        assert len(empty) == 0
+        assert list(empty.columns) == list(full.columns)
