@@ -155,7 +155,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _compare(given: argparse.Namespace) -> None:
-    folder = given.folder or Path(tempfile.mkdtemp(prefix="benchmark-read-")) / "store"
+    made = None if given.folder else Path(tempfile.mkdtemp(prefix="benchmark-read-"))
+    folder = given.folder or made / "store"
     try:
         build(folder, given.rows).close()
         _report(folder, given)
@@ -163,6 +164,8 @@ def _compare(given: argparse.Namespace) -> None:
         if not given.keep:
             shutil.rmtree(folder, ignore_errors=True)
             folder.with_name(folder.name + ".key").unlink(missing_ok=True)
+            if made is not None:
+                made.rmdir()
 
 
 def _report(folder: Path, given: argparse.Namespace) -> None:

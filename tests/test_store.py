@@ -18,6 +18,7 @@ from deltalake import DeltaTable
 from staged_answers import answer, bring, counts, part, reject, sha256, stage, write
 
 from verifyanalytics import _store_log, _store_tables
+from verifyanalytics._store_views import Engine
 from verifyanalytics.errors import (
     MissingColumnError,
     NoStoreError,
@@ -1081,6 +1082,22 @@ def test_one_connection_serves_threads(store):
     for thread in threads:
         thread.join()
     assert found == [100 + sum(n % 3 for n in range(100))] * 8
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX")
+def test_what_does_not_fit_in_memory_spills_where_nobody_else_looks(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    engine = Engine(tmp_path / "store", memory="48MB")
+    query = "SELECT sha256(i::VARCHAR) AS h, i FROM range(400_000) t(i) ORDER BY h"
+    batches = engine.cursor().sql(query).to_arrow_reader(10_000)
+    first = next(iter(batches))
+    (private,) = tmp_path.iterdir()
+    assert stat.S_IMODE(private.stat().st_mode) == 0o700
+    (spilled,) = private.iterdir()
+    assert any(spilled.iterdir())
+    assert first["h"][0].as_py() < first["h"][9_999].as_py()
+    engine.close()
+    assert list(private.iterdir()) == []
 
 
 def test_a_relation_outlives_its_store(tmp_path):

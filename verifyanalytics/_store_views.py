@@ -8,7 +8,10 @@ of the store and nothing else, and runs one `SELECT` at a time.
 
 from __future__ import annotations
 
+import os
+import secrets
 import shutil
+import stat
 import tempfile
 import threading
 import weakref
@@ -98,7 +101,7 @@ class Engine:
                 self._tidy()
 
     def _open(self) -> duckdb.DuckDBPyConnection:
-        spill = tempfile.mkdtemp(prefix="verifyanalytics-")  # 0700: it may hold ids
+        spill = str(_spill_folder())
         self._tidy = weakref.finalize(self, shutil.rmtree, spill, ignore_errors=True)
         settings = {
             "memory_limit": self._memory,
@@ -113,6 +116,18 @@ class Engine:
         database.execute("SET enable_external_access = false")
         database.execute("SET lock_configuration = true")
         return database
+
+
+def _spill_folder() -> Path:
+    """Name a folder that DuckDB makes if it must spill, in one that only this user may enter."""
+    user = os.getuid() if hasattr(os, "getuid") else "user"
+    parent = Path(tempfile.gettempdir()) / f"verifyanalytics-{user}"
+    parent.mkdir(mode=0o700, exist_ok=True)
+    found = parent.lstat()
+    ours = os.name != "posix" or (found.st_uid == user and stat.S_IMODE(found.st_mode) == 0o700)
+    if not ours or not stat.S_ISDIR(found.st_mode):  # another user made it, to read along
+        parent = Path(tempfile.mkdtemp(prefix="verifyanalytics-"))
+    return parent / secrets.token_hex(8)
 
 
 @contextmanager
