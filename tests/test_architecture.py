@@ -84,6 +84,7 @@ PARTS = {
     "analysis.thresholds": ("analysis._thresholds_*",),
     "analysis.tags": ("analysis._tags_*",),
     "analysis.bounds": ("analysis._bounds_*",),
+    "analysis.drift": ("analysis._drift_*",),
 }
 """Modules that are parts of a noun; a pattern ends in a star."""
 
