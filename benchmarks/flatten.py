@@ -187,7 +187,8 @@ def dlt_(path: Path) -> int:
             yield answer
 
     with tempfile.TemporaryDirectory() as folder:
-        pipeline = dlt.pipeline("bench", pipelines_dir=folder, destination="dummy")
+        target = dlt.destinations.filesystem(bucket_url=folder)
+        pipeline = dlt.pipeline("bench", pipelines_dir=folder, destination=target, dataset_name="a")
         pipeline.extract(opened(), table_name="answers", loader_file_format="parquet")
         pipeline.normalize()
         return pipeline.last_trace.last_normalize_info.row_counts["answers"]
