@@ -108,6 +108,7 @@ def _dots(
     ax.set_yticks(range(len(tags)), [_name(row, lang) for row in first.itertuples()])
     for label in ax.get_yticklabels():
         label.set_parse_math(False)
+    ax.tick_params(axis="y", pad=7)  # a dot at 0 reaches over the axis
     ax.set_ylim(len(tags) - 0.4, -0.6)
     ax.set_xlim(left=0)
     panels.percent(ax.xaxis, ax.get_xlim())
