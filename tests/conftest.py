@@ -41,8 +41,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True)
 def _no_settings_of_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
     """A developer's own store or code book must not leak into a test."""
-    for name in ("VERIFYANALYTICS_STORE", "VERIFYANALYTICS_CODEBOOK", "VERIFYANALYTICS_DEBUG"):
-        monkeypatch.delenv(name, raising=False)
+    for name in ("STORE", "CODEBOOK", "DEBUG", "KEY_FILE"):
+        monkeypatch.delenv(f"VERIFYANALYTICS_{name}", raising=False)
 
 
 @pytest.fixture(scope="session")

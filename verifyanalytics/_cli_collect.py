@@ -187,7 +187,9 @@ def status(
 @app.command()
 def mark(
     key: Annotated[str, typer.Argument(help="The beginning of the call's key.")],
-    state: Annotated[str, typer.Argument(metavar="REJECTED|NOT_PROCESSED")],
+    state: Annotated[
+        str, typer.Argument(metavar="REJECTED|NOT_PROCESSED", help="What a person found out.")
+    ],
     reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; kept in the journal.")],
     store: StoreOption = None,
     journal: JournalOption = None,

@@ -262,7 +262,24 @@ def resolve(
 
 
 def status(store: Store | str | Path, *, journal: str | Path | None = None) -> CollectSummary:
-    """How the journal stands: calls by state, what is known of the bill, rows still to deliver."""
+    """How the journal stands: calls by state, and what is known of the bill.
+
+    Parameters
+    ----------
+    store : Store or path
+    journal : path, optional
+        Default: beside the store.
+
+    Returns
+    -------
+    CollectSummary
+        Its `exit_code` is 4 while calls are in doubt.
+
+    Raises
+    ------
+    UsageError
+        There is no journal.
+    """
     store = _as_store(store)
     with open_journal(store, journal, create=False) as book:
         return _Session(store, book, None, None, None).summary(None)
