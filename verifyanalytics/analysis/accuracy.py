@@ -25,16 +25,20 @@ from verifyanalytics.analysis.counts import (
     threshold_at_fmr,
 )
 from verifyanalytics.analysis.intervals import (
+    FloatArray,
     clustered,
     guard,
     relative_halfwidth,
     trials_to_claim,
 )
 from verifyanalytics.analysis.labels import (
+    BANDS,
     band,
     by_band,
-    coverage_counts,
+    class_counts,
+    label_class,
     labelled_rows,
+    sample_counts,
     selection,
 )
 from verifyanalytics.analysis.rates import kish, limits, row_deff, says, share
@@ -122,23 +126,26 @@ def error_rates(
     if pooled:
         frame = frame.filter(complete())
     errors = [point.errors() for point in points]
-    counted = coverage_counts() | _error_counts(errors) | _withheld_counts()
+    own = thresholds is None and not pooled
     raw = group_counts(
-        frame.with_columns(_band=band()),
-        [*keys, *_regime_columns(keys), "_band", "result"],
-        counts=counted,
+        frame.with_columns(_band=band(), _class=label_class()),
+        [*keys, *_regime_columns(keys), "_band", "result", "_class"],
+        counts=sample_counts() | ({} if own else _reached_counts(points)),
     )
+    raw = _with_errors(class_counts(raw), len(points), own=own)
     table = by_band(raw, keys)
     reasons = selection(add_up(table.drop(columns=keys), ["regime", "_band", "result"]))
     _refuse_one_class(table)
     table = add_up(table.drop(columns=["_band", "result"]), [*keys, "regime"])
     n_bona_fide = table["n_mated"].sum() + table["n_nonmated"].sum()
     weighted = bool(table["n_with_chance"].sum() == n_bona_fide)
-    spread = _moments(frame, keys, cluster, errors, weighted=weighted, pooled=pooled)
+    has_person = _has_person(truth, cluster)
     if pooled:
         table = add_up(table.assign(regime=POOLED), [*keys, "regime"])
         reasons = {POOLED: max(reasons.values(), default="")}
-    table = table.merge(spread, on=[*keys, "regime"], how="left")
+    if weighted or has_person:
+        spread = _moments(frame, keys, cluster, errors, weighted=weighted, pooled=pooled)
+        table = table.merge(spread, on=[*keys, "regime"], how="left")
     regimes = _regime_points(raw, keys, pooled=pooled)
     parts = [_rates_at(table, i, point, regimes, weighted) for i, point in enumerate(points)]
     result = pd.concat(parts, ignore_index=True)
@@ -210,17 +217,28 @@ def _points(thresholds: Any, nominal_fmr: Any) -> list[Point]:
     return [Point(t, np.nan, nw.col("score") >= t) for t in scores]
 
 
-def _error_counts(errors: Sequence[tuple[nw.Expr, nw.Expr]]) -> dict[str, nw.Expr]:
-    pairs = enumerate(errors)
-    return {f"{side}:{i}": pair[at] for i, pair in pairs for at, side in enumerate(("fm", "fnm"))}
+def _reached_counts(points: Sequence[Point]) -> dict[str, nw.Expr]:
+    """Rows of the sample at or above each threshold."""
+    flags = ((nw.col("_bona_fide") & p.reached.fill_null(value=False)) for p in points)
+    return {f"reached:{i}": flag for i, flag in enumerate(flags)}
 
 
-def _withheld_counts() -> dict[str, nw.Expr]:
-    flag = nw.col("_bona_fide") & nw.col("_withheld")
-    return {
-        "n_mated_withheld": flag & nw.col("mated"),
-        "n_nonmated_withheld": flag & ~nw.col("mated"),
-    }
+def _with_errors(table: pd.DataFrame, n_points: int, *, own: bool) -> pd.DataFrame:
+    """Both errors at each point; at the regime's own thresholds the score bands tell them all."""
+    withheld = table["_band"] == BANDS.index("withheld")
+    for name in ("mated", "nonmated"):
+        table[f"n_{name}_withheld"] = table[f"n_{name}"].where(withheld, 0)
+    mated, nonmated = table["n_mated"], table["n_nonmated"]
+    for i in range(n_points):
+        if own:
+            above = table["_band"].between(i + 1, len(THRESHOLD_COLUMNS))
+            table[f"fm:{i}"], table[f"fnm:{i}"] = nonmated.where(above, 0), mated.where(~above, 0)
+        else:
+            reached = table.pop(f"reached:{i}")
+            # a row of counts holds one class only
+            table[f"fm:{i}"] = reached.where(nonmated > 0, 0)
+            table[f"fnm:{i}"] = (mated - reached).where(mated > 0, 0)
+    return table
 
 
 def _regime_points(raw: pd.DataFrame, keys: list[str], *, pooled: bool) -> pd.DataFrame:
@@ -249,9 +267,11 @@ def _moments(
 ) -> pd.DataFrame:
     """Sums over persons that the design effect needs, per regime and `by`: one more pass.
 
-    Without weights the single rows add nothing that the counts do not know, so only rows with a
-    person are grouped.
+    Without weights the rows of unknown persons add nothing that the counts do not know.
     """
+    if not weighted:  # the cheap test first: engines skip whole blocks without a person
+        named = [~nw.col(c).is_null() for c in dict.fromkeys([str(cluster), "label_token"])]
+        frame = frame.filter(nw.any_horizontal(*named, ignore_nulls=True))
     used = frame.filter(nw.col("_bona_fide"))
     weight = (1.0 / nw.col("_chance")) if weighted else nw.lit(1.0)
     columns = {"mated": nw.col("mated").cast(nw.Float64) * weight}
@@ -265,11 +285,8 @@ def _moments(
     used = used.select(*(nw.col(k) for k in groups), _person=person(cluster), **columns)
     single = used.filter(nw.col("_person").is_null())
     together = used.filter(~nw.col("_person").is_null())
-    if not cluster:
-        parts = [single]
-    else:
-        grouped = together.group_by([*groups, "_person"]).agg(nw.col(*columns).sum())
-        parts = [single.drop("_person"), grouped.drop("_person")]
+    grouped = together.group_by([*groups, "_person"]).agg(nw.col(*columns).sum())
+    parts = [grouped.drop("_person")] + ([single.drop("_person")] if weighted else [])
     tables = [_sum_moments(part, groups, len(errors)) for part in parts]
     table = pd.concat([t for t in tables if len(t)] or tables[:1], ignore_index=True)
     table = _plain_groups(table, [k for k in groups if k not in THRESHOLD_COLUMNS])
@@ -350,11 +367,7 @@ def _rates_at(
     for side, error, rate in (("nonmated", "fm", "fmr"), ("mated", "fnm", "fnmr")):
         x = table[f"{error}:{i}"].to_numpy(dtype=float)
         n = table[f"n_{side}"].to_numpy(dtype=float)
-        sums = [
-            table[f"{error}:{i}:y"], table[f"{side}:m"], table[f"{error}:{i}:yy"],
-            table[f"{error}:{i}:ym"], table[f"{side}:mm"], table[f"{side}:g"],
-        ]  # fmt: skip
-        sums = [s.fillna(0.0).to_numpy(dtype=float) for s in sums]
+        sums = _person_sums(table, side, f"{error}:{i}", x, n, weighted=weighted)
         spread = clustered(np.minimum(sums[0], sums[1]), *sums[1:])
         value = spread.rate if weighted else share(x, n)
         deff = row_deff(spread, n, np.where(weighted, -1.0, sums[5]))
@@ -370,6 +383,30 @@ def _rates_at(
             says(*row) for row in zip(x, n, value, out[f"{rate}_guard"], strict=True)
         ]
     return out.assign(weighted=weighted)
+
+
+def _person_sums(
+    table: pd.DataFrame, side: str, error: str, x: FloatArray, n: FloatArray, *, weighted: bool
+) -> list[FloatArray]:
+    """Σy, Σm, Σy², Σym, Σm² and G over persons; the rows of unknown ones each count as one."""
+    names = [f"{error}:y", f"{side}:m", f"{error}:yy", f"{error}:ym", f"{side}:mm", f"{side}:g"]
+    known = [
+        table[name].fillna(0.0).to_numpy(dtype=float) if name in table else np.zeros(len(table))
+        for name in names
+    ]
+    if weighted:
+        return known
+    alone_y, alone = x - known[0], n - known[1]
+    return [
+        k + more
+        for k, more in zip(known, (alone_y, alone, alone_y, alone_y, alone, alone), strict=True)
+    ]
+
+
+def _has_person(truth: Any, cluster: str | None) -> bool:
+    """Tell whether the frame can know who made a row at all."""
+    names = nw.from_native(truth).collect_schema().names()
+    return cluster is not None and bool({cluster, "label_token"} & {*names})
 
 
 def _finish(

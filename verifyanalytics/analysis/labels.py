@@ -320,10 +320,20 @@ def labelled_rows(
         & ~nw.col("mated").is_null()
         & nw.col("attack").is_null()
     )
-    drawn = nw.col("_bona_fide") & (nw.col("_chance") > 0).fill_null(value=False)
-    if len(frame.filter(drawn).select("_chance").head(1).collect(backend="pyarrow")):
+    if _is_drawn(truth):
+        drawn = nw.col("_bona_fide") & (nw.col("_chance") > 0).fill_null(value=False)
         frame = frame.with_columns(_bona_fide=drawn)
     return frame
+
+
+def _is_drawn(truth: Any) -> bool:
+    """Tell whether any row was drawn with a known probability: a look at one column."""
+    frame = nw.from_native(truth)
+    if "inclusion_prob" not in frame.collect_schema().names():
+        return False
+    some = frame.select("inclusion_prob").filter(~nw.col("inclusion_prob").is_null()).head(1)
+    held = some.collect(backend="pyarrow") if isinstance(some, nw.LazyFrame) else some
+    return held["inclusion_prob"].cast(nw.Float64).is_finite().fill_null(value=False).any()
 
 
 def band() -> nw.Expr:
@@ -336,18 +346,34 @@ def band() -> nw.Expr:
     return nw.when(nw.col("_scored")).then(placed).otherwise(compared).cast(nw.Int64)
 
 
-def coverage_counts() -> dict[str, nw.Expr]:
-    """Counts that tell how much of a group of rows is labelled."""
-    mated, attacked = nw.col("mated"), ~nw.col("attack").is_null()
-    bona_fide = nw.col("_bona_fide")
+_UNLABELLED, _ATTACK, _MATED, _NONMATED, _OTHER = range(5)
+
+
+def label_class() -> nw.Expr:
+    """Number of what the label says: an engine groups by it, `class_counts` reads it."""
+    bona_fide = nw.when(nw.col("mated")).then(_MATED).otherwise(_NONMATED)
+    told = nw.when(nw.col("_bona_fide")).then(bona_fide).otherwise(_OTHER)
+    named = nw.when(nw.col("mated").is_null()).then(_UNLABELLED).otherwise(told)
+    return nw.when(nw.col("attack").is_null()).then(named).otherwise(_ATTACK).cast(nw.Int64)
+
+
+def sample_counts() -> dict[str, nw.Expr]:
+    """Counts that `class_counts` spreads."""
+    chance = nw.col("_chance")
     return {
-        "n_rows": attacked | ~attacked,
-        "n_labelled": attacked | ~mated.is_null(),
-        "n_mated": bona_fide & mated,
-        "n_nonmated": bona_fide & ~mated,
-        "n_attacks": attacked,
-        "n_with_chance": bona_fide & ~nw.col("_chance").is_null(),
+        "n_rows": chance.is_null() | ~chance.is_null(),
+        "n_with_chance": nw.col("_bona_fide") & ~chance.is_null(),
     }
+
+
+def class_counts(table: pd.DataFrame) -> pd.DataFrame:
+    """Spread `n_rows` of a table with `_class` into what is labelled, and how."""
+    kind, n = table.pop("_class").astype("int64"), table["n_rows"]
+    table["n_labelled"] = n.where(kind != _UNLABELLED, 0)
+    table["n_mated"] = n.where(kind == _MATED, 0)
+    table["n_nonmated"] = n.where(kind == _NONMATED, 0)
+    table["n_attacks"] = n.where(kind == _ATTACK, 0)
+    return table
 
 
 def selection(table: pd.DataFrame) -> dict[str, str]:
@@ -356,7 +382,7 @@ def selection(table: pd.DataFrame) -> dict[str, str]:
     Parameters
     ----------
     table : DataFrame
-        Counts by regime, `_band` and `result`, as `coverage_counts` makes them.
+        Counts by regime, `_band` and `result`, as `class_counts` makes them.
 
     Notes
     -----
@@ -424,9 +450,10 @@ def label_coverage(truth: Any) -> pd.DataFrame:
 
 def coverage_table(truth: Any) -> pd.DataFrame:
     """Count rows by regime, score band and verdict, with what is labelled."""
-    frame = labelled_rows(truth, optional=["result"]).with_columns(_band=band())
-    table = group_counts(frame, [*REGIME, "_band", "result"], counts=coverage_counts())
-    return by_band(table)
+    frame = labelled_rows(truth, optional=["result"])
+    frame = frame.with_columns(_band=band(), _class=label_class())
+    table = group_counts(frame, [*REGIME, "_band", "result", "_class"], counts=sample_counts())
+    return by_band(class_counts(table))
 
 
 def by_band(table: pd.DataFrame, keys: Sequence[str] = ()) -> pd.DataFrame:
