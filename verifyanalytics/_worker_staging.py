@@ -11,8 +11,9 @@ in as they are.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from verifyanalytics.schema import LOW_CARDINALITY, REJECTS, VERIFICATIONS
+from verifyanalytics.schema import LOW_CARDINALITY, MAX_CONTEXT_COLUMNS, REJECTS, VERIFICATIONS
 
 ROW_GROUP_ROWS = 100_000
 """Rows of a Parquet row group, and the most that wait in memory for one month."""
@@ -48,12 +49,15 @@ class Staged(msgspec.Struct, frozen=True):
         `2024-06` in UTC, or `unknown`; for rejects the month they were met in.
     n_rows : int
         Rows in the file, at least 1.
+    context : list of str
+        Its `ctx_*` columns.
     """
 
     path: str
     kind: str
     month: str
     n_rows: int
+    context: list[str]
 
 
 class _File:
@@ -93,7 +97,9 @@ class _File:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        return Staged(str(self.path), self.kind, self.month, self.n_rows)
+        return Staged(
+            str(self.path), self.kind, self.month, self.n_rows, context_of(self.schema.names)
+        )
 
 
 class _Waiting:
@@ -133,6 +139,7 @@ class Staging:
         self._paths: list[Path] = []
         self._buffered = 0
         self._closed = False
+        self._context: set[str] = set()
         self._met_at = datetime.now(UTC)
 
     def add(self, verifications: pa.RecordBatch, rejects: pa.RecordBatch) -> None:
@@ -190,14 +197,21 @@ class Staging:
         self._buffered -= waiting.n_bytes
         tables = [pa.Table.from_batches([batch]) for batch in waiting.batches]
         table = pa.concat_tables(tables, promote_options="default")
-        file = self._file(at, {name for name in table.column_names if name.startswith("ctx_")})
+        table = self._with_few_columns(table)
+        file = self._file(at, set(context_of(table.column_names)))
         file.write(self._complete(table, file.schema))
+
+    def _with_few_columns(self, table: pa.Table) -> pa.Table:
+        """Let no task bring more context columns than a store may have."""
+        beyond = beyond_limit(self._context, context_of(table.column_names))
+        self._context.update(set(context_of(table.column_names)) - set(beyond))
+        return fold_context(table, beyond) if beyond else table
 
     def _file(self, at: tuple[str, str], context: set[str]) -> _File:
         """Give the open file for a kind and month; a new one when it lacks a context column."""
         file = self._open.pop(at, None)
         if file is not None and not context <= set(file.schema.names):
-            context |= {name for name in file.schema.names if name.startswith("ctx_")}
+            context |= set(context_of(file.schema.names))
             self._done.append(file.finish())
             file = None
         if file is None:
@@ -227,6 +241,55 @@ class Staging:
                 value = pa.scalar(constant.get(field.name), type=field.type)
                 columns.append(pa.repeat(value, table.num_rows))
         return pa.Table.from_arrays(columns, schema=schema)
+
+
+def context_of(names: Iterable[str]) -> list[str]:
+    """Pick the context columns among some."""
+    return [name for name in names if name.startswith("ctx_")]
+
+
+def beyond_limit(held: Collection[str], wanted: Iterable[str]) -> list[str]:
+    """Say which of the wanted context columns find no room beside those that are held."""
+    new = sorted(set(wanted) - set(held))
+    return new[max(0, MAX_CONTEXT_COLUMNS - len(held)) :]
+
+
+def fold_context(table: pa.Table, names: Sequence[str]) -> pa.Table:
+    """Move context columns into `extra`, where the reader puts context that has no column.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+        Verifications.
+    names : sequence of str
+        Columns to move, all of text.
+    """
+    values = {name.removeprefix("ctx_"): table.column(name).to_pylist() for name in names}
+    folded = []
+    for row, text in enumerate(table.column("extra").to_pylist()):
+        said = {name: column[row] for name, column in values.items() if column[row] is not None}
+        if said:
+            extra = json.loads(text or "{}")
+            extra.setdefault("envelope", {}).setdefault("context", {}).update(said)
+            folded.append(
+                json.dumps(extra, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+            )
+        else:
+            folded.append(text)
+    at = table.column_names.index("extra")
+    return table.set_column(at, "extra", pa.array(folded, pa.string())).drop_columns(list(names))
+
+
+def fold_file(staged: Staged, names: Sequence[str]) -> Staged:
+    """Write a staged file again with some of its context columns moved into `extra`."""
+    path = Path(staged.path)
+    with pq.ParquetFile(path) as source:
+        schema = pa.schema([field for field in source.schema_arrow if field.name not in names])
+        file = _File(path.with_suffix(".folded.parquet"), staged.kind, staged.month, schema)
+        for group in range(source.num_row_groups):
+            file.write(fold_context(source.read_row_group(group), names))
+    path.unlink()
+    return file.finish()
 
 
 def _by_month(batch: pa.RecordBatch) -> Iterator[tuple[str, pa.RecordBatch]]:

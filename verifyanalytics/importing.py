@@ -34,6 +34,7 @@ from verifyanalytics._import_plan import (
 )
 from verifyanalytics._import_signals import Signals
 from verifyanalytics._worker_crew import Crew, Job, LocalJob
+from verifyanalytics._worker_staging import Staged, beyond_limit, context_of, fold_file
 from verifyanalytics.envelope import ReadOptions
 from verifyanalytics.errors import UsageError
 from verifyanalytics.flatten import Flattener
@@ -176,6 +177,7 @@ class _Import:
         self._n_tasks = self._n_copies = 0
         self._seen: set[str] = set()
         self._again: list[str] = []
+        self._context: set[str] | None = None
         self._batch = store.new_batch()
         self._folder = store.staging(self._batch)
 
@@ -320,8 +322,7 @@ class _Import:
         batch = results[0].batch
         staged = [
             StagedFile(Path(file.path), file.kind, file.month, file.n_rows)
-            for result in results
-            for file in result.staged
+            for file in self._with_few_columns(results)
         ]
         with self._signals.held():
             counts = self._store.append(batch, staged, parts)
@@ -330,6 +331,22 @@ class _Import:
         self.summary.batches += 1
         self._meter.tell("reading")
         return batch
+
+    def _with_few_columns(self, results: list[Result]) -> list[Staged]:
+        """Move context into `extra` for which the store has no column left."""
+        if self._context is None:
+            self._context = set(context_of(self._store.scan("verifications").columns))
+        staged = [file for result in results for file in result.staged]
+        wanted = {name for file in staged for name in file.context}
+        beyond = set(beyond_limit(self._context, wanted))
+        self._context |= wanted - beyond
+        with _writing(self._folder):
+            return [
+                fold_file(file, [name for name in file.context if name in beyond])
+                if beyond.intersection(file.context)
+                else file
+                for file in staged
+            ]
 
     def _add_up(self, part: Part, count: PartCount) -> None:
         """Take over what became of a part; what another import did meanwhile was there before."""

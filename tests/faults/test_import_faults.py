@@ -25,7 +25,9 @@ import verifyanalytics as va
 from verifyanalytics._worker_crew import child_environment
 from verifyanalytics.store import Store
 
-BATCH_BYTES = 400_000
+NIGHTLY = pytest.mark.nightly
+
+BATCH_BYTES = 200_000
 """So small that the input below makes a dozen commits."""
 
 IMPORT = """
@@ -68,10 +70,10 @@ def files(tmp_path_factory):
     """Plain, compressed and small files with overlaps, conflicts and bad lines, in name order."""
     folder = tmp_path_factory.mktemp("input")
     parts = {
-        "a.ndjson": [*mixed(range(6000)), *map(conflict, range(0, 100, 7))],
-        "b.ndjson.gz": [*mixed(range(5500, 9000)), conflict(8000)],
-        "c.ndjson": mixed(range(8900, 9500), bad_every=9),
-        "d.ndjson": [*map(conflict, range(9000, 9300, 11)), *mixed(range(9500, 9600))],
+        "a.ndjson": [*mixed(range(3000)), *map(conflict, range(0, 100, 7))],
+        "b.ndjson.gz": [*mixed(range(2800, 4500)), conflict(4000)],
+        "c.ndjson": mixed(range(4400, 4800), bad_every=9),
+        "d.ndjson": [*map(conflict, range(4500, 4700, 11)), *mixed(range(4800, 4900))],
     }
     found_files = []
     for name, lines in parts.items():
@@ -179,11 +181,11 @@ def run_kills(files, truth, tmp_path, n_kills, capsys):
 
 
 def test_a_killed_import_is_finished_by_the_next(files, truth, tmp_path, capsys):
-    within = run_kills(files, truth, tmp_path, 8, capsys)
-    assert len(within) >= 4
+    within = run_kills(files, truth, tmp_path, 6, capsys)
+    assert len(within) >= 3
 
 
-@pytest.mark.nightly
+@NIGHTLY
 def test_fifty_kills_twenty_of_them_between_staging_and_the_last_commit(
     files, truth, tmp_path, capsys
 ):
@@ -191,6 +193,7 @@ def test_fifty_kills_twenty_of_them_between_staging_and_the_last_commit(
     assert len(within) >= 20
 
 
+@NIGHTLY
 def test_a_kill_after_a_kill_after_a_kill(files, truth, tmp_path):
     """The rerun is killed too, again and again, at the second commit after its start."""
     names = [name for name, _ in files]
@@ -213,8 +216,8 @@ def test_two_imports_of_overlapping_files_at_once(files, tmp_path):
     Store(store, create=True)
     both = [begin(store, *names), begin(store, *names[::-1][:3])]
     for process in both:
-        _, err = process.communicate()
-        assert process.returncode == 0, err
+        out, err = process.communicate()
+        assert process.returncode == 0, (out, err)
     rows, rejects = found(Store(store))
     by_loop, loop_rejects, _ = expected(files)
     assert set(rows) == set(by_loop)
@@ -230,13 +233,14 @@ def test_two_imports_of_overlapping_files_at_once(files, tmp_path):
     assert int(ledger["n_read"].sum()) == n_read
 
 
+@NIGHTLY
 def test_the_same_file_by_two_imports_at_once(files, truth, tmp_path):
     names = [name for name, _ in files]
     store = tmp_path / "store"
     Store(store, create=True)
     for process in [begin(store, *names) for _ in range(2)]:
-        _, err = process.communicate()
-        assert process.returncode == 0, err
+        out, err = process.communicate()
+        assert process.returncode == 0, (out, err)
     assert_whole(store, truth)
 
 
@@ -245,17 +249,19 @@ def test_a_vacuum_during_an_import_takes_nothing_from_it(files, truth, tmp_path)
     path = tmp_path / "store"
     store = Store(path, create=True)
     process = begin(path, *names)
-    n_vacuums = 0
+    sight, n_vacuums = Sight(path), 0
     while process.poll() is None:
+        staged = sight.staged()
         store.vacuum("0h")
         n_vacuums += 1
-    _, err = process.communicate()
-    assert process.returncode == 0, err
+        wait_until(lambda staged=staged: sight.staged() != staged, process)
+    out, err = process.communicate()
+    assert process.returncode == 0, (out, err)
     assert n_vacuums > 1
     assert_whole(path, truth)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=NIGHTLY)])
 def test_a_signal_stops_the_workers_and_keeps_what_is_committed(files, truth, tmp_path, number):
     names = [name for name, _ in files]
     store = tmp_path / "store"
@@ -279,7 +285,9 @@ def small_files(limit):
     return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
 
-@pytest.mark.parametrize("limit", [4_096, 30_000, 80_000])
+@pytest.mark.parametrize(
+    "limit", [30_000, *(pytest.param(limit, marks=NIGHTLY) for limit in (4_096, 80_000))]
+)
 def test_a_limit_on_file_sizes_is_a_storage_error_and_the_rerun_completes(
     files, truth, tmp_path, limit
 ):
@@ -316,7 +324,9 @@ def small_disk(folder, size):
 @pytest.mark.skipif(
     os.name != "posix" or os.geteuid() != 0, reason="mounting a small disk needs root"
 )
-@pytest.mark.parametrize("size", ["300k", "700k", "1200k"])
+@pytest.mark.parametrize(
+    "size", ["700k", *(pytest.param(size, marks=NIGHTLY) for size in ("300k", "1200k"))]
+)
 def test_a_full_disk_is_a_storage_error_and_the_rerun_completes(files, truth, tmp_path, size):
     names = [name for name, _ in files]
     disk = tmp_path / "disk"
