@@ -139,7 +139,7 @@ def error_rates(
     table = add_up(table.drop(columns=["_band", "result"]), [*keys, "regime"])
     n_bona_fide = table["n_mated"].sum() + table["n_nonmated"].sum()
     weighted = bool(table["n_with_chance"].sum() == n_bona_fide)
-    has_person = _has_person(truth, cluster)
+    has_person = has_person(truth, cluster)
     if pooled:
         table = add_up(table.assign(regime=POOLED), [*keys, "regime"])
         reasons = {POOLED: max(reasons.values(), default="")}
@@ -147,9 +147,9 @@ def error_rates(
         spread = _moments(frame, keys, cluster, errors, weighted=weighted, pooled=pooled)
         table = table.merge(spread, on=[*keys, "regime"], how="left")
     regimes = _regime_points(raw, keys, pooled=pooled)
-    parts = [_rates_at(table, i, point, regimes, weighted) for i, point in enumerate(points)]
+    parts = [rates_at(table, i, point, regimes, weighted) for i, point in enumerate(points)]
     result = pd.concat(parts, ignore_index=True)
-    return _finish(result, keys, reasons, assume_random=assume_random, own=thresholds is None)
+    return finished(result, keys, reasons, assume_random=assume_random, own=thresholds is None)
 
 
 def sample_size(
@@ -343,9 +343,10 @@ def _plain_groups(table: pd.DataFrame, texts: list[str]) -> pd.DataFrame:
 # ------------------------------------------------------------------ rates
 
 
-def _rates_at(
+def rates_at(
     table: pd.DataFrame, i: int, point: Point, regimes: pd.DataFrame, weighted: bool
 ) -> pd.DataFrame:
+    """Turn counts of errors and sums over persons into the rates at the i-th point."""
     out = table.drop(columns=[c for c in table if ":" in c]).copy()
     thresholds = regimes.set_index("regime").reindex(table["regime"])
     if np.isnan(point.threshold) and point.nominal_fmr in _LEVELS:
@@ -403,13 +404,13 @@ def _person_sums(
     ]
 
 
-def _has_person(truth: Any, cluster: str | None) -> bool:
+def has_person(truth: Any, cluster: str | None) -> bool:
     """Tell whether the frame can know who made a row at all."""
     names = nw.from_native(truth).collect_schema().names()
     return cluster is not None and bool({cluster, "label_token"} & {*names})
 
 
-def _finish(
+def finished(
     table: pd.DataFrame,
     keys: list[str],
     reasons: Mapping[str, str],
@@ -417,6 +418,7 @@ def _finish(
     assume_random: bool,
     own: bool,
 ) -> pd.DataFrame:
+    """Blank the rates that the labels cannot carry, say why, and put the columns in order."""
     selected = table["regime"].map(reasons).fillna("").to_numpy(dtype=object)
     reason = np.where(selected != "", selected if not assume_random else "", "")
     note = np.where((selected != "") & assume_random, "labels taken as random", "")

@@ -155,7 +155,7 @@ def label_free_bounds(
         at = table.drop(columns=list(below)).assign(n_below=table[f"below:{i}"])
         own = [float(score_at_fmr(p, nominal)) for p in table[list(THRESHOLD_COLUMNS)].to_numpy()]
         at.insert(len(keys) + 1, "threshold", own if math.isnan(t) else t)
-        parts += [_bound(at, factor, impostor_share) for factor in factors]
+        parts += [bound(at, factor, impostor_share) for factor in factors]
     result = pd.concat(parts, ignore_index=True).drop(columns=list(THRESHOLD_COLUMNS))
     return result.sort_values(["regime", *keys, "threshold", "k"], kind="stable", ignore_index=True)
 
@@ -258,7 +258,8 @@ def claimed(points: FloatArray, threshold: Any) -> FloatArray:
     return np.asarray(inside, dtype=float)
 
 
-def _bound(at: pd.DataFrame, k: float, share: float | None) -> pd.DataFrame:
+def bound(at: pd.DataFrame, k: float, share: float | None) -> pd.DataFrame:
+    """Turn counts at a threshold into the bounds for one k: the columns of `label_free_bounds`."""
     points = at[list(THRESHOLD_COLUMNS)].to_numpy(dtype=float)
     n, n3, n_below = (
         at[c].to_numpy(dtype=float) for c in ("n_compared", "n_below_1e_3", "n_below")
