@@ -15,6 +15,7 @@ import pandas as pd
 
 from verifyanalytics.analysis.counts import (
     ROW,
+    add_up,
     gate,
     group_counts,
     rows,
@@ -166,3 +167,25 @@ class Crowd(NamedTuple):
     def deff(self) -> float:
         """Design effect if the rows of a person all said the same: Σm² / Σm, an upper limit."""
         return self.squares / self.n_rows if self.n_rows else float("nan")
+
+
+def crowding(frame: nw.LazyFrame[Any], keys: Sequence[str]) -> pd.DataFrame:
+    """Count persons `g`, rows `m` and Σm² `mm` per key, and `known`, rows that name a person.
+
+    Parameters
+    ----------
+    frame : narwhals.LazyFrame
+        With `subject` and the keys. A row without subject is a person of its own.
+    keys : sequence of str
+    """
+    held = frame.select(*keys, "subject")
+    alone = group_counts(
+        held.filter(nw.col("subject").is_null()), keys, counts={"g": None, "m": None, "mm": None}
+    ).assign(known=0)
+    sizes = held.filter(~nw.col("subject").is_null()).group_by([*keys, "subject"]).agg(_m=nw.len())
+    table = group_counts(sizes, [*keys, "_m"], counts={"g": None})
+    size = table.pop("_m").astype("int64")
+    g = table["g"]
+    together = table.assign(g=g, m=g * size, mm=g * size * size, known=g * size)
+    parts = [part for part in (alone, together) if len(part)]
+    return add_up(pd.concat(parts, ignore_index=True) if parts else alone, list(keys))
