@@ -9,7 +9,9 @@ from requests.adapters import BaseAdapter
 
 from verifyanalytics.envelope import keyed_hash
 from verifyanalytics.errors import StorageError
+from verifyanalytics.importing import import_responses
 from verifyanalytics.replies import State
+from verifyanalytics.store import Store
 from verifyanalytics.tap import record
 
 URL = "https://visual.volcengineapi.com/?Action=CertVerify&Version=2022-08-31"
@@ -117,6 +119,33 @@ def test_the_service_goes_on_when_the_tap_cannot(session, tmp_path, key_file, ca
     assert "closed" in caplog.text
     assert "byted_token" in caplog.text
     assert "canary" not in caplog.text
+
+
+def test_the_importer_reads_the_journal(session, tmp_path):
+    store = Store(tmp_path / "store", create=True)
+    folder = tmp_path / "taps"
+    for n in range(2):
+        tap = record(session, folder / f"backend-{n}.sqlite", key_file=tmp_path / "store.key")
+        session.mount("https://", Played(200, ANSWER.replace(b'"1"', f'"{n}"'.encode())))
+        call(session, token=f"TOKENcanary{n}")
+        tap.close()
+        session.hooks["response"].clear()
+    (folder / "other.sqlite").write_bytes(b"SQLite format 3\0" + bytes(4080))
+    (folder / "more.ndjson").write_bytes(ANSWER.replace(b'"1"', b'"2"'))
+    summary = import_responses([folder], store)
+    assert (summary.added, summary.rejected, summary.rejects) == (3, 1, {"source": 1})
+    again = import_responses([folder / "backend-0.sqlite"], store)
+    assert (again.read, again.added) == (0, 0)
+    frame = store.read("verifications").set_index("request_id")
+    assert frame.loc["0", "token"] == keyed_hash(store.key, "token", "TOKENcanary0")
+    assert frame.loc["0", "image_best_bytes"] == 13 * 99
+    assert store.check() == []
+
+
+def test_a_journal_of_another_key_is_refused(session, tmp_path, key_file):
+    record(session, tmp_path / "a.sqlite", key_file=key_file).close()
+    with pytest.raises(StorageError, match="another store key"):
+        import_responses([tmp_path / "a.sqlite"], Store(tmp_path / "other", create=True))
 
 
 def test_a_journal_in_use_leaves_the_session_as_it_was(session, tmp_path, key_file):

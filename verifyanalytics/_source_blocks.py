@@ -92,7 +92,8 @@ class Source:
         Stored size; None when the place does not tell.
     form : str
         ``lines``, ``json`` (array, pretty-printed, concatenated), ``json5``, ``parquet``,
-        ``csv``, ``tsv``, or ``refused`` (nothing we read: one reject tells why).
+        ``csv``, ``tsv``, ``journal`` (of a collector or a tap: not read by `blocks`), or
+        ``refused`` (nothing we read: one reject tells why).
     compression : str or None
         ``gzip``, ``zstd``, ``bz2``, ``xz``, by the bytes, not the name.
     column, time_column : str or None

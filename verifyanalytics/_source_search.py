@@ -40,6 +40,9 @@ from verifyanalytics.errors import InputError, UsageError
 TEXT_SUFFIXES = frozenset({".json", ".txt", ".json5"}) | LINE_SUFFIXES
 """Suffixes read as text; `.gz` and its like may follow."""
 
+JOURNAL_SUFFIX = ".sqlite"
+"""Suffix of the collector's and the taps' journals; what one is, is told by its first bytes."""
+
 TABLE_SUFFIXES = {".parquet": "parquet", ".csv": "csv", ".tsv": "tsv"}
 """Suffixes read as tables."""
 
@@ -281,7 +284,7 @@ def _known_suffix(name: str) -> str | None:
     if packed:
         suffixes.pop()
     last = suffixes[-1] if suffixes else ""
-    if last in TEXT_SUFFIXES or last in TABLE_SUFFIXES:
+    if last in TEXT_SUFFIXES or last in TABLE_SUFFIXES or last == JOURNAL_SUFFIX:
         return last
     return "" if packed else None
 
@@ -377,6 +380,8 @@ def _is_text(head: bytes) -> bool:
 def _form(head: bytes, suffix: str, *, whole: bool, column: str | None) -> str:
     if head.startswith(b"PAR1") or suffix == ".parquet":
         return "parquet"
+    if head.startswith(b"SQLite format 3\0") and head[68:72] == b"vaJ1":
+        return "journal"
     if refusal_of(head):
         return "refused"
     text = head.removeprefix(UTF8_MARK)

@@ -24,15 +24,19 @@ AT_ONCE = 20_000
 
 @dataclass(slots=True)
 class Delivered:
-    """What became of answers: new rows, rows that were there, rejects."""
+    """What became of answers: new rows, rows that were there, rejects; and in which commits."""
 
     added: int = 0
     known: int = 0
     rejected: int = 0
+    batches: tuple[str, ...] = ()
 
     def __add__(self, other: Delivered) -> Delivered:
         return Delivered(
-            self.added + other.added, self.known + other.known, self.rejected + other.rejected
+            self.added + other.added,
+            self.known + other.known,
+            self.rejected + other.rejected,
+            self.batches + other.batches,
         )
 
 
@@ -86,7 +90,7 @@ def _commit(store: Store, name: str, answers: list[StoredAnswer], n_bytes: int) 
         n_rejected=n_rejected,
     )
     (count,) = store.append(batch, staged, [part], stamps={name: last})
-    return Delivered(count.n_added, count.n_known, count.n_rejected)
+    return Delivered(count.n_added, count.n_known, count.n_rejected, (batch,))
 
 
 def _blocks(name: str, answers: list[StoredAnswer], offset: int) -> Iterator[Block]:

@@ -33,11 +33,14 @@ from verifyanalytics._import_plan import (
     resume,
 )
 from verifyanalytics._import_signals import Signals
+from verifyanalytics._store_files import fingerprint
 from verifyanalytics._worker_crew import Crew, Job, LocalJob
 from verifyanalytics._worker_staging import Staged, beyond_limit, context_of, fold_file
+from verifyanalytics.delivery import Delivered, deliver
 from verifyanalytics.envelope import ReadOptions
 from verifyanalytics.errors import UsageError
 from verifyanalytics.flatten import Flattener
+from verifyanalytics.journal import Journal
 from verifyanalytics.sources import BLOCK_BYTES, Source, discover, open_stored, spool
 from verifyanalytics.store import Part, PartCount, StagedFile, Store
 from verifyanalytics.worker import Beat, Reading, Result, Setup, Task, write_error
@@ -80,7 +83,7 @@ def import_responses(
     Parameters
     ----------
     paths : path or iterable of paths
-        Files, folders, globs, `s3://…`, or `-` for standard input.
+        Files, folders, globs, `s3://…`, or `-` for standard input; also journals of taps.
     store : Store or path, optional
         Made when it does not exist; by default `VERIFYANALYTICS_STORE`, else `data/store`.
     strict : bool
@@ -194,7 +197,9 @@ class _Import:
         self, paths: Sequence[str | Path], *, column: str | None, time_column: str | None
     ) -> None:
         """Import all there is behind the paths."""
-        sources = self._find(paths, column=column, time_column=time_column)
+        found = self._find(paths, column=column, time_column=time_column)
+        delivered = self._deliver([source for source in found if source.form == "journal"])
+        sources = [source for source in found if source.form != "journal"]
         self._choose_workers(sources)
         self._meter.bytes_total = sum(source.n_bytes or 0 for source in sources)
         batches = [
@@ -202,7 +207,7 @@ class _Import:
             for started in self._started(pack(self._prepared(sources), self._sizes))
             for batch in self._committed(started)
         ]
-        self._finish(batches)
+        self._finish([*delivered, *batches])
 
     def _find(
         self, paths: Sequence[str | Path], *, column: str | None, time_column: str | None
@@ -222,6 +227,19 @@ class _Import:
         distinct = {source.location: source for source in reversed(found)}
         self.summary.sources = len(distinct)
         return sorted(distinct.values(), key=lambda source: source.name)
+
+    def _deliver(self, journals: list[Source]) -> list[str]:
+        """Take the answers of journals; the store's stamps say how far each of them is in it."""
+        total = Delivered()
+        for source in journals:
+            path = Path(source.location)
+            with Journal(path, fingerprint(self._store.key), create=False) as journal:
+                total += deliver(journal, self._store)
+        self.summary.added, self.summary.known = total.added, total.known
+        self.summary.rejected = total.rejected
+        self.summary.read = total.added + total.known + total.rejected
+        self.summary.batches += len(total.batches)
+        return list(total.batches)
 
     def _choose_workers(self, sources: list[Source]) -> None:
         """Start workers, unless the input is so small that they would come too late."""

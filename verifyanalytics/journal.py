@@ -33,6 +33,9 @@ from verifyanalytics.errors import StorageError, UsageError, VerifyAnalyticsErro
 from verifyanalytics.replies import Outcome, Reply, State
 
 SCHEMA_VERSION = 1
+APPLICATION_ID = 0x76614A31
+"""What SQLite keeps at byte 68 of our files: journals are known by it."""
+
 OPEN_STATES = (State.IN_DOUBT, State.UNPARSED)
 """States that a query can settle."""
 
@@ -447,11 +450,16 @@ class Journal:
     def _make(self, key_fingerprint: str) -> None:
         if self._db.execute("select count(*) from sqlite_master").fetchone()[0]:
             raise StorageError(f"{self.path} is not a journal of ours", path=self.path)
-        self._db.executescript(f"begin; {_SCHEMA} pragma user_version = {SCHEMA_VERSION}; commit;")
+        self._db.executescript(
+            f"begin; {_SCHEMA} pragma application_id = {APPLICATION_ID};"
+            f" pragma user_version = {SCHEMA_VERSION}; commit;"
+        )
         self._db.executemany(
             "insert into meta values (?, ?)",
             [("uuid", uuid.uuid4().hex), ("key_fingerprint", key_fingerprint)],
         )
+        # what a journal is can be told by its first page from now on
+        self._db.execute("pragma wal_checkpoint(truncate)")
 
     def _meta(self, name: str) -> str:
         found = self._db.execute("select value from meta where name = ?", (name,)).fetchone()
