@@ -139,11 +139,11 @@ def error_rates(
     table = add_up(table.drop(columns=["_band", "result"]), [*keys, "regime"])
     n_bona_fide = table["n_mated"].sum() + table["n_nonmated"].sum()
     weighted = bool(table["n_with_chance"].sum() == n_bona_fide)
-    has_person = has_person(truth, cluster)
+    known_persons = has_person(truth, cluster)
     if pooled:
         table = add_up(table.assign(regime=POOLED), [*keys, "regime"])
         reasons = {POOLED: max(reasons.values(), default="")}
-    if weighted or has_person:
+    if weighted or known_persons:
         spread = _moments(frame, keys, cluster, errors, weighted=weighted, pooled=pooled)
         table = table.merge(spread, on=[*keys, "regime"], how="left")
     regimes = _regime_points(raw, keys, pooled=pooled)
