@@ -171,6 +171,55 @@ def test_the_day_begins_in_shanghai():
     assert va.match_rates(v, every="month", tz="UTC")["period"].iloc[0] == "2024-05"
 
 
+# ------------------------------------------------------------------ what if
+
+
+def tries(*rows):
+    """Rows of (subject, minute, score, result)."""
+    subject, minute, score, result = (list(column) for column in zip(*rows, strict=True))
+    start = pd.Timestamp("2024-05-01", tz="UTC")
+    times = [start + pd.Timedelta(minutes=m) for m in minute]
+    return answers(
+        score, subject=subject, occurred_at=times, result=result, alive=True, risk_score=0
+    )
+
+
+def lines(table, unit):
+    return table[(table["unit"] == unit) & (table["n"] > 0)].set_index("line")["n"].to_dict()
+
+
+def test_rows_and_persons_of_a_what_if():
+    v = tries(
+        ("a", 0, 66.0, False), ("a", 3, 67.0, False), ("a", 5, 75.0, True),  # in anyway, sooner
+        ("b", 0, 66.0, False), ("b", 2, 68.0, False),  # newly in, by the first try
+        ("c", 0, 95.0, True),
+        ("d", 0, 20.0, False),
+        ("e", 0, 88.0, False),  # passes every gate, refused all the same
+    )  # fmt: skip
+    table = va.what_if(v, 65)
+    assert table["line"].iloc[0] == "reproduced"
+    assert (table["n"].iloc[0], table["n_of"].iloc[0]) == (7, 8)
+    assert table["reason"].iloc[0] == "gates_do_not_explain_result"
+    assert lines(table, "rows") == {
+        "reproduced": 7, "both": 2, "only_new": 4, "neither": 1, "unexplained": 1, "not_needed": 3,
+    }  # fmt: skip
+    assert lines(table, "sessions") == {"both": 2, "only_new": 1, "neither": 2}
+
+
+def test_a_higher_threshold_turns_away():
+    table = va.what_if(tries(("a", 0, 75.0, True), ("b", 0, 85.0, True)), 80)
+    assert lines(table, "sessions") == {"both": 1, "only_old": 1}
+    assert table["reason"].iloc[0] == ""
+
+
+def test_margins_count_both_sides_and_leave_out_the_far_end():
+    table = va.margins(answers([69.0, 69.99, 70.0, 71.0]), widths=[1])
+    row = table.set_index("level").loc["1e-4"]
+    assert (row["n_below"], row["n_above"], row["n"]) == (2, 1, 4)
+    with pytest.raises(UsageError, match="widths must be above 0"):
+        va.margins(answers([1.0]), widths=[0])
+
+
 # ------------------------------------------------------------------ nonsense
 
 

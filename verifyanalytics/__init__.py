@@ -81,6 +81,7 @@ _PUBLIC = {
     "record": "tap",
     "regime_changes": "analysis._drift_regimes",
     "regimes": "analysis.thresholds",
+    "reflatten": "collecting",
     "reject_reasons": "analysis.decisions",
     "resolve": "collecting",
     "result_rule": "analysis.decisions",

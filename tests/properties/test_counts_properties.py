@@ -312,3 +312,52 @@ def test_threshold_at_fmr_is_the_row_s_own(rows):
     for t, *four in table.itertuples(index=False):
         assert t == pytest.approx(float(counts.score_at_fmr(four, 2e-5)))
     assert nw.Float64 == v.collect_schema()["t"]
+
+
+@settings(max_examples=FEW)
+@given(rows=frames, to=st.sampled_from([50, 62.5, 75, 90]), base=st.sampled_from([None, 60, 80]))
+def test_what_if_is_a_loop(rows, to, base):
+    def passes(row, at):
+        compared = False if is_withheld(row) else None
+        if row["score"] is not None:
+            compared = None if at is None else row["score"] >= at
+        gates = [row["score"] is not None, row["alive"], compared, loop_gate(row, "risk")]
+        return False if False in gates else None if None in gates else True
+
+    def line(row):
+        own = points(row) and points(row)[1]
+        old, new = passes(row, own if base is None else base), passes(row, to)
+        if passes(row, own) is True and row["result"] is False:
+            return "unexplained"
+        if None in (old, new):
+            return "unknown"
+        names = {(True, True): "both", (True, False): "only_old", (False, True): "only_new"}
+        return names.get((old, new), "neither")
+
+    table = thresholds.what_if(
+        engines(rows)["Polars lazy"].select(pl.exclude("occurred_at")), to, base
+    )
+    for name, group in grouped(rows, regime).items():
+        mine = table[table["regime"] == name].set_index("line")
+        lines = Counter(map(line, group))
+        for key in ("both", "only_old", "only_new", "neither", "unexplained", "unknown"):
+            assert mine.loc[key, "n"] == lines[key]
+            assert mine.loc[key, "n_of"] == len(group)
+        own = [(passes(r, points(r) and points(r)[1]), r["result"]) for r in group]
+        known = [pair for pair in own if None not in pair]
+        assert mine.loc["reproduced", "n_of"] == len(known)
+        assert mine.loc["reproduced", "n"] == sum(a == b for a, b in known)
+
+
+@settings(max_examples=FEW)
+@given(rows=frames)
+def test_margins_are_a_loop(rows):
+    table = thresholds.margins(engines(rows)["Polars lazy"], widths=(0.5, 10))
+    groups = grouped(rows, regime)
+    assert len(table) == 8 * len([name for name in groups if name != "incomplete"])
+    for got in table.itertuples():
+        scores = [row["score"] for row in groups[got.regime] if row["score"] is not None]
+        t, w = got.threshold, got.width
+        assert got.n_below == sum(t - w <= s < t for s in scores)
+        assert got.n_above == sum(t <= s < t + w for s in scores)
+        assert got.n == len(scores) + sum(map(is_withheld, groups[got.regime]))

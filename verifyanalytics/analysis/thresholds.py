@@ -17,9 +17,19 @@ import numpy as np
 import pandas as pd
 
 from verifyanalytics.analysis import counts, intervals
+from verifyanalytics.analysis._thresholds_swap import margins, what_if
 from verifyanalytics.analysis.counts import INCOMPLETE, OWN_THRESHOLD, REGIME, TZ, Every
 from verifyanalytics.errors import UsageError
 from verifyanalytics.schema import THRESHOLD_COLUMNS, THRESHOLD_LEVELS
+
+__all__ = [
+    "margins",
+    "match_rates",
+    "regimes",
+    "score_histogram",
+    "vendor_thresholds",
+    "what_if",
+]
 
 ALL_REGIMES = "all"
 """The regime of rates at a nominal FMR: every complete regime, each at its own score."""
