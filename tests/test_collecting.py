@@ -3,16 +3,25 @@
 import json
 import threading
 
+import pyarrow as pa
 import pytest
 import requests as requests_library
 
-from verifyanalytics import collecting
+from verifyanalytics import collecting, responses
 from verifyanalytics._collect_run import Stopped
 from verifyanalytics.client import Client
-from verifyanalytics.collecting import collect, gravest, mark, query, resolve, status
+from verifyanalytics.collecting import (
+    collect,
+    gravest,
+    mark,
+    query,
+    reflatten,
+    resolve,
+    status,
+)
 from verifyanalytics.credentials import Credentials
 from verifyanalytics.envelope import keyed_hash
-from verifyanalytics.errors import UsageError
+from verifyanalytics.errors import StorageError, UsageError
 from verifyanalytics.replies import Outcome, Reply, read_reply
 from verifyanalytics.store import Store
 
@@ -318,6 +327,41 @@ def test_an_answer_the_store_missed_is_delivered_by_the_next_run(store, monkeypa
     assert run(["T3"], store, vendor).added == 3
     assert run([], store, vendor).added == 0
     assert store.check() == []
+
+
+def test_reflatten_mends_rows_in_their_place(store, monkeypatch):
+    """A parser that dropped scores and shortened messages is mended; nothing else changes."""
+    with monkeypatch.context() as broken:
+        read = responses.read_response
+
+        def careless(*args, **options):
+            row = read(*args, **options)
+            return row | {"score": None, "issues": ["bug"]} if row["request_id"] != "id-T3" else row
+
+        broken.setattr("verifyanalytics.flatten.read_response", careless)
+        run(["T1", "T2", "T3"], store, Vendor())
+    run(["T4"], store, Vendor())
+    before = store.read("verifications").set_index("request_id")
+    assert before.score.isna().sum() == 2
+    done = reflatten(store)
+    assert (done.read, done.changed, done.refused) == (4, 2, 0)
+    after = store.read("verifications").set_index("request_id")
+    assert set(after.score) == {87.69}
+    assert after.batch.to_dict() == before.batch.to_dict()
+    assert [list(issues) for issues in after.issues] == [[]] * 4
+    assert store.check(deep=True) == []
+    assert reflatten(store).changed == 0
+    assert run(["T1", "T2", "T3", "T4"], store, Vendor()).sent == 0
+
+
+def test_replacing_a_row_that_is_not_there_changes_nothing(store):
+    run(["T1"], store, Vendor())
+    rows = store.scan("verifications").to_arrow_table().drop_columns("month")
+    wrong = rows.set_column(rows.column_names.index("source_row"), "source_row", pa.array([9]))
+    with pytest.raises(StorageError, match="no stored row"):
+        store.replace_rows(wrong)
+    assert len(store.read("verifications")) == 1
+    assert store.check(deep=True) == []
 
 
 def test_progress_and_log_hold_no_secret(store):

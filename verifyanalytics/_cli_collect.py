@@ -185,6 +185,23 @@ def status(
 
 
 @app.command()
+def reflatten(
+    store: StoreOption = None, journal: JournalOption = None, as_json: JsonOption = False
+) -> int:
+    """Derive rows anew from the raw answers that are kept, after a parser was mended."""
+    from dataclasses import asdict
+
+    from verifyanalytics import collecting
+
+    done = collecting.reflatten(_existing(store), journal=journal)
+    if as_json:
+        print_json(asdict(done))
+    else:
+        print(clean(str(done)))
+    return 0
+
+
+@app.command()
 def mark(
     key: Annotated[str, typer.Argument(help="The beginning of the call's key.")],
     state: Annotated[

@@ -21,7 +21,8 @@ from verifyanalytics._collect_run import Planned, QueryRun, Run, SettlingRun, St
 from verifyanalytics._store_files import fingerprint
 from verifyanalytics.call_files import CallLine, read_call, read_calls
 from verifyanalytics.client import Client, query_body
-from verifyanalytics.delivery import Delivered, deliver
+from verifyanalytics.delivery import Delivered, Reflattened, deliver
+from verifyanalytics.delivery import reflatten as reread
 from verifyanalytics.errors import InputError, UsageError
 from verifyanalytics.journal import OPEN_STATES, Call, Journal
 from verifyanalytics.pace import Pace
@@ -283,6 +284,32 @@ def status(store: Store | str | Path, *, journal: str | Path | None = None) -> C
     store = _as_store(store)
     with open_journal(store, journal, create=False) as book:
         return _Session(store, book, None, None, None).summary(None)
+
+
+def reflatten(store: Store | str | Path, *, journal: str | Path | None = None) -> Reflattened:
+    """Derive rows anew from the raw answers that are kept, after a parser was mended.
+
+    Parameters
+    ----------
+    store : Store or path
+    journal : path, optional
+        Default: beside the store. Journals of taps can be given too.
+
+    Returns
+    -------
+    Reflattened
+        Answers read again, rows changed; rows that would change their id or month stay.
+
+    Raises
+    ------
+    UsageError
+        There is no journal.
+    StorageError
+        The store cannot be written; it stays as it was.
+    """
+    store = _as_store(store)
+    with open_journal(store, journal, create=False) as book:
+        return reread(book, store)
 
 
 def mark(

@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
 
 from verifyanalytics._worker_staging import Staging
 from verifyanalytics.envelope import ReadOptions
@@ -59,11 +62,94 @@ def deliver(journal: Journal, store: Store) -> Delivered:
         total += _commit(store, name, answers, n_bytes)
 
 
+@dataclass(slots=True)
+class Reflattened:
+    """What reading the kept answers again changed.
+
+    Attributes
+    ----------
+    read : int
+        Answers read again.
+    changed : int
+        Rows that took the place of others.
+    refused : int
+        Answers that are read another way now but whose rows stay: what was a row would be a
+        reject or the other way round, or its request_id or month would change.
+    """
+
+    read: int = 0
+    changed: int = 0
+    refused: int = 0
+
+    def __str__(self) -> str:
+        same = self.read - self.changed - self.refused
+        parts = f"same {same:,} + changed {self.changed:,} + refused {self.refused:,}"
+        return f"read {self.read:,} = {parts}"
+
+
+def reflatten(journal: Journal, store: Store) -> Reflattened:
+    """Read every answer that is kept and in the store again; rows that come out otherwise replace.
+
+    Raises
+    ------
+    StorageError
+        The store cannot be written; it stays as it was.
+    """
+    name = f"journal:{journal.uuid}"
+    done = store.done(name)
+    total = Reflattened()
+    above, last = 0, done.rows_done if done else 0
+    while answers := [a for a in journal.answers(above, AT_ONCE) if a.answer_seq <= last]:
+        above = answers[-1].answer_seq
+        total.read += len(answers)
+        _reread(store, name, answers, total)
+    return total
+
+
+def _reread(store: Store, name: str, answers: list[StoredAnswer], total: Reflattened) -> None:
+    flattener = Flattener(_options(store))
+    fresh = pa.concat_tables(
+        [
+            pa.Table.from_batches([flattener.flatten(block).verifications])
+            for block in _blocks(name, answers, 0)
+        ],
+        promote_options="default",
+    )
+    first, last = answers[0].answer_seq, answers[-1].answer_seq
+    where = f"source = '{name}' and source_row between {first} and {last}"
+    stored = {row["source_row"]: row for row in _rows_of(store, where)}
+    found = {row["source_row"]: row for row in fresh.to_pylist()}
+    changed = []
+    for number in stored.keys() & found.keys():
+        old, new = stored[number], found[number]
+        new["batch"] = old["batch"]
+        same_place = old["request_id"] == new["request_id"] and old["month"] == new["month"]
+        if any(new.get(column) != value for column, value in old.items()):
+            total.refused += not same_place
+            changed += [new] if same_place else []
+    # a row that is known under another answer, or was a reject, has no stored row of its own
+    total.refused += len(stored.keys() - found.keys())
+    if changed:
+        schema = fresh.schema.append(pa.field("batch", pa.string()))
+        table = pa.Table.from_pylist(changed, schema=schema).drop_columns("month")
+        total.changed += store.replace_rows(table)
+
+
+def _rows_of(store: Store, where: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = (
+        store.scan("verifications", where=where).to_arrow_table().to_pylist()
+    )
+    return rows
+
+
+def _options(store: Store) -> ReadOptions:
+    return ReadOptions(key=store.key, collected=True, time_source="collector")
+
+
 def _commit(store: Store, name: str, answers: list[StoredAnswer], n_bytes: int) -> Delivered:
     batch = store.new_batch()
     staging = Staging(store.staging(batch), batch, "journal")
-    options = ReadOptions(key=store.key, collected=True, time_source="collector")
-    flattener = Flattener(options)
+    flattener = Flattener(_options(store))
     n_read = n_rejected = 0
     try:
         for block in _blocks(name, answers, n_bytes):

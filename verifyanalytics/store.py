@@ -25,6 +25,7 @@ from verifyanalytics._store_commit import Ledger, add_labels, append, label_rows
 from verifyanalytics._store_files import StagedFile, storage_errors
 from verifyanalytics._store_judgement import Part, PartCount, Progress
 from verifyanalytics._store_log import read_stamps
+from verifyanalytics._store_mend import replace_rows
 from verifyanalytics._store_tables import Tables
 from verifyanalytics._store_upkeep import (
     bundles,
@@ -44,6 +45,7 @@ from verifyanalytics.schema import QUALITY_COLUMNS
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 __all__ = ["Part", "PartCount", "Progress", "StagedFile", "Store"]
 
@@ -416,6 +418,33 @@ class Store:
                 if n_rows:
                     done.append((bundle[0].kind, bundle[0].month, len(bundle), n_rows))
         return pd.DataFrame(done, columns=["kind", "month", "n_files", "n_rows"])
+
+    def replace_rows(self, fresh: pa.Table) -> int:
+        """Put rows that were read again in the place of those that were read before.
+
+        Parameters
+        ----------
+        fresh : pyarrow.Table
+            Verifications with `batch`, `source` and `source_row` of the stored rows they replace;
+            request_id and month must be the same.
+
+        Returns
+        -------
+        int
+            Rows replaced, in one commit.
+
+        Raises
+        ------
+        NoStoreError
+        StorageError
+            A row has no stored one in its place; nothing is changed then.
+        """
+        batch = self.new_batch()
+        with self._tables.lock, storage_errors(self.path, "replacing rows"):
+            try:
+                return replace_rows(self._tables, fresh, batch)
+            finally:
+                self.discard(batch)
 
     def vacuum(self, retention: str | timedelta = "7d", *, dry_run: bool = False) -> list[str]:
         """Delete files that no version of the last days refers to, and what dead imports left.
