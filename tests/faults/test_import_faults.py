@@ -114,7 +114,12 @@ class Sight:
         self._responses = Path(store) / "responses"
 
     def staged(self):
-        return list((self._responses / "_staging").glob("*/*.parquet"))
+        """Staged files; a folder may go while it is looked at."""
+        found_files = set()
+        for folder in (self._responses / "_staging").glob("*"):
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                found_files |= {path for path in folder.iterdir() if path.suffix == ".parquet"}
+        return found_files
 
     def commits(self):
         """Entries of the log that carry a batch; the first entry makes the table."""
