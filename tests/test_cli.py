@@ -371,6 +371,20 @@ def test_a_table_shows_nulls_numbers_and_hostile_text(capsys):
     assert "\x1b" not in out
 
 
+def test_codes_are_names_and_counts_are_amounts(capsys):
+    frame = pd.DataFrame(
+        {"code": [50215], "sub_code": [210302], "source_row": [12345], "n": [50215]}
+    )
+    print_frame(frame)
+    shown = capsys.readouterr().out.splitlines()[-1]
+    assert shown.split()[:3] == [
+        "50215",
+        "210302",
+        "12345",
+    ]
+    assert "50\u202f215" in shown
+
+
 def test_a_wide_table_is_not_cut_when_piped(capsys):
     frame = pd.DataFrame({f"column_{i}": ["x" * 20] for i in range(30)})
     output.print_frame(frame)

@@ -28,6 +28,9 @@ MAX_CELL = 60
 """Characters of a cell in a table for a person; longer ones end in an ellipsis."""
 
 _UNBOUNDED = 1_000_000
+_NAMES = re.compile(r"(?:code|status|tag|row|year|id)$")
+"""Columns whose integers are names, not amounts: 50215 is not fifty thousand."""
+
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # what spreadsheets run
 _STEERING = re.compile(
     "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
@@ -106,8 +109,14 @@ def print_table(names: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     for position, name in enumerate(names):
         numeric = all(isinstance(row[position], int | float | None) for row in rows)
         table.add_column(Text(clean(name)), justify="right" if numeric else "left")
+    named = [_NAMES.search(name) is not None for name in names]
     for row in rows:
-        table.add_row(*(Text(cell(value)) for value in row))
+        table.add_row(
+            *(
+                Text(str(value) if name and isinstance(value, int) else cell(value))
+                for value, name in zip(row, named, strict=True)
+            )
+        )
     console = _console(sys.stdout)
     if not console.is_terminal:  # rich would cut at 80 columns
         console.width = _UNBOUNDED
