@@ -375,7 +375,7 @@ def test_codes_are_names_and_counts_are_amounts(capsys):
     frame = pd.DataFrame(
         {"code": [50215], "sub_code": [210302], "source_row": [12345], "n": [50215]}
     )
-    print_frame(frame)
+    output.print_frame(frame)
     shown = capsys.readouterr().out.splitlines()[-1]
     assert shown.split()[:3] == [
         "50215",
