@@ -8,6 +8,7 @@ next try links it from the staging folder again.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -250,7 +251,7 @@ class Attempt:
         done: Mapping[str, Progress],
         stamps: Mapping[str, int],
     ) -> None:
-        self._table, self._engine = tables.responses, tables.engine
+        self._tables, self._table, self._engine = tables, tables.responses, tables.engine
         self._folder = tables.staging.claim(batch)
         self._batch, self._name = batch, f"{batch}-{number}"
         self._version, self._lined, self._done = version, lined, done
@@ -282,9 +283,20 @@ class Attempt:
         return any(not path.exists() for path in self._placed)
 
     def tidy(self) -> None:
-        """Remove what this try wrote and what it put in place without a commit."""
-        for path in (*self._written, *self._placed):
+        """Remove what this try wrote and what it put in place without a commit.
+
+        A signal may unwind us between the commit and the line that says so: what the newest
+        version refers to stays, whatever we believe. If that cannot be read, files stay as strays.
+        """
+        for path in self._written:
             path.unlink(missing_ok=True)
+        if self._placed:
+            with contextlib.suppress(StorageError):
+                newest = self._tables.newest(self._table)
+                referred = {self._table / file.path for file in newest.files}
+                for path in self._placed:
+                    if path not in referred:
+                        path.unlink(missing_ok=True)
 
     def _kept(self, staged: Sequence[StagedFile], drops: Mapping[int, Any]) -> list[StagedFile]:
         """Give the staged files as they go in: as they are, or written again without rows."""

@@ -64,6 +64,21 @@ def leftovers(store: Path) -> list[str]:
 # -------------------------------------------------------------------------------- kills
 
 
+def test_a_signal_right_after_the_commit_takes_no_committed_file(tmp_path, monkeypatch):
+    store = Store(tmp_path / "store", create=True)
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as signalled:
+        signalled.setattr("verifyanalytics._store_log.secure", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            bring(store, "source", ROWS, REJECTS)
+    assert store.check(deep=True) == []
+    assert len(store.read("verifications")) == len(ROWS)
+    assert len(store.read("imports")) == 1
+
+
 @POSIX
 @pytest.mark.parametrize(
     ("phase", "committed"),
