@@ -130,8 +130,8 @@ def label_free_bounds(
         A row per regime, group, threshold and k: `n_compared` (scored and withheld), `n_withheld`,
         `n_below_1e_3` (below the regime's 1e-3 threshold), `n_below` (below this one; withheld ones
         count in both), `claimed_fmr`; `impostors_high`; `false_matches_high` (zero-effort false
-        matches among these rows, 97.5 %), `attempts_per_person` m = Σmᵢ²/Σmᵢ of all rows, or
-        of those below the 1e-3 threshold if that is larger (NaN without subjects: then the
+        matches among these rows, 97.5 %), `attempts_per_person` m = Σmᵢ²/Σmᵢ of all rows, or of
+        those below the 1e-3 threshold, rounded up, if that is larger (NaN without subjects: the
         bound takes tries as independent, and `false_matches_high_m3` says what three tries each
         would make of it); `match_rate`, `fnmr_low`, `fnmr_high` (both together 95 %);
         `impostor_share` as assumed; `reason` of a missing bound, `covers`. Incomplete regimes claim
@@ -214,20 +214,24 @@ def threshold_for_budget(
 # ------------------------------------------------------------------ formulas
 
 
-def impostors_high(n_below: Any, k: float, cap: Any = np.inf) -> FloatArray:
+def impostors_high(n_below: Any, k: float, cap: Any = np.inf, m: Any = 1.0) -> FloatArray:
     """Upper limit (97.5 %) for strangers among the rows, given how many lie below 1e-3.
 
     A stranger lies below with probability 1 − k·1e-3, so those above are the failures before the
-    (n+1)-th that lies below: n + NegBin quantile. n/(1 − k·1e-3) would only be a mean.
+    (n+1)-th that lies below: n + NegBin quantile. n/(1 − k·1e-3) would only be a mean. Where one
+    person makes m tries, persons lie below or above: ⌈m·NegBin(n/m + 1)⌉, if that is more.
 
     Examples
     --------
-    >>> float(impostors_high(1500, 1))
-    1504.0
+    >>> float(impostors_high(1500, 1)), float(impostors_high(1500, 1, m=10.0))
+    (1504.0, 1510.0)
     """
     low = np.asarray(n_below, dtype=float)
-    above = negative_binomial_quantile(_Q, low + 1, 1 - k * 1e-3)
-    high: FloatArray = np.minimum(low + above, cap)
+    tries = np.maximum(np.asarray(m, dtype=float), 1.0)
+    p = 1 - k * 1e-3
+    alone = negative_binomial_quantile(_Q, low + 1, p)
+    together = np.ceil(tries * negative_binomial_quantile(_Q, low / tries + 1, p) - 1e-9)
+    high: FloatArray = np.minimum(low + np.maximum(alone, together), cap)
     return high
 
 
@@ -266,11 +270,12 @@ def bound(at: pd.DataFrame, k: float, share: float | None) -> pd.DataFrame:
     )
     claim = claimed(points, at["threshold"]) if len(at) else np.zeros(0)
     m = at["attempts_per_person"].to_numpy(dtype=float)
-    impostors = np.minimum(impostors_high(n3, k, _cap(n, share)), n)
+    tries = np.nan_to_num(m, nan=1.0)
+    impostors = np.minimum(impostors_high(n3, k, _cap(n, share), tries), n)
     known = ~np.isnan(claim)
     rate = np.nan_to_num(k * claim)
     at = at.assign(claimed_fmr=claim, k=k, impostors_high=impostors)
-    high = false_matches_high(impostors, rate, np.nan_to_num(m, nan=1.0))
+    high = false_matches_high(impostors, rate, tries)
     at["false_matches_high"] = np.where(known, np.minimum(high, impostors), np.nan)
     three = np.minimum(false_matches_high(impostors, rate, 3.0), impostors)
     at["false_matches_high_m3"] = np.where(known & np.isnan(m), three, np.nan)
@@ -309,8 +314,9 @@ def _fnmr_low(
 def _solve(row: dict[str, Any], k: float, budget: float, share: float | None) -> dict[str, Any]:
     points = np.array([row[c] for c in THRESHOLD_COLUMNS], dtype=float)
     n = float(row["n_compared"])
-    impostors = float(np.minimum(impostors_high(row["n_below_1e_3"], k, _cap(n, share)), n))
     m = max(1.0, np.nan_to_num(row["attempts_per_person"], nan=1.0))
+    strangers = impostors_high(row["n_below_1e_3"], k, _cap(n, share), m)
+    impostors = float(np.minimum(strangers, n))
     total = math.floor(budget * row["months"])
     # P(Poisson(mean) ≤ c) ≥ 97.5 % up to this mean: the tail of the gamma distribution
     together = m * float(special.gammainccinv(math.floor(total / m + 1e-12) + 1, _Q))
@@ -400,6 +406,7 @@ def _attempts(frame: nw.LazyFrame[Any], keys: list[str]) -> pd.DataFrame:
 
     The larger of all rows' and of the rows below the 1e-3 threshold: strangers are found there, and
     a stranger who tries ten times among owners who try once must not count as one who tries twice.
+    The latter is rounded up, for owners are among those rows too and thin it out.
     """
     groups = [*keys, *(c for c in REGIME if c not in keys)]
     known = ~nw.col("subject").is_null()
@@ -423,7 +430,7 @@ def _attempts(frame: nw.LazyFrame[Any], keys: list[str]) -> pd.DataFrame:
     below = _divide(
         (table["bb"] + table["alone_low"]).to_numpy(), (table["b"] + table["alone_low"]).to_numpy()
     )
-    m = np.fmax(everywhere, below)
+    m = np.fmax(everywhere, np.ceil(below - 1e-9))
     return table[["regime", *keys]].assign(attempts_per_person=m.where(table["n"] > 0))
 
 

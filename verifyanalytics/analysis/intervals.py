@@ -143,9 +143,9 @@ def rate_interval(
 ) -> Interval:
     """The interval every rate of this package carries.
 
-    Clopper–Pearson when fewer than `FEW` events or non-events were seen, else Wilson; both on the
-    effective sample size n / max(1, deff), events shrunk alike, so that ten tries of one person do
-    not count as ten persons. Without an event (or without a non-event) the tries say nothing about
+    Clopper–Pearson when there are fewer than `FEW` effective events or non-events, else Wilson;
+    both on the effective sample size n / max(1, deff), events shrunk alike, so that ten tries of
+    one person do not count as ten persons. Without an event (or without a non-event) the tries say nothing about
     how alike they are, and the clusters are the sample.
 
     Parameters
@@ -186,7 +186,7 @@ def rate_interval(
     shrunk = np.where(events == trials, size, np.minimum(shrunk, size))
     exact = clopper_pearson(shrunk, size, confidence)
     score = wilson(shrunk, size, confidence)
-    few = np.minimum(events, trials - events) < FEW
+    few = np.minimum(shrunk, size - shrunk) < FEW
     return Interval(
         _shaped(np.where(few, exact.low, score.low)), _shaped(np.where(few, exact.high, score.high))
     )
