@@ -24,6 +24,8 @@ from verifyanalytics import (
     _cli_collect,
     _cli_demo,
     _cli_import,
+    _cli_labels,
+    _cli_notebooks,
     _cli_serve,
     _cli_simulate,
     _cli_store,
@@ -38,7 +40,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _verbs in (_cli_demo, _cli_import, _cli_store, _cli_collect, _cli_simulate, _cli_serve):
+for _verbs in (
+    _cli_demo,
+    _cli_import,
+    _cli_store,
+    _cli_labels,
+    _cli_notebooks,
+    _cli_collect,
+    _cli_simulate,
+    _cli_serve,
+):
     app.add_typer(_verbs.app)
 
 
