@@ -450,3 +450,9 @@ def test_the_environment_of_a_child_leaves_the_working_folder_out(tmp_path, monk
     assert str(extra) in path
     assert str(tmp_path) not in path
     assert not [entry for entry in path if "site-packages" in entry]
+
+
+def test_a_path_that_is_not_there_makes_no_store(tmp_path):
+    with pytest.raises(va.UsageError, match="no such file"):
+        va.import_responses(tmp_path / "nothing", tmp_path / "store")
+    assert list(tmp_path.iterdir()) == []

@@ -130,6 +130,7 @@ def import_responses(
     if batch_bytes is not None and batch_bytes < 1:
         raise UsageError(f"batch_bytes is {batch_bytes}; give 1 or more, or leave it out")
     given = [paths] if isinstance(paths, str | Path) else list(paths)
+    found = _Found(given, column, time_column)  # a path that is not there makes no store
     target = store if isinstance(store, Store) else Store(store, create=True)
     options = ReadOptions(
         strict=strict,
@@ -147,8 +148,24 @@ def import_responses(
         Signals() as signals,
         _Import(target, options, workers, Sizes.of(batch_bytes), progress, signals) as run,
     ):
-        run.everything(given, column=column, time_column=time_column)
+        run.everything(found)
     return run.summary
+
+
+class _Found:
+    """What there is behind the paths: sources, what was left out, and whether stdin is one."""
+
+    def __init__(
+        self, paths: Sequence[str | Path], column: str | None, time_column: str | None
+    ) -> None:
+        self.column, self.time_column = column, time_column
+        self.skipped: list[str] = []
+        named = [path for path in paths if str(path) != "-"]
+        self.with_stdin = len(named) < len(paths)
+        self.sources = discover(named, column=column, time_column=time_column, on_skip=self._skip)
+
+    def _skip(self, name: str, why: str) -> None:
+        self.skipped.append(f"{name}: {why}")
 
 
 @dataclass(slots=True)
@@ -193,11 +210,9 @@ class _Import:
             self._crew.stop()
         self._store.discard(self._batch)
 
-    def everything(
-        self, paths: Sequence[str | Path], *, column: str | None, time_column: str | None
-    ) -> None:
+    def everything(self, given: _Found) -> None:
         """Import all there is behind the paths."""
-        found = self._find(paths, column=column, time_column=time_column)
+        found = self._find(given)
         delivered = self._deliver([source for source in found if source.form == "journal"])
         sources = [source for source in found if source.form != "journal"]
         self._choose_workers(sources)
@@ -209,21 +224,22 @@ class _Import:
         ]
         self._finish([*delivered, *batches])
 
-    def _find(
-        self, paths: Sequence[str | Path], *, column: str | None, time_column: str | None
-    ) -> list[Source]:
-        """Find the sources, each once, in the order of their names; standard input is spooled."""
-
-        def skip(name: str, why: str) -> None:
-            self.summary.skipped.append(f"{name}: {why}")
-            self._meter.note(f"skipped {name}: {why}")
-
-        named = [path for path in paths if str(path) != "-"]
-        found = discover(named, column=column, time_column=time_column, on_skip=skip)
-        if len(named) < len(paths):
+    def _find(self, given: _Found) -> list[Source]:
+        """Give the sources, each once, in the order of their names; standard input is spooled."""
+        for skipped in given.skipped:
+            self._meter.note(f"skipped {skipped}")
+        self.summary.skipped += given.skipped
+        found = list(given.sources)
+        if given.with_stdin:
             with _writing(self._folder):
-                stdin = sys.stdin.buffer
-                found.append(spool(stdin, self._folder, column=column, time_column=time_column))
+                found.append(
+                    spool(
+                        sys.stdin.buffer,
+                        self._folder,
+                        column=given.column,
+                        time_column=given.time_column,
+                    )
+                )
         distinct = {source.location: source for source in reversed(found)}
         self.summary.sources = len(distinct)
         return sorted(distinct.values(), key=lambda source: source.name)
@@ -233,7 +249,10 @@ class _Import:
         total = Delivered()
         for source in journals:
             path = Path(source.location)
-            with Journal(path, fingerprint(self._store.key), create=False) as journal:
+            with (
+                Journal(path, fingerprint(self._store.key), create=False) as journal,
+                self._signals.held(),
+            ):
                 total += deliver(journal, self._store)
         self.summary.added, self.summary.known = total.added, total.known
         self.summary.rejected = total.rejected
