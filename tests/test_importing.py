@@ -455,4 +455,4 @@ def test_the_environment_of_a_child_leaves_the_working_folder_out(tmp_path, monk
 def test_a_path_that_is_not_there_makes_no_store(tmp_path):
     with pytest.raises(va.UsageError, match="no such file"):
         va.import_responses(tmp_path / "nothing", tmp_path / "store")
-    assert list(tmp_path.iterdir()) == []
+    assert not any(path.name.startswith("store") for path in tmp_path.iterdir())
