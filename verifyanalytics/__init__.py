@@ -111,6 +111,7 @@ _PUBLIC = {
     "tag_scores": "analysis._tags_scores",
     "threshold_for_budget": "analysis.bounds",
     "transaction_rates": "analysis.detection",
+    "tune": "tuner",
     "use_codebook": "codebook",
     "vendor_thresholds": "analysis.thresholds",
     "volume": "analysis.service",
