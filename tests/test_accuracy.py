@@ -478,6 +478,24 @@ def test_rows_chosen_with_known_probability_are_weighted():
     assert got["fnmr_high"] < unweighted.low
 
 
+def test_rows_drawn_alike_need_no_weights_and_a_reported_fraud_is_no_draw():
+    rows = [w.row(i, score=80.0 if i % 4 else 50.0, result=bool(i % 4)) for i in range(800)]
+    drawn = [r for i, r in enumerate(rows) if i % 10 < 2]
+    labels = [
+        {"request_id": r["request_id"], "mated": r["score"] > 60, "inclusion_prob": 0.2}
+        for r in drawn
+    ]
+    fraud = [r for i, r in enumerate(rows) if i % 10 > 7 and r["result"]]
+    labels += [{"request_id": r["request_id"], "mated": False, "origin": "fraud"} for r in fraud]
+    truth = lb.join_labels(w.frame(rows), pd.DataFrame(labels))
+    got = a.error_rates(truth, 70.0).iloc[0]
+    assert not got["weighted"]
+    assert got["n_mated"] + got["n_nonmated"] == len(drawn)
+    assert got["n_false_matches"] == 0
+    n = sum(r["score"] < 60 for r in drawn)
+    assert got["fmr_high"] == pytest.approx(iv.clopper_pearson(0, n).high)
+
+
 def test_label_coverage_counts_what_a_loop_counts():
     rows = w.messy(500, seed=2)
     truth = labelled(rows, 2, share=0.5)

@@ -5,7 +5,7 @@ from collections import Counter
 import pandas as pd
 import pytest
 import worlds as w
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from verifyanalytics.analysis import decisions as d
@@ -37,6 +37,7 @@ def test_gates_of_each_row():
         assert got["risk_not_asked"] == (r["risk_score"] is None)
 
 
+@settings(max_examples=15)
 @given(seed=st.integers(0, 10**6), n=st.integers(1, 40), limit=st.sampled_from([None, 300, 600]))
 def test_the_funnel_counts_each_row_once(seed, n, limit):
     rows = w.messy(n, seed)

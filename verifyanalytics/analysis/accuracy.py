@@ -138,7 +138,7 @@ def error_rates(
     _refuse_one_class(table)
     table = add_up(table.drop(columns=["_band", "result"]), [*keys, "regime"])
     n_bona_fide = table["n_mated"].sum() + table["n_nonmated"].sum()
-    weighted = bool(table["n_with_chance"].sum() == n_bona_fide)
+    weighted = bool(table["n_with_chance"].sum() == n_bona_fide) and _unequal_chances(frame)
     known_persons = has_person(truth, cluster)
     if pooled:
         table = add_up(table.assign(regime=POOLED), [*keys, "regime"])
@@ -449,6 +449,14 @@ def finished(
 def _side_columns(side: str, rate: str, errors: str) -> list[str]:
     about = [f"{rate}{end}" for end in ("", "_low", "_high", "_says", "_guard", "_deff")]
     return [f"n_{side}", errors, *about, f"n_{side}_subjects", f"n_{side}_withheld"]
+
+
+def _unequal_chances(frame: nw.LazyFrame[Any]) -> bool:
+    """Tell whether the sample's rows were drawn with different probabilities."""
+    chance = nw.col("_chance")
+    ends = frame.filter(nw.col("_bona_fide")).select(low=chance.min(), high=chance.max())
+    held: pd.DataFrame = ends.collect(backend="pyarrow").to_native().to_pandas()
+    return bool(held["low"].iloc[0] < held["high"].iloc[0])
 
 
 def _regime_columns(keys: Sequence[str]) -> list[str]:
