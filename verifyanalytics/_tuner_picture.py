@@ -128,7 +128,7 @@ def still(
             )  # fmt: skip
 
 
-def _columns(found: Sequence[Section], across: int = 76) -> list[list[str]]:
+def _columns(found: Sequence[Section], across: int = 72) -> list[list[str]]:
     """Lay the sections out in two columns of text."""
     blocks = [_block(section, across) for section in found]
     cuts = range(1, len(blocks))
@@ -153,5 +153,6 @@ def _wrapped(text: str, across: int, first: str, then: str) -> list[str]:
         if width and width + wide > across and piece not in "，。；：）、":
             lines.append(line.rstrip())
             line, width = then, 0
-        line, width = line + piece, width + wide
+        if width or not piece.isspace():
+            line, width = line + piece, width + wide
     return [*lines, line.rstrip()]

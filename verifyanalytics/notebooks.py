@@ -41,6 +41,7 @@ _SAMPLES = (_PACKAGE.parent / "data" / "sample", _PACKAGE / "_share" / "sample")
 _KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 _MARK = re.compile(r"^# %%(?: \[(?P<kind>markdown)\])?(?: tags=(?P<tags>\[.*\]))?\s*$")
 _PNG, _KEPT = b"\x89PNG\r\n\x1a\n", (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+_VIEW = "application/vnd.jupyter.widget-view+json"
 _SECONDS = 300  # for one cell, on a slow machine
 
 
@@ -161,7 +162,20 @@ def run(
             record_timing=False,
         )
         client.execute(env=_environment(quiet, environment or {}))
-    return copy
+    return _without_views(copy)
+
+
+def _without_views(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Take the controls out where a picture stands beside them: nobody is there to move them.
+
+    A page would otherwise fetch a script to show them, and their ids differ from run to run.
+    """
+    notebook.metadata.pop("widgets", None)
+    for cell in notebook.cells:
+        for output in cell.get("outputs", ()):
+            if "image/png" in output.get("data", {}):
+                output.data.pop(_VIEW, None)
+    return notebook
 
 
 def _environment(quiet: str, extra: Mapping[str, str]) -> dict[str, str]:
