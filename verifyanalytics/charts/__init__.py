@@ -14,9 +14,28 @@ import importlib
 from typing import Any
 
 _PUBLIC = {
+    "acceptance_rate": "decisions",
+    "drift": "stability",
+    "drift_over_time": "stability",
+    "error_versus_discard": "quality",
+    "face_vs_environment": "quality",
+    "det_curve": "accuracy",
+    "error_rates": "accuracy",
+    "funnel": "decisions",
+    "label_free_bounds": "bounds",
     "match_rates": "thresholds",
+    "quality_bands": "quality",
+    "quality_coaching": "quality",
+    "quality_limits": "quality",
+    "operating_points": "accuracy",
+    "reject_reasons": "decisions",
+    "risk_bands": "associations",
     "score_histogram": "scores",
+    "tag_catch": "associations",
+    "tag_lift": "associations",
+    "tag_pairs": "associations",
     "tag_rates": "tags",
+    "tag_scores": "associations",
     "use_style": "style",
     "vendor_thresholds": "thresholds",
 }

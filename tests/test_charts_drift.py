@@ -1,0 +1,231 @@
+"""Charts of tags, quality and drift: what stands on the Axes is what stands in the frame."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+from matplotlib.colors import to_hex
+
+import verifyanalytics as va
+from verifyanalytics.charts import style
+from verifyanalytics.charts.sentences import _TEXT
+from verifyanalytics.errors import UsageError
+from verifyanalytics.simulator import Simulation, World
+
+SIMULATION = Simulation(4000, seed=5, world=World(days=56, drift_week=2, drift_points=12))
+
+
+@pytest.fixture(autouse=True)
+def _no_figure_stays():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture(scope="module")
+def frames():
+    v = SIMULATION.verifications
+    truth = va.join_labels(v, SIMULATION.labels)
+    scores = va.tag_scores(v)
+    half = len(v) // 4
+    return {
+        "tag_lift": va.tag_lift(truth, "attack"),
+        "tag_pairs": va.tag_pairs(v),
+        "tag_catch": va.tag_catch(v, "rejected"),
+        "risk_bands": va.risk_bands(v),
+        "tag_scores": scores[scores["regime"] == "cert_pro_src_verify 60/70/80/90"],
+        "quality_limits": va.quality_limits(v),
+        "quality_bands": va.quality_bands(v, "brightness"),
+        "error_versus_discard": va.error_versus_discard(v),
+        "quality_coaching": va.quality_coaching(v),
+        "face_vs_environment": va.face_vs_environment(v),
+        "drift": va.drift(v.iloc[:half], v.iloc[half : 2 * half]),
+        "drift_over_time": va.drift_over_time(v, columns="score"),
+        "regime_changes": va.regime_changes(v),
+    }
+
+
+OURS = ("associations", "quality", "stability")
+CHARTS = [name for name, module in va.charts._PUBLIC.items() if module in OURS]
+
+
+def words(axes):
+    figure = np.ravel(axes)[0].figure
+    return " ".join(t.get_text() for t in figure.findobj(plt.Text))
+
+
+# ------------------------------------------------------------------ every chart, every language
+
+
+@pytest.mark.parametrize("lang", ["en", "zh", "both"])
+@pytest.mark.parametrize("name", CHARTS)
+def test_every_chart_is_drawn_in_every_language_without_a_warning(frames, name, lang):
+    if lang != "en" and style.cjk_font() is None:
+        pytest.skip("no font with Chinese characters is installed")
+    before = dict(plt.rcParams)
+    more = {"events": frames["regime_changes"]} if name == "drift_over_time" else {}
+    axes = getattr(va.charts, name)(frames[name], lang=lang, **more)
+    np.ravel(axes)[0].figure.savefig(io.BytesIO(), dpi=50)  # a missing glyph is a warning here
+    assert dict(plt.rcParams) == before
+    text = words(axes)
+    assert any("一" <= c <= "鿿" for c in text) == (lang != "en")
+    assert ("n = " in text) or name in ("drift_over_time", "quality_bands", "quality_limits")
+
+
+def test_no_text_of_ours_is_without_its_other_language():
+    for key, (en, zh) in _TEXT.items():
+        assert en, key
+        assert zh, key
+        assert not any("一" <= c <= "鿿" for c in en), key
+
+
+@pytest.mark.parametrize("name", CHARTS)
+def test_nothing_to_draw_is_told(frames, name):
+    frame = frames[name]
+    empty = frame.assign(**dict.fromkeys(frame.select_dtypes("number").columns, 0)).iloc[:0]
+    if name == "risk_bands":
+        empty = frame.assign(n=0)
+    with pytest.raises(UsageError):
+        getattr(va.charts, name)(empty)
+
+
+# ------------------------------------------------------------------ what stands on the Axes
+
+
+def test_lift_stands_on_a_log2_axis_in_the_frames_order(frames):
+    frame = frames["tag_lift"]
+    ax = va.charts.tag_lift(frame)
+    held = frame[frame["lift"].notna()].head(20)
+    assert ax.get_xscale() == "log"
+    assert [t.get_text()[:5] for t in ax.get_yticklabels()] == held["tag"].tolist()
+    dots = [line for line in ax.lines if line.get_marker() == "o"]
+    shown = held[held["lift_low"] >= ax.get_xlim()[0]]
+    assert [line.get_xdata()[0] for line in dots] == pytest.approx(shown["lift"].tolist())
+    filled = [to_hex(line.get_markerfacecolor()) != "#ffffff" for line in dots]
+    assert filled == shown["significant"].tolist()
+    segments = [c.get_segments()[0][:, 0] for c in ax.collections]
+    for ends, row in zip(segments, held.itertuples(), strict=True):
+        assert ends[1] == pytest.approx(min(row.lift_high, ax.get_xlim()[1]))
+    assert "labelled" in words(ax)
+
+
+def test_the_matrix_holds_phi_and_the_rows_with_both(frames):
+    ax = va.charts.tag_pairs(frames["tag_pairs"])
+    columns = [t.get_text() for t in ax.get_xticklabels()]
+    rows = [t.get_text()[:5] for t in ax.get_yticklabels()]
+    told = {}
+    for cell in ax.texts:
+        if "\n" in cell.get_text():
+            x, y = cell.get_position()
+            told[rows[round(y)], columns[round(x)]] = cell.get_text()
+    for row in frames["tag_pairs"].itertuples():
+        text = told.get((row.tag_a, row.tag_b)) or told[row.tag_b, row.tag_a]
+        phi, n = text.split("\n")
+        assert float(phi) == pytest.approx(row.phi, abs=0.0051)
+        assert int(n.replace(",", "")) == row.n_both
+
+
+def test_catch_rises_step_by_step_and_says_that_it_is_circular(frames):
+    frame = frames["tag_catch"]
+    ax = va.charts.tag_catch(frame)
+    bars = ax.containers[0]
+    assert [b.get_x() + b.get_width() for b in bars] == pytest.approx(frame["catch_rate"].tolist())
+    assert "circular" in words(ax)
+    assert f"+{frame['n_new_outcome'].iloc[0]:,} / {frame['n_new_hits'].iloc[0]:,}" in words(ax)
+
+
+def test_bands_of_the_risk_score_and_its_direction(frames):
+    frame = frames["risk_bands"]
+    ax = va.charts.risk_bands(frame)
+    dots = next(line for line in ax.lines if line.get_marker() == "o")
+    assert dots.get_ydata().tolist() == pytest.approx(frame["outcome_rate"].tolist(), nan_ok=True)
+    assert f"AUC {frame['auc'].iloc[0]:.3f}" in words(ax)
+
+
+def test_scores_of_two_regimes_are_refused(frames):
+    axes = va.charts.tag_scores(frames["tag_scores"], top=2)
+    assert len(axes) == 2
+    with pytest.raises(UsageError, match="never pooled"):
+        va.charts.tag_scores(va.tag_scores(SIMULATION.verifications))
+
+
+def test_the_limit_of_a_measure_stands_where_the_vendor_put_it(frames):
+    axes = va.charts.quality_limits(frames["quality_limits"])
+    by_title = {ax.get_title(loc="left"): ax for ax in axes}
+    rules = [line for line in by_title["brightness"].lines if line.get_linestyle() == "--"]
+    assert [line.get_xdata()[0] for line in rules] == [0.08]
+    assert not [line for line in by_title["mouth occlusion"].lines if line.get_linestyle() == "--"]
+
+
+def test_rates_by_band_and_the_band_of_the_limit(frames):
+    frame = frames["quality_bands"]
+    axes = va.charts.quality_bands(frame)
+    face = frame[frame["image"] == "face"]
+    dots = [line for line in axes[0].lines if line.get_marker() == "o"]
+    assert dots[0].get_ydata().tolist() == pytest.approx(face["reject_rate"].tolist())
+    assert dots[1].get_ydata().tolist() == pytest.approx(face["match_rate"].tolist(), nan_ok=True)
+    assert len(axes[0].patches) == 1
+
+
+def test_discard_is_a_step_that_holds_until_the_next(frames):
+    frame = frames["error_versus_discard"]
+    axes = np.ravel(va.charts.error_versus_discard(frame))
+    for ax, (_, part) in zip(axes, frame.groupby("regime", sort=False), strict=True):
+        curve, ideal = ax.lines[:2]
+        assert curve.get_drawstyle() == "steps-post"
+        assert curve.get_ydata().tolist() == pytest.approx(part["error_fraction"].tolist())
+        assert ideal.get_ydata().tolist() == pytest.approx(part["ideal"].tolist())
+    assert "need not mean fewer errors" in words(axes)
+
+
+def test_coaching_shows_the_price(frames):
+    frame = frames["quality_coaching"]
+    ax = va.charts.quality_coaching(frame, top=3)
+    row = frame.iloc[0]
+    dots = [line.get_xdata()[0] for line in ax.lines if line.get_marker() == "o"]
+    assert dots == pytest.approx(frame["excess"].head(3).tolist())
+    assert f"{row['n_turned_away']:,} turned away" in words(ax)
+
+
+def test_bars_of_both_images_fill_the_axis(frames):
+    ax = va.charts.face_vs_environment(frames["face_vs_environment"])
+    ends = [bar.get_x() + bar.get_width() for bar in ax.containers[-1]]
+    assert ends == pytest.approx([1.0] * len(ends))
+
+
+def test_alerts_are_orange_and_limits_are_drawn(frames):
+    frame = frames["drift"][frames["drift"]["psi"].notna()]
+    axes = np.ravel(va.charts.drift(frame))
+    for ax, (_, part) in zip(axes, frame.groupby("regime", sort=False), strict=True):
+        limits = next(line for line in ax.lines if line.get_marker() == "|").get_xdata()
+        assert limits.tolist() == pytest.approx(np.maximum(0.1, part["critical"]).tolist())
+        dots = [line for line in ax.lines if line.get_marker() == "o"]
+        orange = [to_hex(d.get_color()) == style.COLOURS[1].lower() for d in dots]
+        assert orange == part["alert"].tolist()
+
+
+def test_the_timeline_has_its_alerts_and_the_change_of_regime(frames):
+    frame, events = frames["drift_over_time"], frames["regime_changes"]
+    axes = np.ravel(va.charts.drift_over_time(frame, events=events))
+    for ax in axes:
+        kind = ax.get_title(loc="left").split(" · ")[1]
+        mine = frame[frame["regime"].str.startswith(kind + " ") & frame["psi"].notna()]
+        rings = [line for line in ax.lines if line.get_markersize() == 11]
+        assert sum(len(line.get_xdata()) for line in rings) == mine["alert"].sum()
+        rules = [t for t in ax.texts if t.get_text() == "thresholds change"]
+        assert len(rules) == (events["req_key"] == kind).sum() == 1
+    with pytest.raises(UsageError, match="no period of 'clarity'"):
+        va.charts.drift_over_time(frame, column="clarity")
+
+
+def test_given_axes_are_used_and_a_wrong_number_refused(frames):
+    figure, ax = plt.subplots()
+    assert va.charts.tag_lift(frames["tag_lift"], ax=ax) is ax
+    curve = frames["error_versus_discard"]
+    two = pd.concat([curve, curve.assign(regime="x")])
+    with pytest.raises(UsageError, match="never pooled"):
+        va.charts.error_versus_discard(two, ax=ax)
+    assert len(figure.axes) == 1
