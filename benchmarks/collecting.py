@@ -84,3 +84,7 @@ def main(arguments: list[str]) -> int:
     service.stdin.close()
     service.wait()
     return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -5,6 +5,7 @@ import pickle
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
@@ -23,6 +24,7 @@ from verifyanalytics.client import (
 from verifyanalytics.credentials import Credentials
 from verifyanalytics.errors import InputError, UsageError
 from verifyanalytics.replies import Outcome, Reply
+from verifyanalytics.simulator import serve, token_digest
 from verifyanalytics.transport import RequestsTransport, Timeouts
 
 KEYS = Credentials("AKcanary", "SKcanary", "STScanary")
@@ -393,8 +395,35 @@ def test_a_stored_netrc_login_is_not_sent(tmp_path, monkeypatch):
     assert b"HMAC-SHA256 Credential=AKcanary/" in heard[0]
 
 
-def test_the_transport_leaves_no_threads_behind():
-    before = threading.active_count()
-    with scripted(lambda c: c.sendall(http(OK_BODY))) as (endpoint, _):
-        RequestsTransport().send(requests.Request("POST", endpoint, data=b"{}"), QUICK)
-    assert threading.active_count() == before
+def test_the_transport_needs_one_thread_for_all_deadlines():
+    def threads():
+        return sorted(thread.name for thread in threading.enumerate())
+
+    before = [name for name in threads() if name != "deadlines"]
+    transport_ = RequestsTransport()
+    with scripted(lambda c: c.sendall(http(OK_BODY)), accepts=5) as (endpoint, _):
+        for _ in range(5):
+            transport_.send(requests.Request("POST", endpoint, data=b"{}"), QUICK)
+    ours = [thread for thread in threading.enumerate() if thread.name == "deadlines"]
+    assert [name for name in threads() if name != "deadlines"] == before
+    for thread in ours:  # it ends by itself when there is nothing to watch
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def test_a_deadline_in_a_crowd_hits_the_right_call():
+    """Ten calls at once, one of which never gets its answer."""
+    with serve(seed=1, faults="stall token=" + token_digest("T3")) as service:
+        client = Client(
+            Credentials(service.access_key, service.secret_key), service.address,
+            timeouts=Timeouts(5.0, 5.0, 1.0),
+        )  # fmt: skip
+        with ThreadPoolExecutor(10) as pool:
+            replies = list(
+                pool.map(
+                    lambda n: client.call("CertVerify", REQUEST | {"byted_token": f"T{n}"}),
+                    range(10),
+                )
+            )
+    lost = [n for n, reply in enumerate(replies) if reply.outcome is Outcome.LOST]
+    assert lost == [3]

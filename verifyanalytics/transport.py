@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -37,14 +38,20 @@ class Transport(Protocol):
 
 
 class RequestsTransport:
-    """Carries a request with `requests`: once, on a fresh connection, within bounds."""
+    """Carries a request with `requests`: once, on a fresh connection, within bounds.
+
+    Proxies and CA bundle come from the usual variables, read once for each endpoint; a stored
+    .netrc login is never used.
+    """
+
+    def __init__(self) -> None:
+        self._deadlines = _Deadlines()
+        self._settings: dict[str, dict[str, Any]] = {}
 
     def send(self, request: requests.Request, timeouts: Timeouts) -> Reply:
         """Send and read; see `Transport`."""
         watch = _Watch()
-        deadline = threading.Timer(timeouts.total, watch.expire)
-        deadline.daemon = True
-        deadline.start()
+        self._deadlines.add(watch, time.monotonic() + timeouts.total)
         try:
             return self._exchange(request, timeouts, watch)
         except requests.exceptions.SSLError as error:
@@ -56,25 +63,29 @@ class RequestsTransport:
             kind = Outcome.LOST if watch.connected else Outcome.NOT_SENT
             return read_failure(kind, "timed out" if watch.expired else _failure_name(error))
         finally:
-            deadline.cancel()
-            deadline.join()
+            self._deadlines.remove(watch)
 
     def _exchange(self, request: requests.Request, timeouts: Timeouts, watch: _Watch) -> Reply:
-        with requests.Session() as session:
-            adapter = _WatchedAdapter(watch)
-            session.mount("https://", adapter)
-            session.mount("http://", adapter)
-            # the environment's proxies and CA bundle count, a stored .netrc login does not
-            prepared = session.prepare_request(request)
-            settings = session.merge_environment_settings(prepared.url, {}, True, None, None)
-            response = session.send(
+        # an adapter, not a session: no redirects, no cookies, no connection kept for the next call
+        prepared = request.prepare()
+        with closing(_WatchedAdapter(watch)) as adapter:
+            response = adapter.send(
                 prepared,
                 timeout=(timeouts.connect, timeouts.read),
-                allow_redirects=False,
-                **settings,
+                **self._environment(prepared.url or ""),
             )
             with response:
                 return self._read(response, watch)
+
+    def _environment(self, url: str) -> dict[str, Any]:
+        """What the environment says of proxies and certificates for an endpoint."""
+        place = url.partition("?")[0]
+        if place not in self._settings:
+            with requests.Session() as session:
+                self._settings[place] = session.merge_environment_settings(
+                    url, {}, True, None, None
+                )
+        return self._settings[place]
 
     def _read(self, response: requests.Response, watch: _Watch) -> Reply:
         try:
@@ -92,6 +103,45 @@ class RequestsTransport:
         if body is None:
             return read_failure(Outcome.UNPARSED, f"reply over {MAX_BODY >> 20} MiB")
         return read_reply(response.status_code, response.headers, body, time.time())
+
+
+class _Deadlines:
+    """One thread that wakes whoever waits on a call that is over its time.
+
+    It begins with the first call and ends a second after the last.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._open: dict[_Watch, float] = {}
+        self._is_running = False
+
+    def add(self, watch: _Watch, at: float) -> None:
+        with self._changed:
+            self._open[watch] = at
+            if not self._is_running:
+                self._is_running = True
+                threading.Thread(target=self._run, name="deadlines", daemon=True).start()
+            elif at <= min(self._open.values()):
+                self._changed.notify()
+
+    def remove(self, watch: _Watch) -> None:
+        with self._changed:
+            self._open.pop(watch, None)
+
+    def _run(self) -> None:
+        with self._changed:
+            idle = False
+            while self._open or not idle:
+                idle = not self._open
+                now = time.monotonic()
+                next_at = min(self._open.values(), default=now + 1.0)
+                self._changed.wait(max(0.0, next_at - now))
+                now = time.monotonic()
+                for watch in [w for w, at in self._open.items() if at <= now]:
+                    del self._open[watch]
+                    watch.expire()
+            self._is_running = False
 
 
 class _Watch:
