@@ -201,11 +201,12 @@ def contradictions(v: Any, risk_fail: int | None = None) -> pd.DataFrame:
     """
     frame = rows(v, ["request_id", *NEEDED], WELCOME)
     kinds = _kinds(risk_fail)
-    counted = {f"{name}:n": flag for name, (flag, _, _) in kinds.items()}
-    counted |= {f"{name}:of": of for name, (_, of, _) in kinds.items()}
-    table = _regimes(group_counts(frame, REGIME, counts=counted))
-    flags = [flag for flag, _, _ in kinds.values()]
-    examples = _examples(frame.filter(nw.any_horizontal(*flags, ignore_nulls=True)), kinds)
+    flags = {f"{name}:n": flag for name, (flag, _, _) in kinds.items()}
+    flags |= {f"{name}:of": of for name, (_, of, _) in kinds.items()}
+    frame = frame.select("request_id", *REGIME, **flags)
+    table = _regimes(group_counts(frame, REGIME, counts={name: nw.col(name) for name in flags}))
+    shown = [nw.col(f"{name}:n") for name in kinds]
+    examples = _examples(frame.filter(nw.any_horizontal(*shown, ignore_nulls=True)), kinds)
     found = []
     for _, row in table.iterrows():
         for name, (_, _, meaning) in kinds.items():
@@ -257,7 +258,7 @@ def result_rule(v: Any, max_tags: int = 20) -> pd.DataFrame:
     table = name_regimes(table).drop(columns=list(REGIME))
     found = [
         (regime, *_score_rule(part, rule, tag, conditions))
-        for regime, part in table.groupby("regime", sort=True)
+        for regime, part in ((r, _as_arrays(p)) for r, p in table.groupby("regime", sort=True))
         for rule, tag in _rules(len(conditions), tags)
     ]
     columns = ["regime", "rule", "n_conditions", "n_rows", "n_unknown", "n_agree", "n_only_rule"]
@@ -416,8 +417,8 @@ def _kinds(risk_fail: int | None) -> dict[str, tuple[nw.Expr, nw.Expr, str]]:
 
 def _examples(frame: Any, kinds: dict[str, Any]) -> dict[tuple[str, str], tuple[str, str]]:
     ends = []
-    for name, (flag, _, _) in kinds.items():
-        shown = nw.when(flag).then(nw.col("request_id"))
+    for name in kinds:
+        shown = nw.when(nw.col(f"{name}:n")).then(nw.col("request_id"))
         ends += [shown.min().alias(f"{name}:first"), shown.max().alias(f"{name}:last")]
     table = frame.group_by(list(REGIME)).agg(*ends).collect(backend="pyarrow").to_native()
     pandas = table.to_pandas()
@@ -455,15 +456,16 @@ def _rules(n_conditions: int, tags: list[str]) -> list[tuple[tuple[int, ...], st
 
 
 def _score_rule(
-    part: pd.DataFrame, rule: tuple[int, ...], tag: str | None, conditions: list[Any]
+    part: dict[str, Any], rule: tuple[int, ...], tag: str | None, conditions: list[Any]
 ) -> tuple[str, int, int, int, int, int, int]:
-    values = part[[f"_{i}" for i in rule]].astype("boolean")
-    fails = (~values).fillna(value=False).any(axis=1).to_numpy(dtype=bool)
-    # a false condition decides a conjunction even when another one is unknown
-    unknown = values.isna().any(axis=1).to_numpy(dtype=bool) & ~fails
-    accepted = part["result"].to_numpy(dtype=bool)
-    n = part["n_rows"].to_numpy()
-    tagged = part[f"tag:{tag}"].to_numpy() if tag else np.zeros_like(n)
+    n, accepted = part["n_rows"], part["result"]
+    fails = np.zeros(n.size, dtype=bool)
+    unknown = np.zeros(n.size, dtype=bool)
+    for i in rule:
+        fails |= part[f"_{i}"] == 0
+        unknown |= np.isnan(part[f"_{i}"])
+    unknown &= ~fails  # a false condition decides a conjunction even when another one is unknown
+    tagged = part[f"tag:{tag}"] if tag else np.zeros_like(n)
     passing = np.where(fails | unknown, 0, n - tagged)
     failing = np.where(fails, n, tagged)
     only_rule, only_result = passing[~accepted].sum(), failing[accepted].sum()
@@ -472,6 +474,20 @@ def _score_rule(
     known = int(passing.sum() + failing.sum())
     size = len(rule) + (tag is not None)
     return name, size, known, int(n.sum()) - known, int(agree), int(only_rule), int(only_result)
+
+
+def _as_arrays(part: pd.DataFrame) -> dict[str, Any]:
+    """Counts as whole numbers, conditions as 1, 0 or NaN, the verdict as bool."""
+    arrays: dict[str, Any] = {}
+    for name in part:
+        if name == "result":
+            arrays[name] = part[name].to_numpy(dtype=bool)
+        elif name.startswith("_"):
+            held = part[name].where(part[name] != "unknown").astype("boolean")
+            arrays[name] = held.to_numpy(dtype=float, na_value=np.nan)
+        elif name != "regime":
+            arrays[name] = part[name].to_numpy(dtype="int64")
+    return arrays
 
 
 def _top_tags(v: Any, most: int) -> list[str]:
