@@ -1,0 +1,384 @@
+"""With labels: false matches and false non-matches, over thresholds, against each other, at rules.
+
+Rates lie orders of magnitude apart, so axes are logarithmic or of normal deviates, and reach the
+vendor's smallest claim. A rate of 0 has no place on such an axis: what is drawn there is how much
+the sample cannot rule out.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import ticker
+from scipy import special
+
+from verifyanalytics.charts import panels
+from verifyanalytics.charts.style import COLOURS, GREY, RULE, style, text, usable
+from verifyanalytics.codebook import Lang
+from verifyanalytics.errors import UsageError
+from verifyanalytics.schema import THRESHOLD_LEVELS
+
+FMR, FNMR = COLOURS[1], COLOURS[0]
+"""False matches are vermilion, false non-matches blue, in every chart here."""
+
+_LEVELS = tuple(float(level) for level in THRESHOLD_LEVELS)
+_FMR_RANGE, _FNMR_RANGE = (5e-7, 0.7), (5e-4, 0.985)
+_FMR_TICKS = (1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.1, 0.5)
+_FNMR_TICKS = (1e-3, 0.01, 0.05, 0.2, 0.5, 0.8, 0.95)
+_FLOOR = 5e-7  # a little below the vendor's smallest claim
+_FEW = 12  # up to so many thresholds are marked
+
+_TEXT = {
+    "fmr": ("FMR: strangers who match", "FMR：他人被误识"),
+    "fnmr": ("FNMR: owners turned away", "FNMR：本人被拒"),
+    "rate": ("error rate, log axis", "错误率（对数轴）"),
+    "claim": ("the vendor's claim", "厂商标称值"),
+    "det": ("Both errors against each other (DET)", "两类错误的权衡（DET 曲线）"),
+    "errors": ("Error rates by threshold, from labels", "各阈值下的错误率（基于标注）"),
+    "points": ("Operating points, from labels", "工作点（基于标注）"),
+    "fmr_axis": ("FMR, normal deviates", "FMR（正态偏差轴）"),
+    "fnmr_axis": ("FNMR, normal deviates", "FNMR（正态偏差轴）"),
+    "n_both": ("n = {a:,} mated · {b:,} non-mated", "同人 n = {a:,} · 非同人 {b:,}"),
+    "hollow": (
+        "circles: measured at the vendor's thresholds, with 95 % intervals; diamonds: claimed FMR",
+        "圆：在厂商阈值处的实测值及 95 % 区间；菱形：该处的标称 FMR",
+    ),
+    "none_found": (
+        "triangles: no false match was found; up to here the sample cannot rule it out (95 %)",
+        "三角：未发现误识；样本只能排除更高的值（95 %）",
+    ),
+    "bands": (
+        "bands: 95 % intervals; a line ends where no error was found",
+        "色带：95 % 区间；未发现错误处曲线中断",
+    ),
+    "weighted": (
+        "rows weighted by the probability with which they were chosen",
+        "各行按其抽样概率加权",
+    ),
+    "random": ("labels taken as random", "假定标注为随机抽取"),
+    "target": ("bars: the target; right: the threshold", "竖线：目标值；右侧：阈值"),
+    "no_rate": (
+        "no rate is given for: {regimes}",
+        "以下阈值组不给出错误率：{regimes}",
+    ),
+}  # fmt: skip
+
+
+def _say(key: str, lang: Lang, joint: str = "\n", **values: Any) -> str:
+    en, zh = (part.format(**values) for part in _TEXT[key])
+    return {"en": en, "zh": zh}.get(lang, f"{en}{joint}{zh}")
+
+
+# ------------------------------------------------------------------ error rates by threshold
+
+
+def error_rates(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> Any:
+    """Draw `va.error_rates`: FMR and FNMR over the threshold with their bands, a panel a regime.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        From `va.error_rates` at scores, or at the regimes' own thresholds; not split by groups.
+    ax : Axes or sequence of Axes, optional
+        One a regime; default a new figure.
+    lang : {"en", "zh", "both"}
+
+    Returns
+    -------
+    Axes or ndarray of Axes
+        A logarithmic axis down to the vendor's smallest claim, which is drawn where the frame has
+        it. Where no error was found the line ends, and the band goes to the bottom.
+
+    Raises
+    ------
+    UsageError
+        No rate in the frame (see its `reason`), groups, or Axes do not fit.
+    """
+    usable_lang = usable(lang)
+    held = _rated(frame, "threshold")
+    regimes = [part for _, part in held.groupby("regime", sort=False)]
+    with style():
+        axes = panels.panels(len(regimes), ax, what="regimes", height=3.4)
+        for one, part in zip(axes, regimes, strict=True):
+            _over_thresholds(one, part.sort_values("threshold"), usable_lang)
+        _legend(axes, ax is None)
+        notes = [_say("bands", usable_lang), *_notes(frame, held, usable_lang)]
+        panels.finish(axes, ax is None, _say("errors", usable_lang), notes)
+    return panels.returned(axes)
+
+
+def _over_thresholds(ax: Any, part: pd.DataFrame, lang: Lang) -> None:
+    t = part["threshold"].to_numpy(dtype=float)
+    marker = "o" if len(part) <= _FEW else ""
+    for rate, colour in (("fmr", FMR), ("fnmr", FNMR)):
+        low = np.maximum(part[f"{rate}_low"], _FLOOR)
+        ax.fill_between(t, low, part[f"{rate}_high"], color=colour, alpha=0.16, linewidth=0)
+        drawn = part[rate].where(part[rate] > 0)
+        ax.plot(t, drawn, color=colour, marker=marker, label=_say(rate, lang, "  "))
+    claimed = part[part["nominal_fmr"].notna()]
+    if len(claimed):
+        name = _say("claim", lang, "  ")
+        ax.plot(claimed["threshold"], claimed["nominal_fmr"], color=GREY, linestyle=(0, (4, 2)),
+                linewidth=1.1, marker="D", markersize=4, label=name)  # fmt: skip
+    ax.set_yscale("log")
+    ax.set_ylim(_FLOOR, 1.0)
+    ax.yaxis.set_major_locator(ticker.FixedLocator([10.0**-n for n in range(7)]))
+    ax.yaxis.set_major_formatter(ticker.FuncFormatter(_rate))
+    ax.yaxis.set_minor_locator(ticker.NullLocator())
+    ax.set_xlim(*((t[0], t[-1]) if len(t) > 1 else (t[0] - 1, t[0] + 1)))
+    ax.set_xlabel(text("threshold", lang))
+    ax.set_ylabel(_say("rate", lang))
+    own = claimed[claimed["nominal_fmr"].isin(_LEVELS)]
+    labels = [
+        f"{_rate(x)}\n{t:g}" for x, t in zip(own["nominal_fmr"], own["threshold"], strict=True)
+    ]
+    lines = panels.rules(ax, list(own["threshold"]), labels)
+    panels.heading(ax, panels.word(part["regime"].iloc[0], lang), _counts(part, lang), lines)
+
+
+# ------------------------------------------------------------------ DET
+
+
+def det_curve(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> Any:
+    """Draw `va.det_curve` on normal-deviate axes that reach 1e-6, a panel a regime.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        From `va.det_curve`.
+    ax : Axes or sequence of Axes, optional
+        One a regime; default a new figure.
+    lang : {"en", "zh", "both"}
+
+    Returns
+    -------
+    Axes or ndarray of Axes
+        The curve where both rates lie above 0 and below 1. At each of the vendor's thresholds a
+        circle stands on the curve with the limits of both rates, and a diamond at the FMR that the
+        vendor claims there; without a false match a triangle stands at what cannot be ruled out. On
+        a thinned curve the rates are those of the next candidate that was kept.
+
+    Raises
+    ------
+    UsageError
+        No rate in the frame (see its `reason`), or Axes do not fit.
+    """
+    usable_lang = usable(lang)
+    held = _rated(frame, "threshold")
+    regimes = [part for _, part in held.groupby("regime", sort=False)]
+    with style():
+        axes = panels.panels(len(regimes), ax, what="regimes", height=3.9)
+        found_none = False
+        for one, part in zip(axes, regimes, strict=True):
+            found_none |= _det(one, part.sort_values("threshold"), usable_lang)
+        notes = [_say("hollow", usable_lang)]
+        notes += [_say("none_found", usable_lang)] if found_none else []
+        notes += _notes(frame, held, usable_lang)
+        panels.finish(axes, ax is None, _say("det", usable_lang), notes)
+    return panels.returned(axes)
+
+
+def _det(ax: Any, part: pd.DataFrame, lang: Lang) -> bool:
+    """Draw one regime; tell whether a vendor's threshold saw no false match."""
+    for axis, limits, ticks in (("x", _FMR_RANGE, _FMR_TICKS), ("y", _FNMR_RANGE, _FNMR_TICKS)):
+        getattr(ax, f"set_{axis}scale")("function", functions=(special.ndtri, special.ndtr))
+        getattr(ax, f"set_{axis}lim")(*limits)
+        own = getattr(ax, f"{axis}axis")
+        own.set_major_locator(ticker.FixedLocator(ticks))
+        own.set_minor_locator(ticker.NullLocator())
+    ax.xaxis.set_major_formatter(ticker.FuncFormatter(_rate))
+    ax.yaxis.set_major_formatter(ticker.FuncFormatter(lambda y, _: f"{100 * y:g}%"))
+    ax.grid(visible=True, axis="both")
+    inside = part["fmr"].between(0, 1, "neither") & part["fnmr"].between(0, 1, "neither")
+    ax.plot(part["fmr"].where(inside), part["fnmr"].where(inside), color=FNMR)
+    points = _vendor_points(part)
+    none = [_vendor_point(ax, level, row) for level, row in points]
+    ax.set_xlabel(_say("fmr_axis", lang, "  "))
+    ax.set_ylabel(_say("fnmr_axis", lang))
+    panels.heading(ax, panels.word(part["regime"].iloc[0], lang), _counts(part, lang))
+    return any(none)
+
+
+def _vendor_point(ax: Any, level: float, row: Any) -> bool:
+    """Draw what was measured and what was claimed at one threshold of the vendor."""
+    y = float(np.clip(row.fnmr, *_FNMR_RANGE))
+    none = bool(row.n_false_matches == 0)
+    x = float(np.clip(row.fmr_guard if none else row.fmr, *_FMR_RANGE))
+    ax.plot([level, x], [y, y], color=RULE, linewidth=0.8, linestyle=(0, (1, 2)))
+    low, high = (float(np.clip(v, *_FNMR_RANGE)) for v in (row.fnmr_low, row.fnmr_high))
+    ax.plot([x, x], [low, high], color=FNMR, linewidth=1.0, alpha=0.7)
+    if not none:
+        left, right = (float(np.clip(v, *_FMR_RANGE)) for v in (row.fmr_low, row.fmr_high))
+        ax.plot([left, right], [y, y], color=FMR, linewidth=1.0, alpha=0.7)
+    ax.plot([x], [y], "<" if none else "o", color=FMR, mfc="white", markersize=5.5, zorder=3)
+    ax.plot([level], [y], "D", color=GREY, markersize=4.5, zorder=3)
+    ax.annotate(
+        _rate(level), (level, y), (0, 5), textcoords="offset points", ha="center", fontsize=7.5,
+        color=GREY, parse_math=False,
+    )  # fmt: skip
+    return none
+
+
+def _vendor_points(part: pd.DataFrame) -> list[tuple[float, Any]]:
+    """Find the row of a curve that holds at each of the vendor's thresholds.
+
+    The claim is log-linear in the score, so it tells where the thresholds stand; between two
+    candidates the rates of the upper one hold.
+    """
+    claim = part[part["claimed_fmr"].notna()]
+    depth = -np.log10(claim["claimed_fmr"].to_numpy(dtype=float))
+    score = claim["threshold"].to_numpy(dtype=float)
+    if len(score) < 2:
+        return []
+    found = []
+    for level in _LEVELS:
+        at = -np.log10(level)
+        if not depth[0] - 0.5 <= at <= depth[-1] + 0.5:
+            continue
+        i = int(np.clip(np.searchsorted(depth, at), 1, len(depth) - 1))
+        slope = (score[i] - score[i - 1]) / (depth[i] - depth[i - 1])
+        where = float(np.round(score[i] + slope * (at - depth[i]), 6))
+        above = part[part["threshold"] >= where - 1e-9]
+        found += [(level, next(above.iloc[:1].itertuples()))] if len(above) else []
+    return found
+
+
+# ------------------------------------------------------------------ operating points
+
+
+def operating_points(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> Any:
+    """Draw `va.operating_points`: for each rule both error rates with limits, a panel a regime.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        From `va.operating_points`.
+    ax : Axes or sequence of Axes, optional
+        One a regime; default a new figure.
+    lang : {"en", "zh", "both"}
+
+    Returns
+    -------
+    Axes or ndarray of Axes
+        A row a rule, its threshold on the right; a rate without an error is a triangle at what the
+        sample cannot rule out. A rule that no threshold meets keeps an empty row.
+
+    Raises
+    ------
+    UsageError
+        No operating point in the frame (see its `reason`), or Axes do not fit.
+    """
+    usable_lang = usable(lang)
+    held = _rated(frame, "rule")
+    regimes = [part for _, part in held.groupby("regime", sort=False)]
+    with style():
+        height = 1.3 + 0.34 * max(len(part) for part in regimes)
+        axes = panels.panels(len(regimes), ax, what="regimes", height=height)
+        for one, part in zip(axes, regimes, strict=True):
+            _rules(one, part, usable_lang)
+        _legend(axes, ax is None)
+        notes = [_say("target", usable_lang), _say("none_found", usable_lang)]
+        panels.finish(axes, ax is None, _say("points", usable_lang),
+                      [*notes, *_notes(frame, held, usable_lang)])  # fmt: skip
+    return panels.returned(axes)
+
+
+def _rules(ax: Any, part: pd.DataFrame, lang: Lang) -> None:
+    names = [_rule(row) for row in part.itertuples()]
+    y = np.arange(len(part))
+    for side, colour, events, shift in (
+        ("fmr", FMR, "n_false_matches", -0.13), ("fnmr", FNMR, "n_false_nonmatches", 0.13),
+    ):  # fmt: skip
+        rate, known = part[side].to_numpy(dtype=float), part[side].notna().to_numpy()
+        none = known & (part[events].fillna(-1) == 0).to_numpy()
+        low = np.maximum(part[f"{side}_low"].to_numpy(dtype=float), _FLOOR)
+        ax.hlines((y + shift)[known], low[known], part[f"{side}_high"].to_numpy()[known],
+                  color=colour, linewidth=1.3, alpha=0.7)  # fmt: skip
+        some = known & ~none
+        ax.plot(rate[some], (y + shift)[some], "o", color=colour, label=_say(side, lang, "  "))
+        guard = part[f"{side}_guard"].to_numpy(dtype=float)
+        ax.plot(guard[none], (y + shift)[none], "<", color=colour, mfc="white")
+    target = part["target"].to_numpy(dtype=float)
+    ax.plot(target, y, "|", color=GREY, markersize=16, markeredgewidth=1.2)
+    ax.set_xscale("log")
+    ax.set_xlim(_FLOOR, 1.0)
+    ax.xaxis.set_major_locator(ticker.FixedLocator([10.0**-n for n in range(7)]))
+    ax.xaxis.set_major_formatter(ticker.FuncFormatter(_rate))
+    ax.xaxis.set_minor_locator(ticker.NullLocator())
+    ax.set_yticks(y, names)
+    for label in ax.get_yticklabels():
+        label.set_parse_math(False)
+    ax.set_ylim(len(part) - 0.4, -0.6)
+    ax.grid(visible=True, axis="x")
+    ax.grid(visible=False, axis="y")
+    ax.set_xlabel(_say("rate", lang, "  "))
+    for at, score in zip(y, part["threshold"], strict=True):
+        shown = "–" if pd.isna(score) else f"≥ {score:g}"
+        ax.annotate(shown, (1, at), (4, 0), xycoords=("axes fraction", "data"), va="center",
+                    textcoords="offset points", fontsize=8, color=GREY)  # fmt: skip
+    panels.heading(ax, panels.word(part["regime"].iloc[0], lang), _counts(part, lang))
+
+
+def _rule(row: Any) -> str:
+    name = str(row.rule).replace(" assured", " ≤ {}, assured")
+    if pd.isna(row.target):
+        return name.upper() if name == "eer" else name
+    target = _rate(row.target)
+    return name.format(target) if "{}" in name else f"{name} ≤ {target}"
+
+
+# ------------------------------------------------------------------ what all of them need
+
+
+def _rated(frame: pd.DataFrame, before: str) -> pd.DataFrame:
+    """Return the regimes that have a rate, or say why there is none."""
+    if by := [name for name in panels.groups(frame, before) if name != "regime"]:
+        raise UsageError(f"the frame is split by {', '.join(by)}: choose one group")
+    has_rate = frame["fmr"].notna() & frame["fnmr"].notna() & frame["threshold"].notna()
+    held = frame[frame["regime"].isin(frame.loc[has_rate, "regime"])]
+    if held.empty:
+        reasons = ", ".join(sorted({r for r in frame["reason"] if r})) or "it is empty"
+        raise UsageError(f"the frame holds no error rate at a score ({reasons}); nothing to draw")
+    return held if before == "rule" else held[has_rate.loc[held.index]]
+
+
+def _notes(frame: pd.DataFrame, held: pd.DataFrame, lang: Lang) -> list[str]:
+    names = [r for r in frame["regime"].unique() if r not in set(held["regime"])]
+    left = [panels.word(name, lang) for name in names]
+    notes = [_say("no_rate", lang, regimes=", ".join(left))] if left else []
+    if "weighted" in held and bool(held["weighted"].any()):
+        notes.append(_say("weighted", lang))
+    if held["note"].str.contains("taken as random").any():
+        notes.append(_say("random", lang))
+    return notes
+
+
+def _legend(axes: list[Any], own_figure: bool) -> None:
+    """Say once what the colours are: beside the figure's title, where no curve can be."""
+    parts = {label: handle for ax in axes for handle, label in _labelled(ax)}
+    if own_figure:
+        axes[0].figure.legend(
+            parts.values(), parts.keys(), loc="upper right", fontsize=7.8, labelspacing=0.25,
+            handlelength=1.8, borderaxespad=0.2,
+        )  # fmt: skip
+    else:
+        axes[0].legend(parts.values(), parts.keys(), loc="best", fontsize=7.5, labelspacing=0.3)
+
+
+def _labelled(ax: Any) -> list[tuple[Any, str]]:
+    return list(zip(*ax.get_legend_handles_labels(), strict=True))
+
+
+def _counts(part: pd.DataFrame, lang: Lang) -> str:
+    a, b = int(part["n_mated"].iloc[0]), int(part["n_nonmated"].iloc[0])
+    return _say("n_both", lang, a=a, b=b)
+
+
+def _rate(value: float, _position: int = 0) -> str:
+    """Write a rate as the vendor does when it is small: 1e-4, else plainly: 0.05."""
+    if value >= 0.0099:
+        return f"{value:.3g}"
+    digits, exponent = f"{value:.1e}".split("e")
+    return f"{float(digits):g}e{int(exponent)}"
