@@ -536,6 +536,33 @@ def test_every_engine_gives_the_same_frame(engine):
         pd.testing.assert_frame_equal(statistic(other), statistic(expected))
 
 
+def test_labels_join_a_scan_whose_connection_sees_nothing_of_python():
+    """As a store opens it: no replacement scans, no files, settings locked."""
+    import duckdb
+    import pyarrow as pa
+
+    rows = w.messy(200, seed=12)
+    labels = label_frame(labelled(rows, 12, 0.6)).assign(
+        labeller="o'neill \\ ☃", labelled_at=pd.Timestamp("2024-06-01 12:30", tz="UTC")
+    )
+    connection = duckdb.connect(config={"python_enable_replacements": False})
+    table = pa.Table.from_pandas(w.frame(rows), preserve_index=False)
+    connection.register("arrow_rows", table.replace_schema_metadata(None))
+    connection.execute("create table stored as select * from arrow_rows")
+    connection.execute("set enable_external_access = false")
+    connection.execute("set lock_configuration = true")
+    truth = lb.join_labels(connection.table("stored"), labels)
+    got = truth.to_arrow_table().to_pandas().sort_values("request_id", ignore_index=True)
+    expected = lb.join_labels(w.frame(rows), labels).sort_values("request_id", ignore_index=True)
+    assert got["labelled"].tolist() == expected["labelled"].tolist()
+    told = got["labelled"]
+    assert set(got.loc[told, "labeller"]) == {"o'neill \\ ☃"}
+    assert set(got.loc[told, "labelled_at"]) == {pd.Timestamp("2024-06-01 12:30")}
+    pd.testing.assert_frame_equal(
+        a.error_rates(truth, assume_random=True), a.error_rates(expected, assume_random=True)
+    )
+
+
 # ------------------------------------------------------------------ nonsense
 
 

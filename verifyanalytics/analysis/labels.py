@@ -8,6 +8,8 @@ caller consents or gives the probabilities with which rows were chosen.
 
 from __future__ import annotations
 
+import json
+import uuid
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -252,8 +254,8 @@ def _joined(
     small = pa.Table.from_pandas(table, schema=_arrow_schema(table), preserve_index=False)
     native = frame.to_native()
     if frame.implementation.is_duckdb():
-        # two relations of different connections cannot meet; a query on this one can see `small`
-        sql = f'select * from verifications_to_label {how} join small using ("{key}")'
+        name = _temporary(native, small)
+        sql = f'select * from verifications_to_label {how} join {name} using ("{key}")'
         found: nw.LazyFrame[Any] = nw.from_native(native.query("verifications_to_label", sql))
         return found
     if frame.implementation.is_polars():
@@ -266,6 +268,33 @@ def _joined(
     else:
         raise UsageError(f"labels cannot be joined to {frame.implementation}; collect it first")
     return frame.join(other, on=key, how=how)
+
+
+_SQL_TYPES = {"string": "VARCHAR", "bool": "BOOLEAN", "double": "DOUBLE", "int64": "BIGINT"}
+
+
+def _temporary(relation: Any, small: pa.Table) -> str:
+    """Put a small table beside a relation, on the relation's own connection; return its name.
+
+    Relations of two connections cannot meet, and a store's connection sees nothing of Python. So
+    the table goes there as one literal, into a temporary table that dies with the connection.
+    """
+    name = f"labels_{uuid.uuid4().hex}"
+    columns, shapes, chosen = {}, {}, []
+    for field, column in zip(small.schema, small.columns, strict=True):
+        timed = pa.types.is_timestamp(field.type)
+        values = column.cast(pa.int64()) if timed else column
+        columns[field.name] = values.to_pylist()
+        shapes[field.name] = ["BIGINT" if timed else _SQL_TYPES[str(field.type)]]
+        value = f'unnest(given."{field.name}")'
+        chosen.append(f'{f"make_timestamp({value})" if timed else value} as "{field.name}"')
+    # NaN is no JSON, and DuckDB's string literals know one escape only: the doubled quote
+    held = {n: [None if v != v else v for v in vs] for n, vs in columns.items()}
+    data, shape = (json.dumps(x).replace("'", "''") for x in (held, shapes))
+    source = f"(select from_json('{data}', '{shape}') as given)"
+    sql = f"create temp table {name} as select {', '.join(chosen)} from {source}"
+    relation.query("verifications_to_label", sql)
+    return name
 
 
 def _arrow_schema(table: pd.DataFrame) -> pa.Schema:
