@@ -82,6 +82,47 @@ _TEXT = {
     "false": ("false", "否"),
     "result": ("result", "核验结果"),
     "change": ("change of regime {when}", "阈值组变更 {when}"),
+    "funnel": ("From all answers to the accepted: what each gate took", "从全部应答到通过：各关口的流失"),
+    "all_answers": ("all answers", "全部应答"),
+    "lost_answered": ("not answered", "未作答（故障）"),
+    "lost_scored": ("no score", "无比对分数"),
+    "lost_alive": ("liveness failed", "活体未通过"),
+    "lost_match": ("score below own 1e-4", "分数低于 1e-4 阈值"),
+    "lost_risk": ("risk score too high", "风险分过高"),
+    "lost_unknown": ("not all gates known", "部分关口未知"),
+    "lost_unexplained": ("rejected, all gates pass", "各关口均过仍被拒"),
+    "lost_no_verdict": ("all gates pass, no verdict", "各关口均过无结论"),
+    "accepted": ("accepted", "核验通过"),
+    "despite": ("({n:,} accepted)", "（其中 {n:,} 仍通过）"),
+    "n_answers": ("answers", "应答数"),
+    "acceptance": ("Acceptance rate", "通过率"),
+    "acceptance_rate": ("acceptance rate", "通过率"),
+    "n_decided": ("n = {n:,} with a verdict", "有核验结论 n = {n:,}"),
+    "n_undecided": ("{n:,} without", "无结论 {n:,}"),
+    "interval_any": ("bars and bands: 95 % intervals", "误差线与色带：95 % 区间"),
+    "reasons": ("Why answers were not accepted", "未通过的原因"),
+    "n_not_accepted": ("n = {n:,} not accepted", "未通过 n = {n:,}"),
+    "share_not_accepted": ("share of the answers not accepted", "占未通过应答的比例"),
+    "more_reasons": (
+        "{n:,} rarer reasons ({rows:,} answers) are not shown",
+        "另有 {n:,} 个较少见的原因（{rows:,} 条应答）未显示",
+    ),
+    "bounds": (
+        "Without labels: limits of false matches and of owners turned away",
+        "无标注时：误识数与本人被拒比例的上下限",
+    ),
+    "false_matches_high": ("false matches, at most", "误识数上限"),
+    "fnmr_bounds": ("owners turned away (FNMR)", "本人被拒比例（FNMR）"),
+    "n_withheld": ("{n:,} scores withheld", "分数未返回 {n:,}"),
+    "bounds_k": (
+        "k: the true false-match rate is at most k times the vendor's claim; limits of 95 %",
+        "k：真实误识率不超过厂商标称值的 k 倍；95 % 界限",
+    ),
+    "bounds_cover": (
+        "zero-effort false matches only: no presentation or injection attack, no look-alike; "
+        "liveness and risk are not applied",
+        "仅指随机他人的误识：不含呈现攻击、注入攻击与相似人脸；未计活体与风险判定",
+    ),
 }  # fmt: skip
 
 

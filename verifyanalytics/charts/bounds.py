@@ -1,0 +1,108 @@
+"""What can be said without labels: three nested bands, one a factor on the vendor's claim."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import ticker
+
+from verifyanalytics.charts import panels
+from verifyanalytics.charts.style import COLOURS, style, text, usable
+from verifyanalytics.codebook import Lang
+from verifyanalytics.errors import UsageError
+
+_ALPHAS = (0.50, 0.28, 0.15)
+"""The band of the smallest factor is the darkest; the others lie around it."""
+
+
+def label_free_bounds(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> Any:
+    """Draw `va.label_free_bounds`: for each regime, false matches and owners turned away.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        From `va.label_free_bounds` without `by`, at two thresholds or more.
+    ax : sequence of Axes, optional
+        Two a regime; default a new figure, a row a regime.
+    lang : {"en", "zh", "both"}
+
+    Returns
+    -------
+    ndarray of Axes
+        Left the upper limit of zero-effort false matches, right the limits of the share of owners
+        turned away (FNMR); nested bands for the factors k on the vendor's claim. What the bounds
+        are silent about stands below.
+
+    Raises
+    ------
+    UsageError
+        Nothing to draw, or the frame is split by groups.
+    """
+    usable_lang = usable(lang)
+    if by := [c for c in panels.groups(frame, "threshold") if c != "regime"]:
+        raise UsageError(f"the frame is split by {', '.join(by)}: choose one group")
+    held = frame[frame["n_compared"] > 0]
+    regimes = [part for _, part in held.groupby("regime", sort=False)]
+    if not regimes or held["threshold"].nunique() < 2:
+        raise UsageError("no regime with two thresholds or more; nothing to draw")
+    with style():
+        axes = panels.panels(2 * len(regimes), ax, what="panels, two a regime", height=2.9)
+        for i, part in enumerate(regimes):
+            _false_matches(axes[2 * i], part, usable_lang)
+            _turned_away(axes[2 * i + 1], part, usable_lang)
+        notes = [text("bounds_k", usable_lang), text("bounds_cover", usable_lang, joint="\n")]
+        panels.finish(axes, ax is None, text("bounds", usable_lang, joint="\n"), notes)
+    return panels.returned(axes)
+
+
+def _factors(part: pd.DataFrame) -> list[tuple[float, float, pd.DataFrame]]:
+    """Factor, opacity and rows, the widest band first."""
+    found = sorted(part["k"].unique())
+    alphas = np.interp(np.arange(len(found)), np.arange(len(_ALPHAS)), _ALPHAS)
+    each = [
+        (float(k), float(alpha), part[part["k"] == k].sort_values("threshold"))
+        for k, alpha in zip(found, alphas, strict=True)
+    ]
+    return each[::-1]
+
+
+def _false_matches(ax: Any, part: pd.DataFrame, lang: Lang) -> None:
+    for k, alpha, rows in _factors(part):
+        t, high = rows["threshold"], rows["false_matches_high"]
+        # between two thresholds the limit of the lower one holds
+        ax.fill_between(t, 0, high, step="post", color=COLOURS[1], alpha=alpha, linewidth=0,
+                        label=f"k = {k:g}")  # fmt: skip
+        ax.plot(t, high, drawstyle="steps-post", color=COLOURS[1], linewidth=1.0)
+    ax.set_ylim(bottom=0)
+    ax.yaxis.set_major_locator(ticker.MaxNLocator(nbins=5, integer=True))
+    ax.set_ylabel(text("false_matches_high", lang, joint="\n"))
+    _finish(ax, part, lang)
+
+
+def _turned_away(ax: Any, part: pd.DataFrame, lang: Lang) -> None:
+    for k, alpha, rows in _factors(part):
+        ax.fill_between(
+            rows["threshold"], rows["fnmr_low"], rows["fnmr_high"], color=COLOURS[0], alpha=alpha,
+            linewidth=0, label=f"k = {k:g}",
+        )  # fmt: skip
+    widest = _factors(part)[0][2]
+    ax.plot(widest["threshold"], widest["fnmr_high"], color=COLOURS[0], linewidth=1.0)
+    ax.set_ylim(0, 1)
+    panels.percent(ax.yaxis, (0, 1))
+    ax.set_ylabel(text("fnmr_bounds", lang, joint="\n"))
+    _finish(ax, part, lang)
+
+
+def _finish(ax: Any, part: pd.DataFrame, lang: Lang) -> None:
+    ax.set_xlim(part["threshold"].min(), part["threshold"].max())
+    ax.set_xlabel(text("threshold", lang))
+    handles, labels = ax.get_legend_handles_labels()
+    ax.legend(handles[::-1], labels[::-1], loc="best", handlelength=1.0)
+    counted = panels.counts_line(
+        lang,
+        ("n_compared", int(part["n_compared"].iloc[0])),
+        ("n_withheld", int(part["n_withheld"].iloc[0])),
+    )
+    panels.heading(ax, panels.word(part["regime"].iloc[0], lang), counted)
