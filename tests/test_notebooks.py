@@ -189,7 +189,7 @@ def test_copies_have_no_outputs_and_overwrite_nothing(tmp_path):
         assert all(
             not c.outputs and c.execution_count is None for c in cells if c.cell_type == "code"
         )
-    with pytest.raises(UsageError, match=r"01_first_look\.ipynb already"):
+    with pytest.raises(UsageError, match=r"01_first_look\.ipynb.* already"):
         notebooks.copy(tmp_path / "mine")
 
 

@@ -30,12 +30,6 @@ app = typer.Typer()
 MAX_TOLD = 20
 """Refused lines told on stderr; `--json` has them all."""
 
-_COLUMNS = (
-    "request_id", "token", "subject", "code", "sub_code", "gateway_code", "req_key", "score",
-    "threshold_1e_3", "threshold_1e_4", "threshold_1e_5", "threshold_1e_6", "result",
-)  # fmt: skip
-"""What error rates need of the verifications."""
-
 
 @app.command()
 def labels(
@@ -130,9 +124,10 @@ def _truth(store: Store, conflict: str, period: dict[str, Any]) -> Any:
     given = store.read("labels")
     if given.empty:
         return None
-    v = store.read("verifications", columns=_COLUMNS, **period)
-    named = given["request_id"].isin(v["request_id"]) | given["token"].isin(v["token"].dropna())
-    return join_labels(v, given, conflict) if named.any() else None  # type: ignore[arg-type]
+    ids = store.read("verifications", columns=["request_id", "token"], **period)
+    named = given["request_id"].isin(ids["request_id"])
+    named |= given["token"].isin(ids["token"].dropna())
+    return join_labels(store.scan(**period), given, conflict) if named.any() else None  # type: ignore[arg-type]
 
 
 # ------------------------------------------------------------------ the table for a person

@@ -32,6 +32,7 @@ from nbclient import NotebookClient
 
 from verifyanalytics.errors import CheckError, StorageError, UsageError, VerifyAnalyticsError
 from verifyanalytics.importing import import_responses
+from verifyanalytics.labelling import import_labels
 from verifyanalytics.store import Store
 
 _PACKAGE = Path(__file__).parent
@@ -327,8 +328,9 @@ def build(sources: Path, out: Path) -> list[Path]:
 
 
 def _fill(data: Path) -> None:
-    sample = sorted(_existing(_SAMPLES, "sample").glob("*.ndjson*"))
-    import_responses(sample, Store(data, create=True))
+    sample, store = _existing(_SAMPLES, "sample"), Store(data, create=True)
+    import_responses(sorted(sample.glob("*.ndjson*")), store)
+    import_labels(sample / "labels.csv", store)
 
 
 def _write(notebook: nbformat.NotebookNode, target: Path) -> None:
