@@ -11,6 +11,7 @@ from typing import Any
 import narwhals as nw
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from verifyanalytics import codebook
 from verifyanalytics.analysis import counts
@@ -78,22 +79,62 @@ def error_versus_discard(
     if threshold is not None and nominal_fmr is not None:
         raise UsageError("give threshold or nominal_fmr, not both")
     rows, kind = _rows(frame, quality, threshold, nominal_fmr)
-    table = counts.group_counts(
-        rows.with_columns(_quality=_oriented(quality)),
-        [*REGIME, "_quality"],
-        counts={
-            "n": ~nw.col("_error").is_null(),
-            "n_errors": nw.col("_error"),
-            "n_not_compared": nw.col("_error").is_null(),
-        },
+    rows, names = _numbered(rows, frame, pooled=nominal_fmr is not None)
+    grouped = rows.with_columns(_quality=_oriented(quality)).group_by("_regime", "_quality")
+    error = nw.col("_error")
+    table = grouped.agg(
+        n=(~error.is_null()).cast(nw.Int64).sum(),
+        n_errors=error.cast(nw.Int64).sum(),
+        n_not_compared=error.is_null().cast(nw.Int64).sum(),
     )
-    table = _named(table, frame, nominal_fmr)
+    counted = _held(table.collect(backend="pyarrow").to_native())
     parts = [
-        _curve(part, str(regime), quality, kind)
-        for regime, part in table.groupby("regime", sort=True)
-        if part["n"].sum() or len(table["regime"].unique()) == 1
+        _curve({name: column[at] for name, column in counted.items()}, regime, quality, kind)
+        for place, regime in enumerate(names)
+        for at in [counted["_regime"] == place]
+        if counted["n"][at].sum() or len(names) == 1
     ]
-    return pd.concat(parts, ignore_index=True) if parts else _curve(table, "", quality, kind)
+    if not parts:
+        parts = [_curve({k: c[:0] for k, c in counted.items()}, "", quality, kind)]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _held(table: pa.Table) -> dict[str, Any]:
+    """Take the columns as NumPy arrays: as many rows as there are different qualities."""
+    kinds = {"_quality": "float64", "_regime": "int64"}
+    arrays = {}
+    for name in table.column_names:
+        values = table[name].to_numpy()
+        if name not in kinds:
+            values = np.nan_to_num(values.astype("float64"))
+        arrays[name] = values.astype(kinds.get(name, "int64"))
+    return arrays
+
+
+def _numbered(
+    rows: nw.LazyFrame[Any], v: Any, *, pooled: bool
+) -> tuple[nw.LazyFrame[Any], list[str]]:
+    """Put the number of its regime on each row; the names come from a small table."""
+    if not set(THRESHOLD_COLUMNS) <= {*nw.from_native(v).collect_schema().names()}:
+        return rows.with_columns(_regime=nw.lit(0).cast(nw.Int64)), ["not told"]
+    table = counts.name_regimes(counts.group_counts(rows, REGIME, counts={"n": None}))
+    if pooled:
+        whole = table["regime"] != counts.INCOMPLETE
+        table["regime"] = table["regime"].where(~whole, _ALL)
+    names = sorted({*table["regime"]} - {counts.INCOMPLETE})
+    number = nw.lit(len(names))  # whatever is in no complete regime
+    for row in table[table["regime"] != counts.INCOMPLETE].itertuples():
+        key = nw.col("req_key")
+        mine = key.is_null() if row.req_key == counts.UNKNOWN else key == row.req_key
+        if row.req_key == counts.UNKNOWN:
+            mine = mine | (key == counts.UNKNOWN)
+        for name in THRESHOLD_COLUMNS:
+            mine = mine & (nw.col(name) == getattr(row, name))
+        place = nw.lit(names.index(row.regime))
+        number = nw.when(mine.fill_null(value=False)).then(place).otherwise(number)
+    if (table["regime"] == counts.INCOMPLETE).any():
+        names.append(counts.INCOMPLETE)
+    return rows.with_columns(_regime=number.cast(nw.Int64)), names
 
 
 def _rows(
@@ -140,24 +181,15 @@ def _oriented(quality: str) -> nw.Expr:
     return -value if better == "lower" else value
 
 
-def _named(table: pd.DataFrame, v: Any, nominal_fmr: float | None) -> pd.DataFrame:
-    told = set(THRESHOLD_COLUMNS) <= {*nw.from_native(v).collect_schema().names()}
-    if told:
-        table = counts.name_regimes(table)
-    else:
-        table.insert(0, "regime", "not told")
-    if nominal_fmr is not None:
-        whole = table["regime"] != counts.INCOMPLETE
-        table["regime"] = table["regime"].where(~whole, _ALL)
-    return table
-
-
-def _curve(part: pd.DataFrame, regime: str, quality: str, kind: str) -> pd.DataFrame:
-    held = part[part["n"] > 0].groupby("_quality", dropna=False)[["n", "n_errors"]].sum()
-    null = held[held.index.isna()]
-    held = held[held.index.notna()].sort_index()
-    n, errors = (np.r_[null[name].sum(), held[name]].astype("int64") for name in ("n", "n_errors"))
-    at = np.r_[-np.inf, -np.inf, held.index.to_numpy(dtype=float)]
+def _curve(part: dict[str, Any], regime: str, quality: str, kind: str) -> pd.DataFrame:
+    null = np.isnan(part["_quality"])
+    order = np.flatnonzero(~null & (part["n"] > 0))
+    order = order[np.argsort(part["_quality"][order], kind="stable")]
+    n, errors = (
+        np.r_[part[name][null].sum(), part[name][order]].astype("int64")
+        for name in ("n", "n_errors")
+    )
+    at = np.r_[-np.inf, -np.inf, part["_quality"][order]]
     gone, wrong = np.r_[0, n.cumsum()], np.r_[0, errors.cumsum()]
     steps = np.r_[True, np.diff(gone) > 0]
     at, gone, wrong = at[steps], gone[steps], wrong[steps]
@@ -167,18 +199,19 @@ def _curve(part: pd.DataFrame, regime: str, quality: str, kind: str) -> pd.DataF
         discard = gone / total
         error = np.where(kept > 0, (bad - wrong) / kept, 0.0 if total else np.nan)
         ideal = np.where(kept > 0, np.maximum(0.0, (bad / total - discard) / (1 - discard)), 0.0)
+    shown = _shown(discard)
     table = pd.DataFrame({
-        "regime": regime, "quality": quality, "kind": kind, "discard_fraction": discard,
-        "error_fraction": error, "n_discarded": gone, "n_kept": kept, "n_errors": bad - wrong,
-        "quality_up_to": at, "ideal": ideal,
+        "regime": regime, "quality": quality, "kind": kind, "discard_fraction": discard[shown],
+        "error_fraction": error[shown], "n_discarded": gone[shown], "n_kept": kept[shown],
+        "n_errors": (bad - wrong)[shown], "quality_up_to": at[shown], "ideal": ideal[shown],
     })  # fmt: skip
-    table["n"], table["n_null_quality"] = total, int(null["n"].sum())
+    table["n"], table["n_null_quality"] = total, int(n[0])
     table["n_not_compared"] = int(part["n_not_compared"].sum())
     for name, end in (("pauc_03", 0.3), ("pauc_1", 1.0)):
         table[name] = _area(discard, error, end)
     for name in ("regime", "quality", "kind"):
         table[name] = table[name].astype("str")
-    return _thinned(table)
+    return table
 
 
 def _area(discard: Any, error: Any, end: float) -> float:
@@ -189,11 +222,11 @@ def _area(discard: Any, error: Any, end: float) -> float:
     return float((np.maximum(ends - np.minimum(discard, end), 0.0) * error).sum())
 
 
-def _thinned(table: pd.DataFrame) -> pd.DataFrame:
-    """Keep the first step in each thousandth, and the last."""
-    if len(table) <= _MOST_STEPS:
-        return table
-    cells = np.floor(table["discard_fraction"].to_numpy() * (_MOST_STEPS - 2))
+def _shown(discard: Any) -> Any:
+    """Choose the first step in each thousandth, and the last; all of a short curve."""
+    if len(discard) <= _MOST_STEPS:
+        return np.ones(len(discard), dtype=np.bool_)
+    cells = np.floor(discard * (_MOST_STEPS - 2))
     keep = np.r_[True, np.diff(cells) > 0]
     keep[-1] = True
-    return table[keep].reset_index(drop=True)
+    return keep
