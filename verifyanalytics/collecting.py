@@ -182,19 +182,11 @@ def collect(
     StorageError, CredentialsError, UsageError
         Before anything is sent. What happens later ends the run and stands in the summary.
     """
-    store = _as_store(store)
-    if dry_run:
-        return _dry_run(requests, store, journal, queries=False)
-    with open_journal(store, journal) as book:
-        if again:
-            book.plan_again()
-        session = _Session(store, book, progress, log, stop)
-        run = Run(
-            client or Client(), book, Pace(rate), workers=_positive(workers), stop=session.stop,
-            max_calls=max_calls, print_key=store.key if image_prints else None,
-            log=session.log,
-        )  # fmt: skip
-        return session.carry_out(run, requests, queries=False)
+    return _carry_out(
+        Run, requests, _as_store(store), client=client, journal=journal, workers=workers, rate=rate,
+        max_calls=max_calls, dry_run=dry_run, image_prints=image_prints, stop=stop,
+        progress=progress, log=log, again=again,
+    )  # fmt: skip
 
 
 def query(
@@ -217,17 +209,11 @@ def query(
     The safe way to collect when something else makes the calls: within about an hour of them.
     Parameters and errors are those of `collect`; `tokens` are lines of byted_tokens.
     """
-    store = _as_store(store)
-    if dry_run:
-        return _dry_run(tokens, store, journal, queries=True)
-    with open_journal(store, journal) as book:
-        session = _Session(store, book, progress, log, stop)
-        run = QueryRun(
-            client or Client(), book, Pace(rate), workers=_positive(workers), stop=session.stop,
-            max_calls=max_calls, print_key=store.key if image_prints else None,
-            log=session.log,
-        )  # fmt: skip
-        return session.carry_out(run, tokens, queries=True)
+    return _carry_out(
+        QueryRun, tokens, _as_store(store), client=client, journal=journal, workers=workers, rate=rate,
+        max_calls=max_calls, dry_run=dry_run, image_prints=image_prints, stop=stop,
+        progress=progress, log=log,
+    )  # fmt: skip
 
 
 def resolve(
@@ -348,6 +334,38 @@ def mark(
         settled = book.call(found[0].key)
     assert settled is not None  # noqa: S101 - it was settled a moment ago
     return settled
+
+
+def _carry_out(
+    kind: type[Run],
+    source: Requests,
+    store: Store,
+    *,
+    client: Client | None,
+    journal: str | Path | None,
+    workers: int,
+    rate: float | None,
+    max_calls: int | None,
+    dry_run: bool,
+    image_prints: bool,
+    stop: threading.Event | None,
+    progress: Progress | None,
+    log: Log | None,
+    again: bool = False,
+) -> CollectSummary:
+    """What `collect` and `query` have in common."""
+    queries = kind is QueryRun
+    if dry_run:
+        return _dry_run(source, store, journal, queries=queries)
+    with open_journal(store, journal) as book:
+        if again:
+            book.plan_again()
+        session = _Session(store, book, progress, log, stop)
+        run = kind(
+            client or Client(), book, Pace(rate), workers=_positive(workers), stop=session.stop,
+            max_calls=max_calls, print_key=store.key if image_prints else None, log=session.log,
+        )  # fmt: skip
+        return session.carry_out(run, source, queries=queries)
 
 
 class _Session:
