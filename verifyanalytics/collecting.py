@@ -210,8 +210,8 @@ def query(
     Parameters and errors are those of `collect`; `tokens` are lines of byted_tokens.
     """
     return _carry_out(
-        QueryRun, tokens, _as_store(store), client=client, journal=journal, workers=workers, rate=rate,
-        max_calls=max_calls, dry_run=dry_run, image_prints=image_prints, stop=stop,
+        QueryRun, tokens, _as_store(store), client=client, journal=journal, workers=workers,
+        rate=rate, max_calls=max_calls, dry_run=dry_run, image_prints=image_prints, stop=stop,
         progress=progress, log=log,
     )  # fmt: skip
 
