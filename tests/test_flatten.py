@@ -9,8 +9,9 @@ import pytest
 
 from tests.answers import FAULT, GATEWAY, PAGE_SAMPLE, QUERY
 from tests.json_texts import BAD, BAD_BYTES, GOOD
+from verifyanalytics._flatten_decoding import LEARN_AFTER
 from verifyanalytics.envelope import ReadOptions
-from verifyanalytics.flatten import LEARN_AFTER, Flattener
+from verifyanalytics.flatten import Flattener
 from verifyanalytics.heads import MAX_HEADS
 from verifyanalytics.responses import Refusal, read_response
 from verifyanalytics.schema import REJECTS, VERIFICATIONS
@@ -136,7 +137,7 @@ def test_hostile_names_are_not_learnt_for_ever():
     for i in range(2 * MAX_LEARNT):
         block = b"\n".join([line({"code": 1, f"name{i}": 1})] * 5)
         assert flattener.flatten(Block("s", block, 1, 0)).verifications.num_rows == 5
-    assert len(flattener._types.learnt) == MAX_LEARNT
+    assert len(flattener._decoding.types.learnt) == MAX_LEARNT
 
 
 def test_more_heads_than_are_kept():

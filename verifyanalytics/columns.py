@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -22,7 +22,7 @@ from msgspec.structs import astuple
 from verifyanalytics.envelope import EARLIEST, LATEST
 from verifyanalytics.fields import MAX_TEXT, milliseconds
 from verifyanalytics.responses import CONTENT_NUMBERS
-from verifyanalytics.schema import STRINGS
+from verifyanalytics.schema import IMAGES, STRINGS
 from verifyanalytics.typed import NAN, NOT_GRADED, Quality, Undecodable
 
 Floats = npt.NDArray[np.float64]
@@ -31,6 +31,7 @@ Flags = npt.NDArray[np.bool_]
 N_QUALITY = 11
 _pack_quality = struct.Struct(f"<{N_QUALITY}d").pack
 _quality = msgspec.json.Decoder(Quality)
+_qualities: Any = msgspec.json.Decoder(list[Quality | None])  # type: ignore[valid-type]
 _numbers = msgspec.json.Decoder(list[float])
 _plain = re.compile(r"[0-9.,]*").fullmatch
 _TIME = pa.timestamp("us", tz="UTC")
@@ -46,15 +47,30 @@ _MONTH_DAYS = np.array([0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
 _IS_HEX = np.isin(np.arange(256), np.frombuffer(b"0123456789abcdefABCDEF", np.uint8))
 
 
-def quality(texts: Sequence[str | None], odd: set[int]) -> Floats:
-    """Read the quality details of one image of each answer: (n, 11), NaN where not graded."""
-    decode = _quality.decode
+def quality(texts: Sequence[str | None], odd: set[int]) -> bytes:
+    """Read the quality details of one image: eleven float64 an answer, NaN where not graded."""
     try:
-        graded = [decode(text) if text else NOT_GRADED for text in texts]
-    except Undecodable:
-        graded = [_graded(text, place, odd) for place, text in enumerate(texts)]
-    packed = b"".join([_pack_quality(*astuple(detail)) for detail in graded])
-    return np.frombuffer(packed, "<f8").reshape(-1, N_QUALITY)
+        return _packed(_all_graded(texts))
+    except (*Undecodable, TypeError):  # a null among them has no fields
+        return _packed([_graded(text, place, odd) for place, text in enumerate(texts)])
+
+
+def _packed(details: Sequence[Any]) -> bytes:
+    return b"".join([_pack_quality(*astuple(detail)) for detail in details])
+
+
+def _all_graded(texts: Sequence[str | None]) -> Sequence[Any]:
+    """Decode many details as one array, nulls between them; `ValueError` where one is not alone.
+
+    Where a text leaves a bracket or a quote open, a null comes where these types take none. Where
+    one holds two values the count shows it, because none holds no value: that would leave two
+    commas together.
+    """
+    joined = ",null,".join([text or "{}" for text in texts])
+    values = _qualities.decode(f"[{joined}]")
+    if len(values) != 2 * len(texts) - 1:
+        raise ValueError("two values in a text")
+    return values[::2]
 
 
 def _graded(text: str | None, place: int, odd: set[int]) -> Any:
@@ -65,7 +81,7 @@ def _graded(text: str | None, place: int, odd: set[int]) -> Any:
         return NOT_GRADED
 
 
-def elapsed(texts: Sequence[str | None], odd: set[int]) -> Floats | list[float]:
+def elapsed(texts: Sequence[str | None], odd: set[int]) -> list[float]:
     """Read durations: milliseconds, NaN where absent."""
     cut = [text[:-2] if text is not None and text[-2:] == "ms" else "0" for text in texts]
     joined = ",".join(cut)
@@ -91,9 +107,32 @@ def _elapsed(text: str | None, place: int, odd: set[int]) -> float:
     return number
 
 
-def float_columns(numbers: Floats) -> dict[str, pa.Array]:
+def numbers(
+    elapsed_ms: Sequence[float],
+    scores: Sequence[float | None],
+    packed: Mapping[str, Sequence[bytes]],
+) -> Floats:
+    """Put the numbers of answers together, (n, 24), in the order of `CONTENT_NUMBERS`.
+
+    Parameters
+    ----------
+    elapsed_ms, scores : sequence of float
+    packed : mapping
+        Image → what `quality` gave, in pieces.
+    """
+    made = np.empty((len(scores), len(CONTENT_NUMBERS)))
+    made[:, 0] = elapsed_ms
+    made[:, 1] = scores
+    for at, image in enumerate(IMAGES):
+        pieces = np.frombuffer(b"".join(packed[image]), "<f8")
+        made[:, 2 + at * N_QUALITY : 2 + (at + 1) * N_QUALITY] = pieces.reshape(-1, N_QUALITY)
+    made += 0.0  # minus zero is zero
+    return made
+
+
+def float_columns(table: Floats) -> dict[str, pa.Array]:
     """Columns of `CONTENT_NUMBERS` from (n, 24), null for NaN."""
-    turned = np.ascontiguousarray(numbers.T)
+    turned = np.ascontiguousarray(table.T)
     holes: list[bool] = np.isnan(turned).any(axis=1).tolist()  # type: ignore[assignment]
     return {
         name: pa.array(column, from_pandas=True) if hole else _float_array(column)
@@ -106,12 +145,12 @@ def _float_array(column: Floats) -> pa.Array:
 
 
 def contents(
-    numbers: Floats, digests: npt.NDArray[np.uint8], extras: Sequence[str | None] | None
+    table: Floats, digests: npt.NDArray[np.uint8], extras: Sequence[str | None] | None
 ) -> pa.Array:
     """Digest what each answer says, as `responses.content` defines it."""
     width = 8 * len(CONTENT_NUMBERS)
-    rows = np.empty((len(numbers), width + 32), np.uint8)
-    rows[:, :width] = np.ascontiguousarray(numbers, "<f8").view(np.uint8)
+    rows = np.empty((len(table), width + 32), np.uint8)
+    rows[:, :width] = np.ascontiguousarray(table, "<f8").view(np.uint8)
     rows[:, width:] = digests
     packed = rows.view(f"V{width + 32}").ravel().tolist()
     sha256 = hashlib.sha256
@@ -130,13 +169,6 @@ def hex_column(digests: bytes, n: int) -> pa.Array:
     offsets = np.arange(0, 64 * (n + 1), 64, dtype=np.int32)
     buffers = [None, pa.py_buffer(offsets), pa.py_buffer(digests.hex().encode())]
     return pa.Array.from_buffers(pa.string(), n, buffers)
-
-
-def image_sizes(images: Sequence[str | memoryview | None]) -> pa.Array:
-    """Length of each image's text, null where absent."""
-    if images.count("") == len(images):
-        return pa.array(np.zeros(len(images), np.int32))
-    return pa.array([None if image is None else len(image) for image in images], pa.int32())
 
 
 def issue_lists(noted: dict[int, list[str]], n: int) -> pa.Array:

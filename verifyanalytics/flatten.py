@@ -1,7 +1,8 @@
 """Blocks of bytes become record batches: the fast kernel, equal to `responses` on every input.
 
-A block of whole lines is decoded at once into typed answers (`typed`), and these become columns
-(`heads` for what repeats, `columns` for what does not, `surround` for envelopes). A block that
+A block of whole lines is decoded stretch by stretch into typed answers (`_flatten_decoding`,
+`typed`), what they say is gathered while it is at hand, and becomes columns once for the block
+(`heads` for what repeats, `columns` for what does not, `surround` for envelopes). A stretch that
 fails goes line by line; a line that fails, or that a step finds odd, goes through
 `responses.read_response`. So the fast road only ever says yes: every reject and every issue but
 the empty text comes from the reference, and a wrong yes is what the property test looks for.
@@ -11,39 +12,38 @@ from __future__ import annotations
 
 import gc
 import hashlib
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 from msgspec import UNSET
 
 from verifyanalytics import columns, extras, pictures, surround
+from verifyanalytics._flatten_batches import (
+    Documents,
+    Flags,
+    Places,
+    Reject,
+    column_batch,
+    documents_of,
+    merged,
+    reject_batch,
+    row_batch,
+)
+from verifyanalytics._flatten_decoding import Decoded, Decoding
 from verifyanalytics.envelope import ReadOptions, keyed_hash
 from verifyanalytics.heads import Heads
 from verifyanalytics.responses import Refusal, Row, read_response
-from verifyanalytics.schema import REJECT_COLUMNS, VERIFICATION_COLUMNS
+from verifyanalytics.schema import IMAGES, VERIFICATIONS
 from verifyanalytics.sources import Block
 from verifyanalytics.surround import Surround
-from verifyanalytics.typed import NO_IMAGES, Types, Undecodable, unknown_key
+from verifyanalytics.typed import NO_IMAGES
 
-LEARN_AFTER = 4
-"""Answers in which a new key must be met before it is learnt."""
-
-MAX_NOTICED = 1 << 10
-"""New keys that are counted; hostile input must not fill the memory with names."""
-
-_FIELDS = [c.field for c in VERIFICATION_COLUMNS if c.name != "batch"]
-_FIELDS.append(pa.field("month", pa.string()))
-_REJECTS = pa.schema([c.field for c in REJECT_COLUMNS if c.name not in ("batch", "rejected_at")])
-_BLANK = b" \t\r\n"
-
-Places = npt.NDArray[np.int64]
-Flags = npt.NDArray[np.bool_]
+_NO_EXTRA = (None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +68,41 @@ class Flattened:
     n_bytes: int
 
 
-class _Documents(NamedTuple):
-    """Where a block's responses stand.
+@dataclass(slots=True)
+class _Gathered:
+    """What the fast road knows of a block's answers, which are counted from 0 as they come.
 
-    `is_regular` is true where each stands alone on its line and begins and ends with a brace.
+    Attributes
+    ----------
+    places : list of int
+        Which of the block's documents each answer is.
+    request_ids, heads, elapsed, scores : list
+        An item an answer; heads are numbers that `Heads` gave.
+    quality : dict
+        Image → the eleven measures of each answer, packed, in pieces.
+    images : dict
+        Column → sizes or prints.
+    empties : dict
+        Image → answers in which its detail was the empty text.
+    extras : dict
+        Answer → its `extra` as written and as normalised.
+    envelopes : list or None
+        None as long as no answer had one.
+    odd : set of int
+        Answers that only the reference can read.
     """
 
-    rows: Places
-    starts: Places
-    ends: Places
-    is_regular: bool
+    places: list[int] = field(default_factory=list)
+    request_ids: list[str | None] = field(default_factory=list)
+    heads: list[int] = field(default_factory=list)
+    elapsed: list[float] = field(default_factory=list)
+    scores: list[float | None] = field(default_factory=list)
+    quality: dict[str, list[bytes]] = field(default_factory=lambda: {image: [] for image in IMAGES})
+    images: dict[str, list[Any]] = field(default_factory=lambda: defaultdict(list))
+    empties: dict[str, list[int]] = field(default_factory=dict)
+    extras: dict[int, tuple[str, str]] = field(default_factory=dict)
+    envelopes: list[Any] | None = None
+    odd: set[int] = field(default_factory=set)
 
 
 class Flattener:
@@ -98,231 +123,155 @@ class Flattener:
 
     def __init__(self, options: ReadOptions) -> None:
         self.options = options
-        self._types = Types()
+        self._decoding = Decoding()
         self._heads = Heads()
         self._extras = extras.Texts()
         self._surround = Surround(options)
-        self._unknown: Counter[tuple[str, str]] = Counter()
-        self._is_enveloped = False
 
     def flatten(self, block: Block) -> Flattened:
         """Flatten one block; memory is a small multiple of its size."""
-        documents = _documents(block)
+        documents = documents_of(block)
         with _no_cyclic_gc():
-            decoded = self._decode(block.data, documents)
-            batch, kept = self._fast_rows(decoded, documents, block)
+            gathered = self._gather(block.data, documents)
+            batch, kept = self._fast_rows(gathered, documents, block)
         is_slow = np.ones(len(documents.rows), bool)
-        is_slow[np.array(decoded.places, np.int64)[kept]] = False
+        is_slow[np.array(gathered.places, np.int64)[kept]] = False
         rows, rejects = self._slow_rows(documents, np.flatnonzero(is_slow), block)
-        merged = _merged(batch, kept, rows)
-        refused = _reject_batch(block, rejects)
-        return Flattened(merged, refused, merged.num_rows + refused.num_rows, len(block.data))
+        made = merged(batch, kept, rows)
+        refused = reject_batch(block, rejects)
+        return Flattened(made, refused, made.num_rows + refused.num_rows, len(block.data))
 
-    def _decode(self, data: bytes, documents: _Documents) -> _Decoded:
-        """Decode what the types accept."""
-        n = len(documents.rows)
-        if not self.options.is_plain:
-            return _Decoded([], None, [], is_large=False)
-        is_large = len(data) > n * pictures.LARGE
-        if documents.is_regular:
-            decoder = self._decoders(is_large)[self._is_enveloped]
-            try:
-                lines = decoder.decode_lines(data)
-            except Undecodable:
-                lines = []
-            if len(lines) == n:  # else two texts share a line
-                envelopes = lines if self._is_enveloped else None
-                replies = [None] * n if self._is_enveloped else lines
-                return _Decoded(*self._opened(replies, envelopes), range(n), is_large)
-        return self._decode_each(data, documents, is_large)
+    def _gather(self, data: bytes, documents: Documents) -> _Gathered:
+        """Decode what the types accept, and take from each answer what columns are made of."""
+        gathered = _Gathered()
+        if self.options.is_plain:
+            self._heads.shrink()
+            for decoded in self._decoding.stretches(data, documents):
+                self._take(gathered, decoded, data)
+        return gathered
 
-    def _decoders(self, is_large: bool) -> tuple[Any, Any]:
-        types = self._types
-        return (types.large_reply if is_large else types.reply), types.envelope
-
-    def _decode_each(self, data: bytes, documents: _Documents, is_large: bool) -> _Decoded:
-        """Decode one by one, and learn from what fails."""
-        lines: list[Any] = []
-        enveloped: list[bool] = []
-        places: list[int] = []
-        view = memoryview(data)
-        bounds = zip(documents.starts.tolist(), documents.ends.tolist(), strict=True)
-        for place, (start, end) in enumerate(bounds):
-            line = self._decode_line(view[start:end], self._decoders(is_large))
-            if line is not None:
-                lines.append(line)
-                enveloped.append(self._is_enveloped)
-                places.append(place)
-        if not any(enveloped):
-            return _Decoded(lines, None, places, is_large)
-        pairs = list(zip(lines, enveloped, strict=True))
-        envelopes = [line if is_one else self._types.no_envelope for line, is_one in pairs]
-        replies = [None if is_one else line for line, is_one in pairs]
-        return _Decoded(*self._opened(replies, envelopes), places, is_large)
-
-    def _decode_line(self, line: memoryview, decoders: tuple[Any, Any]) -> Any:
-        """Decode a line as what the last one was, else as the other; None where neither fits."""
-        try:
-            return decoders[self._is_enveloped].decode(line)
-        except Undecodable as error:
-            if not self._notice(error):
-                return None
-        try:
-            decoded = decoders[not self._is_enveloped].decode(line)
-        except Undecodable as error:
-            self._notice(error)
-            return None
-        self._is_enveloped = not self._is_enveloped
-        return decoded
-
-    def _notice(self, error: Exception) -> bool:
-        """Count an unknown key that ended the fast road, if one did; learn what comes often."""
-        key = unknown_key(error)
-        if key is None:
-            return False
-        if len(self._unknown) > MAX_NOTICED:
-            self._unknown.clear()
-        self._unknown[key] += 1
-        if self._unknown[key] == LEARN_AFTER:
-            self._types.learn(*key)
-        return True
-
-    def _opened(
-        self, replies: list[Any], envelopes: list[Any] | None
-    ) -> tuple[list[Any], list[Any] | None]:
-        """Take the replies out of the envelopes; one that is missing or unfit is an empty one."""
-        for place, envelope in enumerate(envelopes or ()):
-            reply = envelope.response
-            if isinstance(reply, str):
-                try:
-                    reply = self._types.reply.decode(reply)
-                except Undecodable as error:
-                    self._notice(error)
-                    reply = UNSET
-            if replies[place] is None:
-                replies[place] = self._types.no_reply if reply is UNSET else reply
-        return replies, envelopes
-
-    def _fast_rows(
-        self, decoded: _Decoded, documents: _Documents, block: Block
-    ) -> tuple[pa.RecordBatch, Flags]:
-        """Make columns of decoded answers; returns the batch and which of its rows hold."""
-        n = len(decoded.replies)
-        kept = np.ones(n, bool)
-        if not n:
-            return _row_batch([]), kept
-        odd: set[int] = set()
-        made = self._reply_columns(decoded, documents, block.data, odd)
-        made |= self._surround.columns(decoded.envelopes, n, odd)
-        made |= self._times(decoded.envelopes, made["request_id"], odd)
-        made["source"] = pa.repeat(pa.scalar(block.source), n)
-        made["source_row"] = pa.array(documents.rows[np.array(decoded.places, np.int64)])
-        kept[list(odd)] = False
-        return _batch(made), kept
-
-    def _reply_columns(
-        self, decoded: _Decoded, documents: _Documents, data: bytes, odd: set[int]
-    ) -> dict[str, pa.Array]:
-        replies, types = decoded.replies, self._types
+    def _take(self, gathered: _Gathered, decoded: Decoded, data: bytes) -> None:
+        """Take what a stretch says; its answers are let go of while they are still in the cache."""
+        replies, types = decoded.replies, self._decoding.types
         datas = [reply.data or types.no_data for reply in replies]
         comparisons = [part.source_comp_details or types.no_comparison for part in datas]
-        heads = self._heads_of(replies, datas, comparisons, odd)
-        made, digests, no_risk = self._heads.columns(heads)
-        faces = [part.image_face_detail for part in comparisons]
-        envs = [part.image_env_detail for part in comparisons]
-        numbers = np.empty((len(replies), 24))
-        numbers[:, 0] = columns.elapsed([reply.time_elapsed for reply in replies], odd)
-        numbers[:, 1] = [part.score for part in comparisons]
-        numbers[:, 2:13] = columns.quality(faces, odd)
-        numbers[:, 13:] = columns.quality(envs, odd)
-        numbers += 0.0  # minus zero is zero
-        request_ids = pa.array([reply.request_id for reply in replies], pa.string())
-        odd.update(columns.unfit_ids(request_ids).tolist())
-        texts = self._extra_texts(decoded, datas, comparisons, documents, data, odd)
-        normalised = None if texts is None else [text and text[1] for text in texts]
-        return made | {
-            "request_id": request_ids,
-            **columns.float_columns(numbers),
-            **self._images([d.images or NO_IMAGES for d in datas], decoded, documents, data, odd),
-            "issues": columns.issue_lists(_empties(no_risk, faces, envs), len(replies)),
-            "extra": None if texts is None else pa.array([t and t[0] for t in texts], pa.string()),
-            "content": columns.contents(numbers, digests, normalised),
+        odd: set[int] = set()
+        at = len(gathered.places)
+        gathered.request_ids += [reply.request_id for reply in replies]
+        gathered.heads += self._heads_of(replies, datas, comparisons, odd)
+        gathered.elapsed += columns.elapsed([reply.time_elapsed for reply in replies], odd)
+        gathered.scores += [part.score for part in comparisons]
+        details = {
+            "face": [part.image_face_detail for part in comparisons],
+            "env": [part.image_env_detail for part in comparisons],
         }
+        for image, texts in details.items():
+            gathered.quality[image].append(columns.quality(texts, odd))
+            if "" in texts:
+                empty = [at + place for place, text in enumerate(texts) if text == ""]
+                gathered.empties.setdefault(image, []).extend(empty)
+        for name, column in self._images(
+            [d.images or NO_IMAGES for d in datas], decoded, data, odd
+        ):
+            gathered.images[name] += column
+        parts = {"reply": replies, "data": datas, "comparison": comparisons}
+        for place, extra in self._extra_texts(decoded, parts, odd):
+            gathered.extras[at + place] = extra
+        self._take_envelopes(gathered, decoded.envelopes, len(replies))
+        gathered.places += [decoded.first + place for place in decoded.places]
+        gathered.odd.update([at + place for place in odd])
+
+    def _take_envelopes(self, gathered: _Gathered, envelopes: list[Any] | None, n: int) -> None:
+        if envelopes is None and gathered.envelopes is None:
+            return
+        none = self._decoding.types.no_envelope
+        if gathered.envelopes is None:
+            gathered.envelopes = [none] * len(gathered.places)
+        for envelope in envelopes or ():
+            envelope.response = UNSET  # or the replies would stay until the end of the block
+        gathered.envelopes += envelopes or [none] * n
 
     def _heads_of(
         self, replies: list[Any], datas: list[Any], comparisons: list[Any], odd: set[int]
     ) -> list[int]:
-        keys = [
-            (
+        table = self._heads
+        heads = [
+            table[
                 r.code, r.message, d.result, d.risk_result, c.alive, c.thresholds,
                 d.algorithm_base_resp, d.req_measure_info,
                 d.verify_algorithm_base_resp, d.verify_req_measure_info,
-            )
+            ]
             for r, d, c in zip(replies, datas, comparisons, strict=True)
         ]  # fmt: skip
-        table = self._heads
-        table.shrink()
-        heads = [table[key] for key in keys]
         if 0 in heads:
             odd.update(place for place, head in enumerate(heads) if not head)
         return heads
 
-    def _extra_texts(
-        self,
-        decoded: _Decoded,
-        datas: list[Any],
-        comparisons: list[Any],
-        documents: _Documents,
-        data: bytes,
-        odd: set[int],
-    ) -> list[tuple[str, str] | None] | None:
-        parts = {"reply": decoded.replies, "data": datas, "comparison": comparisons}
-        found = extras.found_keys(parts, self._types.learnt)
-        if not found:
-            return None
-        texts: list[tuple[str, str] | None] = [None] * len(datas)
-        for place, keys in found.items():
-            text = self._text_of(decoded, documents, data, place)
-            texts[place] = self._extras[tuple(keys)] if extras.is_sound(text) else None
-            if texts[place] is None:
-                odd.add(place)
-        return texts
-
-    def _text_of(self, decoded: _Decoded, documents: _Documents, data: bytes, place: int) -> bytes:
-        """The JSON text a reply was decoded from."""
-        envelope = decoded.envelopes and decoded.envelopes[place]
-        if envelope and isinstance(envelope.response, str):
-            return str(envelope.response).encode()
-        document = decoded.places[place]
-        return data[documents.starts[document] : documents.ends[document]]
-
     def _images(
-        self,
-        images: list[Any],
-        decoded: _Decoded,
-        documents: _Documents,
-        data: bytes,
-        odd: set[int],
-    ) -> dict[str, pa.Array]:
-        best: Sequence[pictures.Picture] = [part.image_best for part in images]
-        env: Sequence[pictures.Picture] = [part.image_env for part in images]
-        if decoded.is_large:
-            places = np.array(decoded.places, np.int64)
-            starts, ends = documents.starts[places].tolist(), documents.ends[places].tolist()
-            pairs = list(zip(best, env, strict=True))
-            best, env = zip(*pictures.texts(pairs, data, starts, ends, odd), strict=True)
-        made = {
-            "image_best_bytes": columns.image_sizes(best),
-            "image_env_bytes": columns.image_sizes(env),
+        self, images: list[Any], decoded: Decoded, data: bytes, odd: set[int]
+    ) -> Iterator[tuple[str, list[Any]]]:
+        """Sizes and, where wanted, prints: column's name and values."""
+        texts: dict[str, list[pictures.Picture]] = {
+            "best": [part.image_best for part in images],
+            "env": [part.image_env for part in images],
         }
+        if decoded.text.cuts:
+            pictures.put_back(texts, decoded.places, data, decoded.text.cuts, odd)
         key = self.options.key if self.options.image_prints else None
-        if key:
-            for name, texts in (("image_best_print", best), ("image_env_print", env)):
+        for name, column in texts.items():
+            yield f"image_{name}_bytes", [None if text is None else len(text) for text in column]
+            if key:
                 prints = [
                     keyed_hash(key, "image", pictures.characters(text)) if text else None
-                    for text in texts
+                    for text in column
                 ]
-                made[name] = pa.array(prints, pa.string())
+                yield f"image_{name}_print", prints
+
+    def _extra_texts(
+        self, decoded: Decoded, parts: dict[str, list[Any]], odd: set[int]
+    ) -> Iterator[tuple[int, tuple[str, str]]]:
+        """The `extra` of answers with learnt keys, as written and as normalised."""
+        for place, keys in extras.found_keys(parts, self._decoding.types.learnt).items():
+            is_sound = extras.is_sound(decoded.sent(place))
+            texts = self._extras[tuple(keys)] if is_sound else None
+            if texts is None:
+                odd.add(place)
+            else:
+                yield place, texts
+
+    def _fast_rows(
+        self, gathered: _Gathered, documents: Documents, block: Block
+    ) -> tuple[pa.RecordBatch, Flags]:
+        """Make columns of what was gathered; returns the batch and which of its rows hold."""
+        n = len(gathered.places)
+        kept = np.ones(n, bool)
+        if not n:
+            return row_batch([]), kept
+        odd = gathered.odd
+        made = self._reply_columns(gathered)
+        made |= self._surround.columns(gathered.envelopes, n, odd)
+        made |= self._times(gathered.envelopes, made["request_id"], odd)
+        made["source"] = pa.repeat(pa.scalar(block.source), n)
+        made["source_row"] = pa.array(documents.rows[np.array(gathered.places, np.int64)])
+        kept[list(odd)] = False
+        return column_batch(made), kept
+
+    def _reply_columns(self, gathered: _Gathered) -> dict[str, pa.Array]:
+        n = len(gathered.places)
+        made, digests, no_risk = self._heads.columns(gathered.heads)
+        numbers = columns.numbers(gathered.elapsed, gathered.scores, gathered.quality)
+        request_ids = pa.array(gathered.request_ids, pa.string())
+        gathered.odd.update(columns.unfit_ids(request_ids).tolist())
+        made |= {"request_id": request_ids, **columns.float_columns(numbers)}
+        for name, values in gathered.images.items():
+            made[name] = pa.array(values, VERIFICATIONS.field(name).type)
+        written = normalised = None
+        if gathered.extras:
+            texts = [gathered.extras.get(place, _NO_EXTRA) for place in range(n)]
+            written, normalised = (list(column) for column in zip(*texts, strict=True))
+            made["extra"] = pa.array(written, pa.string())
+        made["content"] = columns.contents(numbers, digests, normalised)
+        made["issues"] = columns.issue_lists(_issues(no_risk, gathered.empties), n)
         return made
 
     def _times(
@@ -342,11 +291,11 @@ class Flattener:
         }
 
     def _slow_rows(
-        self, documents: _Documents, slow: Places, block: Block
-    ) -> tuple[list[Row], list[tuple[Any, ...]]]:
+        self, documents: Documents, slow: Places, block: Block
+    ) -> tuple[list[Row], list[Reject]]:
         """Read through the reference what the fast road left."""
         rows: list[Row] = []
-        rejects = []
+        rejects: list[Reject] = []
         for place in slow.tolist():
             row, start = int(documents.rows[place]), int(documents.starts[place])
             data = block.data[start : documents.ends[place]]
@@ -358,18 +307,6 @@ class Flattener:
             else:
                 rows.append(read)
         return rows, rejects
-
-
-class _Decoded(NamedTuple):
-    """Answers the types accepted, what stood around them, and their places in the block.
-
-    `is_large`: pictures may have been skipped.
-    """
-
-    replies: list[Any]
-    envelopes: list[Any] | None
-    places: Sequence[int]
-    is_large: bool
 
 
 @contextmanager
@@ -384,106 +321,11 @@ def _no_cyclic_gc() -> Iterator[None]:
             gc.enable()
 
 
-def _documents(block: Block) -> _Documents:
-    """Find the responses of a block: as the reader says, else one to a line that is not blank."""
-    if block.documents is not None:
-        spans = np.array(block.documents, np.int64).reshape(-1, 3)
-        return _Documents(spans[:, 0], spans[:, 1], spans[:, 2], is_regular=False)
-    data = block.data
-    ends = _line_ends(data)
-    starts = np.empty_like(ends)
-    starts[:1], starts[1:] = 0, ends[:-1] + 1
-    rows = np.arange(block.first_row, block.first_row + len(ends))
-    # between `}` and `{` on the next line no JSON text can go on: each line is a text of its own
-    characters = np.frombuffer(data, np.uint8)
-    opens, closes = characters[starts], characters[ends - 1]
-    if bool((opens == ord("{")).all() and (closes == ord("}")).all()):
-        return _Documents(rows, starts, ends, is_regular=True)
-    bounds = zip(starts.tolist(), ends.tolist(), strict=True)
-    filled = np.array([bool(data[start:end].strip(_BLANK)) for start, end in bounds], bool)
-    return _Documents(rows[filled], starts[filled], ends[filled], is_regular=False)
-
-
-def _line_ends(data: bytes) -> Places:
-    """Where lines end; the last may lack its newline."""
-    ends: list[int] = []
-    find, add = data.find, ends.append
-    end = find(b"\n")
-    while end >= 0:
-        add(end)
-        end = find(b"\n", end + 1)
-    if data and not data.endswith(b"\n"):
-        add(len(data))
-    return np.array(ends, np.int64)
-
-
-def _empties(
-    no_risk: list[int], faces: list[str | None], envs: list[str | None]
-) -> dict[int, list[str]]:
+def _issues(no_risk: list[int], empties: dict[str, list[int]]) -> dict[int, list[str]]:
     """Name the nested texts that were empty, in the order in which the reference meets them."""
     noted = {place: ["empty:$.data.risk_result"] for place in no_risk}
-    for image, texts in (("face", faces), ("env", envs)):
-        if "" in texts:
-            path = f"empty:$.data.source_comp_details.image_{image}_detail"
-            for place in [place for place, text in enumerate(texts) if text == ""]:
-                noted.setdefault(place, []).append(path)
+    for image in IMAGES:
+        path = f"empty:$.data.source_comp_details.image_{image}_detail"
+        for place in empties.get(image, ()):
+            noted.setdefault(place, []).append(path)
     return noted
-
-
-def _batch(made: dict[str, pa.Array]) -> pa.RecordBatch:
-    n = len(made["request_id"])
-    context = sorted(name for name in made if name.startswith("ctx_"))
-    fields = [*_FIELDS, *(pa.field(name, pa.string()) for name in context)]
-    arrays = [made.get(field.name) for field in fields]
-    arrays = [
-        pa.nulls(n, field.type) if made.get(field.name) is None else made[field.name]
-        for field in fields
-    ]
-    return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
-
-
-def _row_batch(rows: list[Row]) -> pa.RecordBatch:
-    names = [field.name for field in _FIELDS]
-    names += {name for row in rows for name in row if name.startswith("ctx_")}
-    types = {field.name: field.type for field in _FIELDS}
-    made = {
-        name: pa.array([row.get(name) for row in rows], types.get(name, pa.string()))
-        for name in names
-    }
-    return _batch(made)
-
-
-def _merged(fast: pa.RecordBatch, kept: Flags, rows: list[Row]) -> pa.RecordBatch:
-    """Bring what holds of both roads' rows together, in the order of the source."""
-    made = fast
-    if rows:
-        slow = _row_batch(rows)
-        names = {*fast.schema.names, *slow.schema.names}
-        made = pa.concat_batches([_widened(fast, names), _widened(slow, names)])
-        kept = np.concatenate([kept, np.ones(len(rows), bool)])
-    if not kept.all() or rows:
-        places = np.flatnonzero(kept)
-        order = np.argsort(made["source_row"].to_numpy()[places], kind="stable")
-        made = made.take(pa.array(places[order]))
-    if made.num_columns == len(_FIELDS):
-        return made
-    # a name that only refused answers had is no column
-    context = made.schema.names[len(_FIELDS) :]
-    said = [name for name in context if made[name].null_count < len(made)]
-    return made.select([*(field.name for field in _FIELDS), *said])
-
-
-def _widened(batch: pa.RecordBatch, names: set[str]) -> pa.RecordBatch:
-    """The batch with all of these columns, null where it has none."""
-    if len(names) == batch.num_columns:
-        return batch
-    return _batch({name: batch[name] if name in batch.schema.names else None for name in names})
-
-
-def _reject_batch(block: Block, rejects: list[tuple[Any, ...]]) -> pa.RecordBatch:
-    own = [(r.row, r.byte_offset, r.reason, r.detail, r.sha256, r.n_bytes) for r in block.rejects]
-    rejects = sorted([*own, *rejects], key=lambda reject: reject[0])
-    columns_ = list(zip(*rejects, strict=True)) or [()] * (len(_REJECTS) - 1)
-    values = [[block.source] * len(rejects), *columns_]
-    arrays = [pa.array(column, field.type) for column, field in zip(values, _REJECTS, strict=True)]
-    return pa.RecordBatch.from_arrays(arrays, schema=_REJECTS)

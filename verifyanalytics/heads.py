@@ -138,11 +138,14 @@ def make_head(key: Key) -> Head | None:
     integers = (key.code, outcome.status_code, risk.score)
     if not _fits(integers, 32) or not _fits((measure.value,), 64) or _is_long(texts):
         return None
-    scores = (thresholds.e3, thresholds.e4, thresholds.e5, thresholds.e6)
+    sent = (thresholds.e3, thresholds.e4, thresholds.e5, thresholds.e6)
+    try:
+        scores = [None if score is None else score + 0.0 for score in sent]
+    except OverflowError:  # an integer beyond all floats
+        return None
     values = (
         key.code, None, key.message, outcome.status_code, outcome.status_message, key.result,
-        key.alive, *(None if score is None else score + 0.0 for score in scores), risk.score, tags,
-        measure.measure_type, measure.value,
+        key.alive, *scores, risk.score, tags, measure.measure_type, measure.value,
     )  # fmt: skip
     return Head(
         values,

@@ -3,7 +3,7 @@
 What these types accept, `responses` reads without a type issue; what they refuse goes there. The
 types are narrow on purpose: a key nobody knows, a number as text, a float where an integer belongs
 or a picture that is no text ends the fast road for that answer. Pictures are decoded as text, which
-checks them and gives their length, and are dropped with the block.
+checks them and gives their length, and are dropped with their stretch.
 
 `Types` can learn keys: one that the vendor newly sends everywhere becomes a raw field on the fast
 road, and its value goes to `extra` as the reference would write it.
@@ -37,12 +37,12 @@ class Thresholds(
     rename={"e3": "1e-3", "e4": "1e-4", "e5": "1e-5", "e6": "1e-6"},
     **_REPEATED,
 ):
-    """`thresholds`."""
+    """`thresholds`; integers stay what they are, because equal ones are found faster."""
 
-    e3: float | None = None
-    e4: float | None = None
-    e5: float | None = None
-    e6: float | None = None
+    e3: int | float | None = None
+    e4: int | float | None = None
+    e5: int | float | None = None
+    e6: int | float | None = None
 
 
 class Outcome(Struct, **_REPEATED):
@@ -71,13 +71,6 @@ class Images(Struct, **_KNOWN):
 
     image_best: str | None = None
     image_env: str | None = None
-
-
-class SkippedImages(Struct, **_KNOWN):
-    """`images` of large answers: see `pictures`."""
-
-    image_best: Raw | UnsetType = UNSET
-    image_env: Raw | UnsetType = UNSET
 
 
 Quality = msgspec.defstruct("Quality", [(name, float, NAN) for name in QUALITY_FIELDS], **_KNOWN)
@@ -154,8 +147,6 @@ class Types:
     learnt : list of Learnt
     reply, envelope : msgspec.json.Decoder
         Of a line that is a reply, and of one in our envelope.
-    large_reply : msgspec.json.Decoder
-        The first for large answers, whose pictures it skips.
     no_reply, no_data, no_comparison, no_envelope : Struct
         What stands for a part that an answer lacks.
     """
@@ -176,22 +167,16 @@ class Types:
 
     def _build(self) -> None:
         comparison = self._struct("comparison")
-        data = self._data(Images, comparison)
+        parts = (("images", Images | None, None), ("source_comp_details", comparison | None, None))
+        data = self._struct("data", *parts, at=2)
         reply = self._struct("reply", ("data", data | None, None), at=1)
-        large = self._data(SkippedImages, comparison)
-        large_reply = self._struct("reply", ("data", large | None, None), at=1)
         envelope = msgspec.defstruct(
             "Envelope", [("response", reply | str, UNSET), *_ENVELOPE], **_KNOWN
         )
         self.no_comparison, self.no_data = comparison(), data()
         self.no_reply, self.no_envelope = reply(), envelope()
         self.reply = msgspec.json.Decoder(reply)
-        self.large_reply = msgspec.json.Decoder(large_reply)
         self.envelope = msgspec.json.Decoder(envelope)
-
-    def _data(self, images: Any, comparison: Any) -> Any:
-        fields = (("images", images | None, None), ("source_comp_details", comparison | None, None))
-        return self._struct("data", *fields, at=2)
 
     def _struct(self, level: str, *inner: tuple[str, Any, Any], at: int = 0) -> Any:
         learnt = [key for key in self.learnt if key.level == level]
