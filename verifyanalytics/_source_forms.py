@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from verifyanalytics._json_stream import JsonStream, Walk
-from verifyanalytics._source_blocks import Block, BlockReject, Document
+from verifyanalytics._source_blocks import Block, BlockReject, Document, count_lines
 from verifyanalytics._source_streams import StreamDamageError
 
 LINE_SUFFIXES = frozenset({".ndjson", ".jsonl", ".log"})
@@ -194,7 +194,7 @@ class _HeldLine:
 
     def _block(self, data: bytes) -> Block:
         block = Block(self._name, data, self._row, self._offset)
-        self._row += data.count(b"\n")
+        self._row += count_lines(data)
         self._offset += len(data)
         self._pieces, self._n_bytes = [], 0
         return block

@@ -1,7 +1,7 @@
 """Files, folders, stdin, archives and table columns become blocks of bytes with provenance.
 
 `discover` finds the sources and tells each one's form; `blocks` reads one as a stream of
-`Block`, about a megabyte each, in which every response has its row and its byte offset;
+`Block`, some megabytes each, in which every response has its row and its byte offset;
 `line_ranges` cuts a plain file of lines into pieces that workers read side by side. Nothing
 here parses an answer: that is the work of `responses` and `flatten`.
 
