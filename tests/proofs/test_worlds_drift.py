@@ -53,7 +53,7 @@ def test_a_tag_that_doubles_the_attack_rate_is_found_first():
     first = covered = 0
     true_lift = 2 / (1 + MARKER_RATE)
     for seed in range(WORLDS):
-        table = va.tag_lift(with_attacks(24_000, seed, ONCE), "attack")
+        table = va.tag_lift(with_attacks(40_000, seed, ONCE), "attack")
         row = table[table["tag"] == MARKER].iloc[0]
         first += table["tag"].iloc[0] == MARKER and row["significant"]
         covered += row["lift_low"] <= true_lift <= row["lift_high"]
