@@ -33,6 +33,7 @@ _MAGIC = re.compile(
 )
 _PIECE = 1 << 15  # compressed bytes fed at a time
 _OUTPUT = 1 << 17  # decompressed bytes asked for at a time
+_TAIL = 1 << 16  # bytes looked at in one step for the last newline of a piece
 _XZ_MEMORY = 256 << 20  # a dictionary larger than xz -9 asks for is hostile
 _CODEC_ERRORS = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError)
 
@@ -101,9 +102,9 @@ class _Stored:
         self.n_read += len(data)
         return data
 
-    def readinto(self, view: memoryview) -> int:
+    def seek(self, position: int) -> None:
         try:
-            return cast("Any", self._file).readinto(view) or 0
+            self._file.seek(position)
         except access_errors() as error:
             raise self._failure(error) from error
 
@@ -224,28 +225,38 @@ def stored_chunks(
 def aligned_chunks(
     location: str, name: str, size: int, start: int, end: int | None
 ) -> Iterator[bytes]:
-    """Bytes [start, end) as stored, in pieces of up to `size` that end behind a newline.
+    """Bytes [start, end) of a local file, in pieces of up to `size` that end behind a newline.
 
-    Only a line longer than `size` comes in several pieces. One buffer is read into again and
-    again and each piece is copied once: fresh megabytes from the system cost more than reading.
+    Only a line longer than `size` comes in several pieces. The last newline is looked for before
+    the piece is read, so that no byte but a few at its end is read or copied twice.
     """
-    buffer = bytearray(size)
-    view = memoryview(buffer)
-    held, left = 0, sys.maxsize if end is None else end - start
+    at, stop = start, sys.maxsize if end is None else end
     with _opened(location, name) as file:
-        if start:
-            file.seek(start)
         stored = _Stored(file, name)
-        while n_bytes := stored.readinto(view[held : min(size, held + left)]):
-            held, left = held + n_bytes, left - n_bytes
-            cut = buffer.rfind(b"\n", 0, held) + 1
-            if cut or held == size:
-                cut = cut or held
-                yield bytes(view[:cut])
-                view[: held - cut] = bytes(view[cut:held])
-                held -= cut
-    if held:
-        yield bytes(view[:held])
+        while at < stop:
+            length = _whole_lines(stored, at, min(size, stop - at))
+            stored.seek(at)
+            chunk = stored.read(length)
+            if not chunk:
+                return
+            at += len(chunk)
+            yield chunk
+
+
+def _whole_lines(stored: _Stored, start: int, size: int) -> int:
+    """How many of the next `size` bytes are whole lines; all where none is or the file ends."""
+    last = start + size
+    while last > start:
+        first = max(start, last - _TAIL)
+        stored.seek(first)
+        tail = stored.read(last - first)
+        if len(tail) < last - first:
+            return size
+        cut = tail.rfind(b"\n") + 1
+        if cut:
+            return first - start + cut
+        last = first
+    return size
 
 
 def inflated_chunks(

@@ -192,7 +192,7 @@ def _chunks(
 ) -> Iterator[bytes]:
     """The decompressed bytes in pieces of about `size`."""
     if source.compression is None:
-        reading = aligned_chunks if source.form == "lines" else stored_chunks
+        reading = aligned_chunks if source.splittable else stored_chunks
         return reading(source.location, source.name, size, start, end)
     return _coalesced(
         inflated_chunks(source.location, source.name, source.compression, max_ratio, free_bytes),
