@@ -4,7 +4,7 @@
     python3 run.py setup          make .venv with everything in it (every other verb does so too)
     python3 run.py demo           import the sample, print a summary, write charts and a notebook
     python3 run.py test           ruff, mypy and pytest; further words go to pytest: -k store
-    python3 run.py lab            JupyterLab, with the notebooks
+    python3 run.py lab            JupyterLab, with the notebooks; --lang zh for Chinese menus
     python3 run.py bench NAME     one of benchmarks/, against what else could be used
     python3 run.py notebooks      rebuild the notebooks; --check only compares
 
@@ -20,6 +20,7 @@ if sys.version_info < (3, 11):  # noqa: UP036 - the one file that an older Pytho
     )
 
 import hashlib
+import json
 import os
 import platform
 import subprocess
@@ -33,6 +34,12 @@ PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 LOCK = ROOT / "requirements.lock"
 STAMP = VENV / "setup.stamp"
 UNFINISHED = "unfinished"
+
+LOCALES = {"en": "default", "zh": "zh_CN"}
+QUIET = (  # JupyterLab asks nobody for news or newer versions
+    "--LabApp.news_url=None",
+    "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+)
 
 NO_VENV = """\
 This Python ({python}) cannot make virtual environments: its module {missing!r} is missing.
@@ -96,9 +103,18 @@ def test(rest: Sequence[str]) -> int:
 
 
 def lab(rest: Sequence[str]) -> int:
-    """Open JupyterLab on the notebooks."""
+    """Open JupyterLab on the notebooks, with menus in English or, `--lang zh`, in Chinese."""
+    words, lang = list(rest), "en"
+    if "--lang" in words:
+        at = words.index("--lang")
+        lang = "".join(words[at + 1 : at + 2])
+        del words[at : at + 2]
+    if lang not in LOCALES:
+        print(f"lab --lang needs one of: {', '.join(LOCALES)}", file=sys.stderr)
+        return 2
     install()
-    return become("-m", "jupyterlab", "--LabApp.default_url=/lab/tree/notebooks", *rest)
+    arrange_lab(LOCALES[lang])
+    return become("-m", "jupyterlab", "--LabApp.default_url=/lab/tree/notebooks", *QUIET, *words)
 
 
 def bench(rest: Sequence[str]) -> int:
@@ -208,6 +224,17 @@ def become(*arguments: str) -> int:
         sys.stdout.flush()
         os.execv(PYTHON, [str(PYTHON), *arguments])
     return run(*arguments)
+
+
+def arrange_lab(locale: str) -> None:
+    """Choose defaults for the JupyterLab of .venv; what a person sets in its menus goes before."""
+    settings = {
+        "@jupyterlab/apputils-extension:notification": {"fetchNews": "false"},
+        "@jupyterlab/translation-extension:plugin": {"locale": locale},
+    }
+    path = VENV / "share" / "jupyter" / "lab" / "settings" / "overrides.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(settings, indent=1), encoding="utf-8")
 
 
 def say(text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import shutil
 import subprocess
@@ -125,11 +126,32 @@ def test_what_cannot_be_installed_is_said_and_tried_again(clone):
         (["bench"], "bench needs a name; there are: flatten"),
         (["bench", "../x"], "bench needs a name"),
         (["setup", "now"], "setup takes no words, but got: now"),
+        (["lab", "--lang", "fr"], "lab --lang needs one of: en, zh"),
+        (["lab", "--lang"], "lab --lang needs one of: en, zh"),
         ([], ""),
     ],
 )
 def test_mistakes_are_exit_2(clone, words, says):
     assert says in run(clone, *words, code=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "locale"),
+    [([], "default"), (["--lang", "zh"], "zh_CN"), (["--lang", "en"], "default")],
+)
+def test_lab_asks_for_no_news_and_speaks_the_language_asked_for(clone, words, locale):
+    package = clone / "jupyterlab"
+    package.mkdir(exist_ok=True)
+    (package / "__main__.py").write_text(SAYS)
+    done = run(clone, "lab", *words, "--port=4321")
+    assert "'--LabApp.news_url=None'" in done.stdout
+    assert "'--port=4321'" in done.stdout
+    assert "--lang" not in done.stdout
+    settings = clone / ".venv" / "share" / "jupyter" / "lab" / "settings" / "overrides.json"
+    assert json.loads(settings.read_text()) == {
+        "@jupyterlab/apputils-extension:notification": {"fetchNews": "false"},
+        "@jupyterlab/translation-extension:plugin": {"locale": locale},
+    }
 
 
 def test_help_lists_every_verb(clone):
