@@ -23,8 +23,10 @@ from verifyanalytics.charts import score_histogram
 from verifyanalytics.charts.style import COLOURS, GREY, style
 from verifyanalytics.codebook import Lang
 
-SIZE, DPI = (7.6, 4.1), 130
-"""Inches, and pixels an inch: sharp at 760 CSS pixels on most screens."""
+SIZE, DPI = (7.2, 4.0), 130
+"""Inches, and pixels an inch: sharp at 600 CSS pixels on most screens."""
+
+_HEADROOM = 1.12  # room above the bars for what is written beside the rule
 
 
 class Picture:
@@ -43,6 +45,7 @@ class Picture:
             self.figure.set_layout_engine("constrained")
             ax = self.figure.add_subplot()
             score_histogram(histogram, ax=ax, lang=lang)
+            ax.set_ylim(top=ax.get_ylim()[1] * _HEADROOM)
             self._moving = Moving(ax, animated=True)
             self._canvas.draw()
         self.figure.set_layout_engine("none")  # what moves must not push what stays
@@ -120,6 +123,7 @@ def still(
         figure.set_layout_engine("constrained", rect=(0, text_inches / height, 1, SIZE[1] / height))
         ax = figure.subplots()
         score_histogram(histogram, ax=ax, lang=lang)
+        ax.set_ylim(top=ax.get_ylim()[1] * _HEADROOM)
         Moving(ax, animated=False).place(threshold, match_rate)
         for column, lines in enumerate(columns):
             figure.text(

@@ -292,17 +292,19 @@ class Tuner:
         self._languages = widgets.Dropdown(options=_LANGUAGES, style=wide, layout=fit)
         self._slider = widgets.FloatSlider(
             min=0, max=100, step=_SLIDE, readout=False, style=wide,
-            layout=widgets.Layout(width="560px"),
+            layout=widgets.Layout(width="480px"),
         )  # fmt: skip
         self._box = widgets.BoundedFloatText(
             min=0, max=100, step=0.01, layout=widgets.Layout(width="110px")
         )
         self._image = widgets.Image(
-            format="png", layout=widgets.Layout(width="760px", max_width="100%", height="auto")
+            format="png", layout=widgets.Layout(width="600px", max_width="100%", height="auto")
         )
-        self._numbers = widgets.HTML()
+        self._numbers = widgets.HTML(layout=widgets.Layout(flex="1 1 380px"))
         self._title = widgets.Label()
-        self._code = widgets.Textarea(rows=8, layout=widgets.Layout(width="760px"))
+        self._code = widgets.Textarea(
+            rows=8, layout=widgets.Layout(width="auto", max_width="1040px")
+        )
         rows = [self._regimes, *([self._segments] if self._keys else []), self._languages]
         choose = widgets.HBox(rows, layout=widgets.Layout(flex_flow="row wrap"))
         move = widgets.HBox([self._slider, self._box])
@@ -342,7 +344,9 @@ class Tuner:
             self._regimes.value = self._regime
             self._segments.value = self._segment
             self._languages.value = self._lang
-            self._slider.value = self._box.value = self._threshold
+            self._box.value = self._threshold
+            # between two steps the browser would move the slider, and the threshold with it
+            self._slider.value = round(self._threshold / _SLIDE) * _SLIDE
         finally:
             self._busy = False
         self._image.value = self.png()
