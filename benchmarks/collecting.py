@@ -29,7 +29,9 @@ with serve(seed=1, latency=0.005) as service:
 """
 
 
-def one_run(n: int, rate: float | None, client: Client, folder: Path) -> tuple[CollectSummary, float]:
+def one_run(
+    n: int, rate: float | None, client: Client, folder: Path
+) -> tuple[CollectSummary, float]:
     requests = (
         {
             "req_key": "cert_pro_src_verify",

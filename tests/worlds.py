@@ -118,9 +118,7 @@ def engines(pandas):
 
 def rising(r):
     points = [r[level] for level in LEVELS]
-    return all(p is not None for p in points) and all(
-        a < b for a, b in itertools.pairwise(points)
-    )
+    return all(p is not None for p in points) and all(a < b for a, b in itertools.pairwise(points))
 
 
 def regime(r):

@@ -14,7 +14,7 @@ from verifyanalytics._cli_output import clean, progress
 from verifyanalytics.errors import UsageError
 
 if TYPE_CHECKING:
-    from verifyanalytics.importing import ImportProgress
+    from verifyanalytics._import_figures import ImportProgress
 
 StoreOption = Annotated[
     str | None,

@@ -207,7 +207,7 @@ def _sorted_out(
     source: Source, names: Sequence[str], cells: Sequence[bytes]
 ) -> tuple[bytes, dict[str, Any], dict[str, str]]:
     """The answer, the envelope's fields and the context of one row; empty cells are left out."""
-    answer, fields, context = b"", {}, {}
+    answer, fields, context = b"", dict[str, Any](), dict[str, str]()
     for name, cell in zip(names, cells, strict=True):
         if name == source.column:
             answer = cell

@@ -115,9 +115,7 @@ _QUALITY_MEANING = {
 VERIFICATION_COLUMNS: tuple[Column, ...] = (
     Column("request_id", _STR, "the vendor's id, or sha256:… of an answer that has none; unique"),
     Column("occurred_at", _TIME, "when the call was made", "unknown"),
-    Column(
-        "occurred_at_source", _STR, "envelope, collector, column or request_id", "time unknown"
-    ),
+    Column("occurred_at_source", _STR, "envelope, collector, column or request_id", "time unknown"),
     Column("action", _STR, "CertVerify or CertVerifyQuery", "unknown"),
     Column("req_key", _STR, "with or without source photo, as the request said", "unknown"),
     Column("http_status", pa.int16(), "HTTP status", "unknown"),
@@ -187,7 +185,9 @@ LABEL_COLUMNS: tuple[Column, ...] = (
     Column("attack", _STR, "species of a presentation attack", "bona fide"),
     Column("origin", _STR, "audit, claim, fraud or test", "unknown"),
     Column("plan_id", _STR, "labelling plan", "no plan"),
-    Column("inclusion_prob", _F64, "probability that the plan chose the row, (0, 1]", "not sampled"),
+    Column(
+        "inclusion_prob", _F64, "probability that the plan chose the row, (0, 1]", "not sampled"
+    ),
     Column("labelled_at", _TIME, "when", "unknown"),
     Column("labeller", _STR, "who, as a pseudonym", "unknown"),
 )
@@ -200,8 +200,8 @@ LABELS = pa.schema([c.field for c in LABEL_COLUMNS])
 LOW_CARDINALITY = frozenset(
     {
         "occurred_at_source", "action", "req_key", "http_status", "code", "gateway_code", "message",
-        "sub_code", "sub_message", *THRESHOLD_COLUMNS, "risk_score", "measure_type", "measure_value",
-        "batch", "source", "reason", "code_version",
+        "sub_code", "sub_message", *THRESHOLD_COLUMNS, "risk_score", "measure_type",
+        "measure_value", "batch", "source", "reason", "code_version",
     }
 )  # fmt: skip
 """Columns whose values repeat: dictionary-encoded in Parquet, the others are not."""

@@ -145,8 +145,8 @@ def rate_interval(
 
     Clopper–Pearson when there are fewer than `FEW` effective events or non-events, else Wilson;
     both on the effective sample size n / max(1, deff), events shrunk alike, so that ten tries of
-    one person do not count as ten persons. Without an event (or without a non-event) the tries say nothing about
-    how alike they are, and the clusters are the sample.
+    one person do not count as ten persons. Without an event (or without a non-event) the tries say
+    nothing about how alike they are, and the clusters are the sample.
 
     Parameters
     ----------

@@ -82,7 +82,10 @@ _TEXT = {
     "false": ("false", "否"),
     "result": ("result", "核验结果"),
     "change": ("change of regime {when}", "阈值组变更 {when}"),
-    "funnel": ("From all answers to the accepted: what each gate took", "从全部应答到通过：各关口的流失"),
+    "funnel": (
+        "From all answers to the accepted: what each gate took",
+        "从全部应答到通过：各关口的流失",
+    ),
     "all_answers": ("all answers", "全部应答"),
     "lost_answered": ("not answered", "未作答（故障）"),
     "lost_scored": ("no score", "无比对分数"),
@@ -119,8 +122,10 @@ _TEXT = {
         "k：真实误识率不超过厂商标称值的 k 倍；95 % 界限",
     ),
     "bounds_cover": (
-        "zero-effort false matches only: no presentation or injection attack, no look-alike; "
-        "liveness and risk are not applied",
+        (
+            "zero-effort false matches only: no presentation or injection attack, no look-alike; "
+            "liveness and risk are not applied"
+        ),
         "仅指随机他人的误识：不含呈现攻击、注入攻击与相似人脸；未计活体与风险判定",
     ),
 }  # fmt: skip
