@@ -15,6 +15,8 @@ from verifyanalytics.sources import Block
 _FIELDS = [c.field for c in VERIFICATION_COLUMNS if c.name != "batch"]
 _FIELDS.append(pa.field("month", pa.string()))
 _REJECTS = pa.schema([c.field for c in REJECT_COLUMNS if c.name not in ("batch", "rejected_at")])
+_SCHEMA = pa.schema(_FIELDS)
+_NO_REJECTS = pa.RecordBatch.from_pylist([], schema=_REJECTS)
 _BLANK = b" \t\r\n"
 
 Places = npt.NDArray[np.int64]
@@ -72,12 +74,15 @@ def column_batch(made: dict[str, pa.Array]) -> pa.RecordBatch:
     """Put columns into the order of the schema, `ctx_*` behind; what is missing is null."""
     n = len(made["request_id"])
     context = sorted(name for name in made if name.startswith("ctx_"))
-    fields = [*_FIELDS, *(pa.field(name, pa.string()) for name in context)]
+    fields, schema = _FIELDS, _SCHEMA
+    if context:
+        fields = [*_FIELDS, *(pa.field(name, pa.string()) for name in context)]
+        schema = pa.schema(fields)
     arrays = [
         pa.nulls(n, field.type) if made.get(field.name) is None else made[field.name]
         for field in fields
     ]
-    return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
 def row_batch(rows: list[Row]) -> pa.RecordBatch:
@@ -123,6 +128,8 @@ def _widened(batch: pa.RecordBatch, names: set[str]) -> pa.RecordBatch:
 
 def reject_batch(block: Block, rejects: list[Reject]) -> pa.RecordBatch:
     """Rejects of a block, the reader's own among them, in the order of their rows."""
+    if not rejects and not block.rejects:
+        return _NO_REJECTS
     own = [(r.row, r.byte_offset, r.reason, r.detail, r.sha256, r.n_bytes) for r in block.rejects]
     rejects = sorted([*own, *rejects], key=lambda reject: reject[0])
     columns = list(zip(*rejects, strict=True)) or [()] * (len(_REJECTS) - 1)
