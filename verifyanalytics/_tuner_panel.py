@@ -34,16 +34,13 @@ _WORDS = {
     "match_rate": ("match rate", "匹配率"),
     "n_match": ("matches of compared", "匹配数／比对数"),
     "n_without_score": ("answers without score", "无分数的应答"),
-    "claim": ("false-match rate the vendor claims", "厂商标称误识率"),
+    "claim": ("claimed false-match rate", "厂商标称误识率"),
     "bounds": ("Without labels, at k times the claim", "无标签的界限（实际误识率为标称的 k 倍）"),
     "bound": (
-        "false matches ≤ {n} · owners turned away {low} – {high}",
-        "误识 ≤ {n} · 本人被拒 {low} – {high}",
+        "false matches ≤ {n} · owners turned away {ends}",
+        "误识 ≤ {n} · 本人被拒 {ends}",
     ),
-    "bound_below": (
-        "owners turned away {low} – {high}",
-        "本人被拒 {low} – {high}",
-    ),
+    "bound_below": ("owners turned away {ends}", "本人被拒 {ends}"),
     "m3": ("{n} (with three tries each: {m3})", "{n}（若每人尝试三次：{m3}）"),
     "covers": (
         "Zero-effort strangers only: no attack, no chosen look-alike; no liveness, no risk gate.",
@@ -76,7 +73,7 @@ _WORDS = {
     "fmr": ("FMR", "误识率 FMR"),
     "fnmr": ("FNMR", "拒真率 FNMR"),
     "none_seen": ("< {limit} (one-sided 95 %)", "< {limit}（单侧 95 %）"),
-    "rate": ("{says} ({low} – {high}) · {x} of {n}", "{says}（{low} – {high}）· {x}／{n}"),
+    "rate": ("{says} ({ends}) · {x} of {n}", "{says}（{ends}）· {x}／{n}"),
     "not_given": ("not given · {x} of {n}", "不给出 · {x}／{n}"),
     "selected_labels": (
         "The labels look like a selection, so no rate is given: see va.label_coverage.",
@@ -113,6 +110,20 @@ def percent(rate: float) -> str:
     return short(rate) if 0 < rate < 5e-4 else f"{100 * rate:.2f} %"
 
 
+def between(low: float, high: float) -> str:
+    """Write an interval of rates, the sign once.
+
+    Examples
+    --------
+    >>> between(0.9237, 0.9354), between(0.00002, 0.01), between(0.00002, 0.0001)
+    ('92.37 – 93.54 %', '0.002 – 1.00 %', '2e-5 – 1e-4')
+    """
+    if 0 < high < 5e-4:
+        return f"{short(low)} – {short(high)}"
+    first = f"{100 * low:.1g}" if 0 < low < 5e-4 else f"{100 * low:.2f}"
+    return f"{first} – {100 * high:.2f} %"
+
+
 def sections(
     tables: dict[str, pd.DataFrame], own: float, lang: Lang, segment: str = ""
 ) -> list[Section]:
@@ -139,10 +150,10 @@ def sections(
 
 
 def _rates(row: Any, lang: Lang, segment: str) -> Section:
-    low, high = percent(row["match_rate_low"]), percent(row["match_rate_high"])
+    ends = between(row["match_rate_low"], row["match_rate_high"])
     claim = row["reason"] or short(row["nominal_fmr"])
     lines = [
-        (word("match_rate", lang), f"{percent(row['match_rate'])} ({low} – {high})"),
+        (word("match_rate", lang), f"{percent(row['match_rate'])} ({ends})"),
         (word("n_match", lang), f"{row['n_match']:,} / {row['n']:,}"),
         (word("n_without_score", lang), f"{row['n_without_score']:,}"),
         (word("claim", lang), claim),
@@ -154,15 +165,15 @@ def _rates(row: Any, lang: Lang, segment: str) -> Section:
 def _bounds(table: pd.DataFrame, lang: Lang) -> Section:
     lines = []
     for row in table.to_dict("records"):
-        ends = {"low": percent(row["fnmr_low"]), "high": percent(row["fnmr_high"])}
+        ends = between(row["fnmr_low"], row["fnmr_high"])
         if math.isnan(row["false_matches_high"]):
-            text = word("bound_below", lang, **ends)
+            text = word("bound_below", lang, ends=ends)
         else:
             n, m3 = row["false_matches_high"], row["false_matches_high_m3"]
             told = f"{n:,.0f}"
             if not math.isnan(m3):
                 told = word("m3", lang, n=told, m3=f"{m3:,.0f}")
-            text = word("bound", lang, n=told, **ends)
+            text = word("bound", lang, n=told, ends=ends)
         lines.append((f"k = {row['k']:g}", text))
     notes = [word("covers", lang)]
     if (table["reason"] != "").any():
@@ -204,17 +215,18 @@ def _rate(row: Any, rate: str, errors: str, n: str, lang: Lang) -> str:
     counted = {"x": f"{row[errors]:,}", "n": f"{row[n]:,}"}
     if math.isnan(row[rate]):
         return word("not_given", lang, **counted)
-    ends = {"low": percent(row[f"{rate}_low"]), "high": percent(row[f"{rate}_high"])}
+    ends = between(row[f"{rate}_low"], row[f"{rate}_high"])
     says = percent(row[rate])
     if not row[errors]:  # no error seen is a bound, never zero
         says = word("none_seen", lang, limit=short(row[f"{rate}_guard"]))
-    return word("rate", lang, says=says, **ends, **counted)
+    return word("rate", lang, says=says, ends=ends, **counted)
 
 
 # ------------------------------------------------------------------ forms
 
 
 _CELL = "padding:1px 12px 1px 0;vertical-align:top;line-height:1.35"
+_HEAD = f"{_CELL};font-weight:normal;text-align:left;opacity:.75;white-space:nowrap"
 
 
 def to_html(found: Sequence[Section]) -> str:
@@ -222,7 +234,7 @@ def to_html(found: Sequence[Section]) -> str:
     parts = []
     for section in found:
         rows = "".join(
-            f'<tr><th scope="row" style="{_CELL};font-weight:normal;text-align:left;opacity:.75">'
+            f'<tr><th scope="row" style="{_HEAD}">'
             f'{html.escape(label)}</th><td style="{_CELL}">{html.escape(value)}</td></tr>'
             for label, value in section.lines
         )
@@ -235,7 +247,7 @@ def to_html(found: Sequence[Section]) -> str:
             f'.45);margin-bottom:3px;line-height:1.6">{html.escape(section.title)}</div>'
             f'<table style="border-collapse:collapse">{rows}</table>{notes}</div>'
         )
-    return f'<div role="status">{"".join(parts)}</div>'
+    return f'<div role="status" style="font-size:92%">{"".join(parts)}</div>'
 
 
 def to_text(found: Sequence[Section]) -> str:

@@ -23,7 +23,7 @@ from verifyanalytics.charts import score_histogram
 from verifyanalytics.charts.style import COLOURS, GREY, style
 from verifyanalytics.codebook import Lang
 
-SIZE, DPI = (7.2, 4.0), 130
+SIZE, DPI = (6.4, 3.75), 150
 """Inches, and pixels an inch: sharp at 600 CSS pixels on most screens."""
 
 _HEADROOM = 1.12  # room above the bars for what is written beside the rule
