@@ -40,7 +40,7 @@ LAYERS = (
     },
     {"store", "worker", "simulator", "charts"},
     {"delivery"},
-    {"collecting", "tap", "importing", "labelling", "decision", "tuner", "report", "spark"},
+    {"collecting", "tap", "importing", "labelling", "decision", "tuner", "reporting", "spark"},
     {"notebooks"},
     {"__init__", "demo"},
     {"cli"},

@@ -91,6 +91,7 @@ _PUBLIC = {
     "regime_changes": "analysis._drift_regimes",
     "regimes": "analysis.thresholds",
     "reject_reasons": "analysis.decisions",
+    "report": "reporting",
     "resolve": "collecting",
     "result_rule": "analysis.decisions",
     "retry_then_pass": "analysis.attempts",

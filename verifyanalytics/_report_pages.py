@@ -1,0 +1,392 @@
+"""The first page of a report: head, tiles, sentences, and the tables behind them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from verifyanalytics._report_blocks import (
+    Block,
+    Bullets,
+    Document,
+    Heading,
+    NewPage,
+    Paragraph,
+    Table,
+    Words,
+    shown,
+    table,
+)
+from verifyanalytics._report_changes import Change, Count, hidden
+from verifyanalytics._report_figures import Figures, Slice, regime_changes
+from verifyanalytics._report_summary import (
+    REJECTING,
+    by_words,
+    despite,
+    empty_days,
+    explained_part,
+    in_short,
+    other,
+    shown_lifts,
+    tag_name,
+    tiles,
+)
+from verifyanalytics._report_words import (
+    NOTHING,
+    enumerated,
+    local_minute,
+    number,
+    percent,
+    period_words,
+    points_with_limits,
+    rate_with_limits,
+    say,
+    size,
+    split,
+)
+from verifyanalytics.analysis.counts import INCOMPLETE
+from verifyanalytics.analysis.decisions import acceptance_rate
+from verifyanalytics.codebook import Lang
+
+_MOST_TAGS, _MOST_REGIMES, _MOST_GROUPS = 5, 6, 12
+
+
+def first_page(f: Figures, lang: Lang) -> Document:
+    """Begin the document: everything a risk lead asks first."""
+    period = period_words(f.period)
+    subtitle = say("subtitle", period=period, first=f.period.start, last=f.period.last,
+                   tz=f.asked.tz)  # fmt: skip
+    if f.before is not None:
+        against = say("against", other=other(f))
+        subtitle = type(subtitle)(subtitle.en + against.en, subtitle.zh + against.zh)
+    page = Document(say(f"title_{f.period.every}"), subtitle, lang)
+    if f.asked.regimes:
+        names = enumerated([shown(name, 60) for name in f.asked.regimes])
+        page.add(Paragraph(say("only_regimes", names=names), "warning"))
+    if f.partial:
+        page.add(Paragraph(say("partial", first=f.first, last=f.last), "warning"))
+    page.add(tiles(f), Heading(say("in_short")), in_short(f))
+    page.add(Heading(say("key_figures")), key_figures(f))
+    page.add(Heading(say("turned_away")), turned_away(f), _turned_note(f))
+    page.add(Heading(say("regimes")), regimes(f), _regimes_left(f))
+    page.add(Heading(say("tags")), *tags(f))
+    page.add(Heading(say("quality")), *quality(f))
+    return page
+
+
+def second_page(f: Figures) -> Iterable[Block]:
+    """Give what an analyst asks next: the caller's groups, and what the vendor seems to do."""
+    return [NewPage(), *by_groups(f), *_rules(f)]
+
+
+# ------------------------------------------------------------------ key figures
+
+
+def key_figures(f: Figures) -> Table:
+    """The main rates of both periods."""
+    rows = [
+        (say("f_acceptance"), f.change("accepted")),
+        (say("f_match"), f.change("matches")),
+        (say("f_faults"), f.change("faults")),
+    ]
+    columns: list[Words] = [say("c_figure"), _now(f)]
+    if f.before is not None:
+        columns += [_before(f), say("c_difference"), say("c_reading")]
+    return table(
+        say("key_figures"), columns,
+        [[name, _rate(change.now), *_against(change)] for name, change in rows], texts=[4],
+    )  # fmt: skip
+
+
+def _now(f: Figures) -> Words:
+    return say("c_now", period=period_words(f.period))
+
+
+def _before(f: Figures) -> Words:
+    return say("c_before", period=other(f))
+
+
+def _rate(count: Count) -> Words:
+    return rate_with_limits(count.rate, *count.limits)
+
+
+def _against(change: Change) -> list[Words]:
+    """Last period, difference with limits, reading; nothing without a last period."""
+    if change.before is None:
+        return []
+    return [
+        percent(change.before.rate),
+        points_with_limits(change.difference, *change.limits),
+        reading(change),
+    ]
+
+
+def reading(change: Change) -> Words:
+    """Say what a difference is evidence of; and without any, what would have shown."""
+    if change.verdict != "none":
+        return say(change.verdict) if change.verdict else NOTHING
+    if math.isnan(change.smallest):
+        return say("none_blunt")
+    return say("none", smallest=size(change.smallest))
+
+
+# ------------------------------------------------------------------ gates
+
+
+def turned_away(f: Figures) -> Table:
+    """Rejections by the first gate that failed."""
+    columns: list[Words] = [say("c_gate"), say("c_answers"), say("c_share")]
+    if f.before is not None:
+        columns += [_before(f), say("c_difference"), say("c_reading"), say("c_split")]
+    rows = []
+    for gate in REJECTING:
+        change = f.change("turned_away", gate)
+        if change.now.x or (change.before and change.before.x):
+            row: list[Words] = [say(f"gate_{gate}"), number(change.now.x), _rate(change.now)]
+            rows.append([*row, *_against(change), *_split(f, gate)])
+    return table(say("turned_away"), columns, rows, texts=[5])
+
+
+def _split(f: Figures, gate: str) -> list[Words]:
+    whole = explained_part(f, gate)
+    return [] if whole is None else [split(whole["mix"], whole["rate"])]
+
+
+def _turned_note(f: Figures) -> Paragraph:
+    key = "turned_note" if f.before is not None else "turned_note_alone"
+    n = f.now.accepted.n
+    return Paragraph(
+        say(
+            key, n=number(n), despite=number(despite(f.now).x), open=number(f.now.n_rows - n),
+            by=by_words(f),
+        ),
+        "note",
+    )  # fmt: skip
+
+
+# ------------------------------------------------------------------ groups
+
+
+def by_groups(f: Figures) -> Iterable[Block]:
+    """How groups of the caller's choice fared; small ones are put together."""
+    if not f.by:
+        return []
+    groups = _groups(f)
+    small = hidden([g["sizes"] for g in groups], f.asked.min_group)
+    open_ = [g for g, is_small in zip(groups, small, strict=True) if not is_small]
+    open_.sort(key=lambda g: (-g["now"].n, g["name"]))
+    rest = [g for g, is_small in zip(groups, small, strict=True) if is_small]
+    rows = [_group_row(f, g["name"], [g]) for g in open_[:_MOST_GROUPS]]
+    if len(open_) > _MOST_GROUPS:
+        more = open_[_MOST_GROUPS:]
+        rows.append(_group_row(f, say("g_more", n=number(len(more))), more))
+    if rest:
+        rows.append(_group_row(f, say("g_small", n=number(len(rest))), rest))
+    rows.append(_group_row(f, say("g_all"), groups))
+    by = by_words(f)
+    columns: list[Words] = [
+        say("c_group", by=by), say("c_decided"), say("c_of_all"),
+        say("c_acceptance", period=period_words(f.period)),
+    ]  # fmt: skip
+    if f.before is not None:
+        columns += [_before(f), say("c_difference"), say("c_contribution")]
+    return [
+        Heading(say("by_groups", by=by)),
+        table(say("by_groups", by=by), columns, rows),
+        Paragraph(say("g_note", least=f.asked.min_group), "note"),
+    ]
+
+
+def _groups(f: Figures) -> list[dict[str, Any]]:
+    """Each group: its name, decided and accepted rows of both periods, and what it contributes."""
+    if f.explained is None:
+        held = acceptance_rate(f.now.v, by=list(f.by))
+        return [
+            {"name": _group_name([row[k] for k in f.by]), "sizes": [int(row["n_decided"])],
+             "now": Count(int(row["n_accepted"]), int(row["n_decided"]), f.now.deff),
+             "before": None, "mix": 0.0, "rate": 0.0}
+            for row in held.to_dict("records")
+        ]  # fmt: skip
+    parts = f.explained.iloc[f.explained["part"].nunique() :]
+    found = []
+    for row in parts[parts["part"] == "accepted"].to_dict("records"):
+        n1, n0 = int(row["n_current"]), int(row["n_previous"])
+        x1, x0 = (
+            round(rate * n) if n else 0
+            for rate, n in ((row["rate_current"], n1), (row["rate_previous"], n0))
+        )
+        before = f.before.deff if f.before else 1.0
+        found.append(
+            {"name": _group_name([row[k] for k in f.groups]), "sizes": [n1, n0],
+             "now": Count(x1, n1, f.now.deff), "before": Count(x0, n0, before),
+             "mix": row["mix"], "rate": row["rate"]}
+        )  # fmt: skip
+    return found
+
+
+def _group_name(values: Iterable[Any]) -> str:
+    return " · ".join(shown(value) for value in values)
+
+
+def _group_row(f: Figures, name: Words, groups: list[dict[str, Any]]) -> list[Words]:
+    now = _together([g["now"] for g in groups])
+    share = now.n / f.now.accepted.n if f.now.accepted.n else math.nan
+    row = [name, number(now.n), percent(share), _rate(now)]
+    if f.before is None:
+        return row
+    change = Change(now, _together([g["before"] for g in groups]))
+    parts = split(*(sum(g[name] for g in groups) for name in ("mix", "rate")))
+    before = change.before.rate if change.before else math.nan
+    return [*row, percent(before), points_with_limits(change.difference, *change.limits), parts]
+
+
+def _together(counts: list[Count]) -> Count:
+    return Count(sum(c.x for c in counts), sum(c.n for c in counts), counts[0].deff)
+
+
+# ------------------------------------------------------------------ regimes
+
+
+def regimes(f: Figures) -> Table:
+    """The regimes of both periods; with their state when there is something to compare."""
+    new, gone = ({row["regime"] for row in rows} for rows in regime_changes(f.now, f.before))
+    held = f.now.regimes
+    rows = []
+    for row in held.head(_MOST_REGIMES).to_dict("records"):
+        state = "s_new" if row["regime"] in new else "s_same"
+        told: list[Words] = [
+            _regime(row["regime"]), local_minute(row["first_at"], f.asked.tz),
+            number(row["n_rows"]),
+        ]  # fmt: skip
+        if f.before is not None:
+            known = f.before.regimes.set_index("regime")["n_rows"]
+            told += [number(known.get(row["regime"], 0)), say(state)]
+        rows.append(told)
+    for name in sorted(gone)[:_MOST_REGIMES]:
+        n = f.before.regimes.set_index("regime")["n_rows"][name] if f.before else 0
+        rows.append([_regime(name), NOTHING, number(0), number(n), say("s_gone")])
+    columns: list[Words] = [
+        say("c_regime"), say("c_first"), say("c_n_now", period=period_words(f.period))
+    ]  # fmt: skip
+    if f.before is not None:
+        columns += [_before(f), say("c_state")]
+    return table(say("regimes"), columns, rows, texts=[1, 4])
+
+
+def _regime(name: str) -> Words:
+    return say("incomplete") if name == INCOMPLETE else shown(name, 60)
+
+
+def _regimes_left(f: Figures) -> Paragraph | None:
+    left = len(f.now.regimes) - _MOST_REGIMES
+    return Paragraph(say("regimes_more", n=number(left)), "note") if left > 0 else None
+
+
+# ------------------------------------------------------------------ tags
+
+
+def tags(f: Figures) -> Iterable[Block]:
+    """The tags whose lift is surest."""
+    lifts = shown_lifts(f.now, f.asked.min_group)
+    if lifts.empty:
+        return [Paragraph(say("tags_absent" if f.now.tags.empty else "tags_none"))]
+    columns: list[Words] = [
+        say("c_tag"), say("c_meaning"), say("c_tagged"), say("c_lift"),
+        say("c_tag_share", period=period_words(f.period)),
+    ]  # fmt: skip
+    if f.before is not None:
+        columns += [_before(f), say("c_tag_change")]
+    rows = []
+    for row in lifts.head(_MOST_TAGS).itertuples():
+        change = f.change("with_tag", row.tag)
+        lift = f"{row.lift:.1f} ({row.lift_low:.1f}–{row.lift_high:.1f})"
+        told: list[Words] = [shown(row.tag), tag_name(row), number(change.now.x), lift]
+        rows.append([*told, percent(change.now.rate), *_against(change)[:2]])
+    first = lifts.iloc[0]
+    note = say(
+        "tags_note", n=number(first["n"]), least=f.asked.min_group,
+        n_not_asked=number(first["n_risk_not_asked"]),
+    )  # fmt: skip
+    return [table(say("tags"), columns, rows, texts=[1]), Paragraph(note, "note")]
+
+
+# ------------------------------------------------------------------ data quality
+
+
+def quality(f: Figures) -> Iterable[Block]:
+    """What is odd about the data of the period, and of the store."""
+    checks: dict[str, Callable[[Slice], Count]] = {
+        "f_faults": lambda s: s.faults,
+        "d_no_risk": _no_risk,
+        "d_incomplete": _incomplete,
+        "d_unexplained": lambda s: s.turned_away("none"),
+        "d_despite": despite,
+        "d_issues": lambda s: Count(s.n_with_issues, s.n_rows),
+    }
+    parts = [part for part in (f.now, f.before) if part is not None]
+    rows: list[list[Words]] = []
+    fine: list[Words] = []
+    for key, count in checks.items():
+        found = [count(part) for part in parts]
+        if any(c.x for c in found):
+            rows.append([say(key), *(_of(c) for c in found)])
+        else:
+            fine.append(say(key))
+    if not f.partial:
+        days = [empty_days(f, part) for part in parts]
+        if any(days):
+            rows.append([say("d_days"), *map(number, days)])
+        else:
+            fine.append(say("d_days"))
+    rows.append([say("d_latency"), *(_latency(part) for part in parts)])
+    blank = [NOTHING] * (len(parts) - 1)
+    n_rejects = int(f.rejects["n_rows"].sum())
+    rows.append([say("d_rejects"), _of(Count(n_rejects, f.n_read)), *blank])
+    rows.append([say("d_undated"), _of(Count(f.n_undated, f.n_stored)), *blank])
+    columns: list[Words] = [say("c_check"), say("c_before", period=period_words(f.period))]
+    columns += [say("c_before", period=other(f))] if f.before is not None else []
+    blocks: list[Block] = [table(say("quality"), columns, rows)]
+    if fine:
+        blocks.append(Paragraph(say("d_fine", names=enumerated(fine)), "note"))
+    for key, frame, name in (
+        ("d_reasons", f.rejects, "reason"), ("d_issue_names", f.now.issues, "issue")
+    ):  # fmt: skip
+        if len(frame):
+            names = [f"{shown(r[name])} {number(r['n_rows'])}"
+                     for r in frame.head(6).to_dict("records")]  # fmt: skip
+            blocks.append(Paragraph(say(key, names=enumerated(names)), "note"))
+    return blocks
+
+
+def _of(count: Count) -> Words:
+    return say("d_of", x=number(count.x), n=number(count.n))
+
+
+def _no_risk(part: Slice) -> Count:
+    return Count(int(part.funnel["n_risk_not_asked"].sum()), part.n_rows)
+
+
+def _incomplete(part: Slice) -> Count:
+    held = part.regimes
+    odd = held[held["regime"] == INCOMPLETE]
+    return Count(int(odd["n_answered"].sum()), int(held["n_answered"].sum()))
+
+
+def _latency(part: Slice) -> Words:
+    ends = (number(part.latency[name]) for name in ("p50_ms", "p95_ms", "p99_ms"))
+    return f"{' / '.join(ends)} ms"
+
+
+def _rules(f: Figures) -> list[Block]:
+    rules = f.now.rules[f.now.rules["regime"] != INCOMPLETE].head(_MOST_REGIMES)
+    if rules.empty:
+        return []
+    told = [
+        say(
+            "rule", regime=shown(row.regime, 60), rule=shown(row.rule, 120), n=number(row.n_rows),
+            agreement=percent(row.agreement),
+        )
+        for row in rules.itertuples()
+    ]  # fmt: skip
+    return [Heading(say("rules_heading")), Paragraph(say("rules")), Bullets(tuple(told))]
