@@ -4,8 +4,8 @@
 # **Question.** Which tags stand on answers that fail, which of them say the same thing twice, and
 # what would be missed if one were left out?
 #
-# **Data.** A store of verifications. As it stands here: the synthetic sample and its labels, in which
-# no person exists. For your own: import into a store, then set `STORE` to its folder.
+# **Data.** A store of verifications. As it stands here: the synthetic sample and its labels, in
+# which no person exists. For your own: import into a store, then set `STORE` to its folder.
 
 # %% tags=["parameters"]
 STORE = None  # a store's folder; None: VERIFYANALYTICS_STORE, else data/store
@@ -18,7 +18,9 @@ import verifyanalytics as va
 store = va.Store(STORE)
 v = store.read("verifications")
 rates = va.tag_rates(v)
-rates[["tag", "name_en", "name_zh", "family", "known", "n", "n_tag", "tag_rate", "n_risk_not_asked"]]
+rates[
+    ["tag", "name_en", "name_zh", "family", "known", "n", "n_tag", "tag_rate", "n_risk_not_asked"]
+]
 
 # %% [markdown]
 # Tags are an open set: one that the code book does not know is listed with `known` false, and taken
@@ -36,10 +38,10 @@ ax = va.charts.tag_lift(lift, lang=LANG)
 
 # %% [markdown]
 # **Reading.** A lift of 2: the outcome is twice as frequent with the tag as over all. Where the
-# interval crosses 1, these data cannot tell the tag from chance. Tests are made on one row a person,
-# the first, and adjusted for the number of tags; ten tries of one person do not count as ten. Nobody
-# has labelled these rows, so this is **association**: a tag that goes with non-matches may mark poor
-# cameras as well as strangers.
+# interval crosses 1, these data cannot tell the tag from chance. Tests are made on one row a
+# person, the first, and adjusted for the number of tags; ten tries of one person do not count as
+# ten. Nobody has labelled these rows, so this is **association**: a tag that goes with non-matches
+# may mark poor cameras as well as strangers.
 #
 # ## The same against the vendor's verdict
 
@@ -49,9 +51,9 @@ ax = va.charts.tag_lift(against, lang=LANG)
 
 # %% [markdown]
 # **Reading.** This one is **circular**, and says so: a high risk score rejects by itself, and tags
-# make the risk score. Rows that risk alone turned away are left out (`n_only_risk`), and what remains
-# of such a tag are the rows that failed for another reason as well: of course they were rejected. Use
-# it to see what the vendor's rule does, never to judge a tag.
+# make the risk score. Rows that risk alone turned away are left out (`n_only_risk`), and what
+# remains of such a tag are the rows that failed for another reason as well: of course they were
+# rejected. Use it to see what the vendor's rule does, never to judge a tag.
 #
 # ## The risk score itself
 
@@ -64,8 +66,9 @@ bands[["band", "n", "n_outcome", "outcome_rate", "outcome_rate_low", "outcome_ra
 ax = va.charts.risk_bands(bands, lang=LANG)
 
 # %% [markdown]
-# **Reading.** The direction of the score is estimated, not assumed; "not evident" means that 0.5 lies
-# within the interval of the AUC. `woe` is above 0 where a band has more of the outcome than the whole.
+# **Reading.** The direction of the score is estimated, not assumed; "not evident" means that 0.5
+# lies within the interval of the AUC. `woe` is above 0 where a band has more of the outcome than
+# the whole.
 #
 # ## Tags that say the same
 
@@ -77,8 +80,8 @@ pairs[["tag_a", "tag_b", "n_a", "n_b", "n_both", "lift", "phi", "jaccard"]].head
 ax = va.charts.tag_pairs(pairs, lang=LANG)
 
 # %% [markdown]
-# **Reading.** Two tags with a high φ are nearly one: acting on both catches little more than acting on
-# either. What each one adds is counted here:
+# **Reading.** Two tags with a high φ are nearly one: acting on both catches little more than
+# acting on either. What each one adds is counted here:
 
 # %%
 catch = va.tag_catch(v, OUTCOME)
@@ -101,7 +104,8 @@ axes = va.charts.tag_scores(scores[scores["regime"] == largest], lang=LANG)
 
 # %% [markdown]
 # **Caveats.**
-# - The vendor says neither how tags are made nor when that changes: a rate that jumps may be theirs.
+# - The vendor says neither how tags are made nor when that changes: a rate that jumps may be
+#   theirs.
 # - Rows without a risk result are counted (`n_risk_not_asked`) and in no rate.
 # - With labels, `va.tag_lift(va.join_labels(v, labels), "attack")` speaks of attacks instead of
 #   non-matches, and of the labelled rows only: mind how those were chosen.

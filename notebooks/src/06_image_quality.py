@@ -24,9 +24,9 @@ limits[["image", "measure", "limit", "n", "n_missing", "n_beyond", "beyond_rate"
         "beyond_rate_high", "p05", "p50", "p95"]]  # fmt: skip
 
 # %% [markdown]
-# The vendor grades the live face image and the environment image; the source photo is not graded. For
-# seven of the eleven measures it states no limit. A measure that is missing is an image that was not
-# graded, never a 0.
+# The vendor grades the live face image and the environment image; the source photo is not graded.
+# For seven of the eleven measures it states no limit. A measure that is missing is an image that
+# was not graded, never a 0.
 
 # %%
 axes = va.charts.quality_limits(limits, lang=LANG)
@@ -39,9 +39,9 @@ bands = pd.concat([va.quality_bands(v, m) for m in ("brightness", "clarity")], i
 axes = va.charts.quality_bands(bands, lang=LANG)
 
 # %% [markdown]
-# **Reading.** Bands hold equal shares of the answers as far as equal values allow; the vendor's limit
-# lies in the shaded one. The match rate is over comparisons at the row's own `1e-4` threshold, the
-# reject rate over verdicts, images that could not be compared among them.
+# **Reading.** Bands hold equal shares of the answers as far as equal values allow; the vendor's
+# limit lies in the shaded one. The match rate is over comparisons at the row's own `1e-4`
+# threshold, the reject rate over verdicts, images that could not be compared among them.
 #
 # ## If the poorest images were not compared
 
@@ -50,19 +50,20 @@ discard = va.error_versus_discard(v, QUALITY, nominal_fmr=1e-4)
 axes = va.charts.error_versus_discard(discard, lang=LANG)
 
 # %% [markdown]
-# **Reading.** From left to right more of the poorest images are left out, and the curve is what fails
-# among the rest. A measure that knows the failures falls along the dashed line; one that knows
-# nothing stays flat. Equal qualities leave together: all images that are bright enough are equal to
-# the vendor's limit, so the curve is flat behind it. **Without labels this is a reject rate**, and a
-# falling curve need not mean fewer errors: strangers may send dark pictures too.
+# **Reading.** From left to right more of the poorest images are left out, and the curve is what
+# fails among the rest. A measure that knows the failures falls along the dashed line; one that
+# knows nothing stays flat. Equal qualities leave together: all images that are bright enough are
+# equal to the vendor's limit, so the curve is flat behind it. **Without labels this is a reject
+# rate**, and a falling curve need not mean fewer errors: strangers may send dark pictures too.
 #
 # ## One limit at capture
 
 # %%
 coaching = va.quality_coaching(v)
-coaching[["image", "measure", "turned_away_if", "documented", "n_turned_away",
-          "n_turned_away_rejected", "n_turned_away_accepted", "difference", "difference_low",
-          "difference_high", "excess", "excess_low", "p_adjusted", "significant"]].head(8)  # fmt: skip
+shown = "image measure turned_away_if documented n_turned_away n_turned_away_rejected "
+shown += "n_turned_away_accepted difference difference_low difference_high excess excess_low "
+shown += "p_adjusted significant"
+coaching[shown.split()].head(8)
 
 # %%
 ax = va.charts.quality_coaching(coaching, lang=LANG, top=8)

@@ -18,13 +18,14 @@ import verifyanalytics as va
 store = va.Store(STORE)
 v = store.read("verifications")
 events = va.regime_changes(v)
-events[["kind", "regime_before", "regime_after", "changed_from", "changed_to", "n_before", "n_after",
-        "n_mixed", "shift_1e_4"]]  # fmt: skip
+shown = "kind regime_before regime_after changed_from changed_to n_before n_after n_mixed "
+shown += "shift_1e_4"
+events[shown.split()]
 
 # %% [markdown]
-# **Reading.** A change of regime is an event, not drift: the same person gets another score's meaning
-# from that moment on. It lies between the last answer of the old regime and the first of the new one.
-# Everything below stays inside a regime.
+# **Reading.** A change of regime is an event, not drift: the same person gets another score's
+# meaning from that moment on. It lies between the last answer of the old regime and the first of
+# the new one. Everything below stays inside a regime.
 #
 # ## Week by week
 
@@ -35,17 +36,17 @@ axes = va.charts.drift_over_time(weeks, lang=LANG, events=events)
 # %% [markdown]
 # **Reading.** PSI holds each week against the first whole week of its regime, on bins that the
 # vendor's thresholds make; answers without a score are a bin of their own. The dashed limit is the
-# larger of 0.1 and what two samples of this size differ by in one case of twenty: small weeks have a
-# higher one. Partial weeks are not compared.
+# larger of 0.1 and what two samples of this size differ by in one case of twenty: small weeks have
+# a higher one. Partial weeks are not compared.
 
 # %%
-columns = ["period", "regime", "column", "n_reference", "n_current", "psi", "critical", "deff",
-           "smoothing", "largest_bin", "share_reference", "share_current", "ks", "wasserstein"]  # fmt: skip
-weeks.loc[weeks["alert"], columns]
+shown = "period regime column n_reference n_current psi critical deff smoothing largest_bin "
+shown += "share_reference share_current ks wasserstein"
+weeks.loc[weeks["alert"], shown.split()]
 
 # %% [markdown]
-# `largest_bin` says where it moved, `wasserstein` by how many points. Before blaming the vendor, ask
-# what changed on your side: a version of the app, a channel, who came.
+# `largest_bin` says where it moved, `wasserstein` by how many points. Before blaming the vendor,
+# ask what changed on your side: a version of the app, a channel, who came.
 
 # %%
 loud = weeks[weeks["alert"] & (weeks["column"] == "score")]["period"]
@@ -59,10 +60,10 @@ if len(loud):
     )  # fmt: skip
 
 # %% [markdown]
-# **Reading.** The loudest week against all weeks before it, with what else might explain it. Here the
-# images and channels stayed as they were, and the app's versions moved, as they do all the time: newer
-# ones replace older ones. `va.change_explained` splits a change of the acceptance rate into who came
-# and how they fared.
+# **Reading.** The loudest week against all weeks before it, with what else might explain it. Here
+# the images and channels stayed as they were, and the app's versions moved, as they do all the
+# time: newer ones replace older ones. `va.change_explained` splits a change of the acceptance rate
+# into who came and how they fared.
 #
 # ## What somebody should look at
 
@@ -78,5 +79,5 @@ for alert in alerts.itertuples():
 # - No alert is not "no change": `va.minimal_change` tells what these data could have shown.
 # - A bin that is empty on one side makes PSI infinite. Then 0.5 is added to every bin, which
 #   `smoothing` prints; other tools smooth otherwise, and their figures differ.
-# - With many columns and weeks, one in twenty comparisons of small weeks passes its critical value by
-#   chance; the floor of 0.1 is what keeps large weeks quiet.
+# - With many columns and weeks, one in twenty comparisons of small weeks passes its critical value
+#   by chance; the floor of 0.1 is what keeps large weeks quiet.
