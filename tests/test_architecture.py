@@ -86,6 +86,7 @@ PARTS = {
     "analysis.decisions": ("analysis.changes", "analysis._decisions_*"),
     "analysis.thresholds": ("analysis._thresholds_*",),
     "analysis.tags": ("analysis._tags_*",),
+    "analysis.quality": ("analysis._quality_*",),
     "analysis.bounds": ("analysis._bounds_*",),
     "analysis.drift": ("analysis._drift_*",),
 }
