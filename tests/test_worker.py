@@ -257,7 +257,7 @@ def test_parts_bring_the_same_rows_as_the_whole_and_each_its_batch(tmp_path):
     path = write_lines(tmp_path / "a.ndjson", lines)
     whole = results(task_of(tmp_path, path))
     (tmp_path / "parts").mkdir()
-    parts = results(task_of(tmp_path / "parts", path, max_rows=1000))
+    parts = results(task_of(tmp_path / "parts", path, max_bytes=500_000))
     assert len(parts) > 2
     assert [part.final for part in parts] == [False] * (len(parts) - 1) + [True]
     for kind in ("verification", "reject"):

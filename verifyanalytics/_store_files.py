@@ -61,13 +61,14 @@ def storage_errors(path: Path, doing: str) -> Iterator[None]:
 
 def _reason(error: Exception) -> str:
     """Say in one line what went wrong, and what helps when the disk is full."""
-    text = next(iter(str(error).splitlines()), type(error).__name__)
+    lines = str(error).splitlines() or [type(error).__name__]
     number = getattr(error, "errno", None)
     if number in _FULL:
         return f"{_FULL[number]}; what was committed stays, free some space and run again"
-    if any(full in str(error) for full in _FULL_TEXTS):
-        return f"{text}; what was committed stays, free some space and run again"
-    return text
+    for line in lines:  # Delta says in a later line what the operating system said
+        if any(full in line for full in _FULL_TEXTS):
+            return f"{line.strip()}; what was committed stays, free some space and run again"
+    return lines[0]
 
 
 # -------------------------------------------------------------------------------- data files

@@ -32,7 +32,7 @@ from verifyanalytics import errors
 from verifyanalytics._worker_staging import Staged, Staging
 from verifyanalytics.envelope import ReadOptions
 from verifyanalytics.flatten import Flattener
-from verifyanalytics.sources import Block, Source, blocks
+from verifyanalytics.sources import BLOCK_BYTES, Block, Source, blocks
 
 BEAT_SECONDS = 0.2
 """How often a worker tells how far it is, at most."""
@@ -232,7 +232,7 @@ def perform(task: Task, flattener: Flattener) -> Generator[Beat | Result, str | 
         for piece in task.pieces:
             part.begin()
             odometer.begin(piece)
-            for block in _blocks(piece):
+            for block in _blocks(piece, min(BLOCK_BYTES, task.max_bytes or BLOCK_BYTES)):
                 odometer.move(part.add(block, flattener), len(block.data))
                 if part.is_full():
                     yield odometer.beat()
@@ -355,11 +355,17 @@ def write_error(folder: Path, error: OSError) -> errors.StorageError:
     )
 
 
-def _blocks(piece: Piece) -> Iterator[Block]:
+def _blocks(piece: Piece, block_bytes: int) -> Iterator[Block]:
     """Read a piece block by block, rows that are committed already left out."""
     source = piece.source
     try:
-        for block in blocks(source, start=piece.start, end=piece.end, first_row=piece.first_row):
+        for block in blocks(
+            source,
+            start=piece.start,
+            end=piece.end,
+            first_row=piece.first_row,
+            block_bytes=block_bytes,
+        ):
             if piece.rows_done < block.first_row:
                 yield block
             elif piece.rows_done < last_row(block):

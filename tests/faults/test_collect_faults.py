@@ -68,7 +68,7 @@ def test_the_table_knows_every_fault():
     assert set(STATE) == set(FAULTS)
 
 
-@pytest.mark.parametrize("name", STATE)
+@pytest.mark.parametrize("name", sorted(STATE))
 def test_twenty_calls_end_in_the_state_of_the_table(name):
     tokens = [f"{name}-{n}" for n in range(20)]
     with serve(seed=1, faults=f"{name} {OPTIONS.get(name, '')}") as service:

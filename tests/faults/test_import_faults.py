@@ -291,7 +291,7 @@ def small_files(limit):
 
 
 @pytest.mark.parametrize(
-    "limit", [30_000, *(pytest.param(limit, marks=NIGHTLY) for limit in (4_096, 80_000))]
+    "limit", [30_000, *(pytest.param(limit, marks=NIGHTLY) for limit in (4_096, 15_000))]
 )
 def test_a_limit_on_file_sizes_is_a_storage_error_and_the_rerun_completes(
     files, truth, tmp_path, limit
@@ -330,7 +330,7 @@ def small_disk(folder, size):
     os.name != "posix" or os.geteuid() != 0, reason="mounting a small disk needs root"
 )
 @pytest.mark.parametrize(
-    "size", ["700k", *(pytest.param(size, marks=NIGHTLY) for size in ("300k", "1200k"))]
+    "size", ["700k", *(pytest.param(size, marks=NIGHTLY) for size in ("300k", "500k"))]
 )
 def test_a_full_disk_is_a_storage_error_and_the_rerun_completes(files, truth, tmp_path, size):
     names = [name for name, _ in files]
