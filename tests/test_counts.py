@@ -11,6 +11,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+from worlds import engines, frame, row
 
 from verifyanalytics.analysis import counts
 from verifyanalytics.errors import UsageError
@@ -155,3 +156,15 @@ def test_what_cannot_be_is_refused():
         counts.gate("luck")
     with pytest.raises(UsageError, match="a dict is no frame"):
         counts.rows({"code": [1]}, ["code"])
+
+
+@pytest.mark.parametrize("steps", [10, 20, 100])
+@pytest.mark.parametrize("engine", sorted(engines(frame([row(0)]))))
+def test_every_edge_is_exact_on_every_engine(engine, steps):
+    """The score on an edge is in the bin above, the number before it below: on all hundredths."""
+    edges = np.arange(100 * steps + 1) / steps
+    scores = [*edges, *np.nextafter(edges, -1)[1:]]
+    v = engines(frame([row(i, score=float(score)) for i, score in enumerate(scores)]))[engine]
+    found = counts.bin_counts(counts.rows(v, counts.ROW), edges, counts={"n": None})
+    assert found["n"].tolist() == [2] * (len(edges) - 1) + [1]
+    assert found["bin"].tolist() == list(range(1, len(edges) + 1))

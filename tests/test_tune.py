@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import collections
+import dataclasses
 import io
 import random
 import subprocess
@@ -15,16 +17,19 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 from PIL import Image
-from worlds import PAGE, engines, frame, messy, row
+from worlds import engines, frame, is_scored, messy, regime, rising, row
 
 import verifyanalytics as va
 from verifyanalytics import notebooks
+from verifyanalytics._tuner_counts import Segment, Tally
+from verifyanalytics._tuner_errors import LabelledTally
 from verifyanalytics.errors import MissingColumnError, UsageError
+from verifyanalytics.tuner import Tuner
 
-TIES = (0.0, 59.5, 60.0, 65.0, 66.0, 70.0, 77.5, 80.0, 87.69, 95.25, 100.0)
-BETWEEN = (12.34, 60.01, 69.99, 70.07, 87.68, 99.99)
+TIES = (0.0, 60.0, 66.0, 70.0, 87.69, 100.0)
+BETWEEN = (12.34, 69.99, 70.07)
 ODD = (58.005, 67.333, 78.1, 90.25)  # thresholds off every grid
-FUNCTIONS = ("match_rates", "label_free_bounds", "what_if")
+RISING = sorted((*TIES, *BETWEEN, *ODD[:2]))
 
 
 def world(n=400, seed=3):
@@ -52,12 +57,11 @@ def _figures():
     plt.close("all")
 
 
-def part(table, tuner):
-    """The rows of a function's frame that the tuner stands at."""
-    here = table["regime"] == tuner.regime
-    if tuner.segment:
-        column, value = tuner.segment
-        here &= table[column].astype(str) == value
+def at(table, regime, segment):
+    """The rows of a function's frame for a regime and segment."""
+    here = table["regime"] == regime
+    if segment.column:
+        here &= table[segment.column].map(str) == segment.value
     if "unit" in table:
         here &= (table["unit"] == "rows") & (table["line"] != "not_needed")
     return table[here].reset_index(drop=True)
@@ -67,34 +71,72 @@ def same(mine, theirs, **exact):
     pd.testing.assert_frame_equal(mine, theirs, check_dtype=False, **exact)
 
 
+def stacked(tables):
+    return pd.concat(tables, ignore_index=True)
+
+
 # ------------------------------------------------------------------ the numbers
 
 
+@pytest.fixture(scope="module")
+def tally():
+    return Tally(V, ["result", "req_key", "risk_score"])
+
+
+@pytest.mark.parametrize("column", ["", "result", "req_key"])
+def test_the_numbers_are_those_of_the_functions(tally, column):
+    by = column or None
+    alone = V.drop(columns="subject")  # rows, without sessions, are what the tuner shows
+    theirs = {
+        "match_rates": va.match_rates(V, RISING, by=by),
+        "label_free_bounds": va.label_free_bounds(V, RISING, by=by),
+        "what_if": stacked([va.what_if(alone, t, by=by) for t in RISING]),
+    }
+    groups = [(r, s) for r, s in tally.groups if s.column == column]
+    assert len(groups) >= 7
+    for where, segment in groups:
+        for name, table in theirs.items():
+            answer = getattr(tally, name)
+            mine = stacked([answer(where, segment, t) for t in RISING])
+            wanted = at(table, where, segment).sort_values("threshold", kind="stable")
+            same(mine, wanted.reset_index(drop=True), check_exact=True)
+
+
 @pytest.mark.parametrize("engine", sorted(engines(V)))
-def test_the_numbers_are_those_of_the_functions(engine):
-    v = engines(V)[engine]
-    tuner = va.tune(v, by=["result", "req_key"])
-    n_compared = 0
-    for threshold in (*TIES, *BETWEEN, *ODD):
-        for column in (None, "result"):
-            tables = {name: getattr(va, name)(v, threshold, by=column) for name in FUNCTIONS}
-            for regime, segment in tuner._tally.groups:
-                if segment.column != (column or ""):
-                    continue
-                tuner.set(threshold=threshold, regime=regime, segment=segment)
-                for name, mine in tuner.tables().items():
-                    same(mine, part(tables[name], tuner), check_exact=True)
-                n_compared += 1
-    assert n_compared > 200
+def test_every_engine_counts_the_same(tally, engine):
+    found = Tally(engines(V)[engine], ["result", "req_key", "risk_score"])
+    assert found.groups.keys() == tally.groups.keys()
+    for key, group in tally.groups.items():
+        for field in dataclasses.fields(group):
+            mine, theirs = getattr(found.groups[key], field.name), getattr(group, field.name)
+            mine, theirs = (str(x) if x is pd.NA else x for x in (mine, theirs))
+            np.testing.assert_array_equal(mine, theirs, err_msg=f"{key} {field.name}")
+        same(found.histogram(*key), tally.histogram(*key), check_exact=True)
 
 
-def test_a_part_of_the_regime_is_a_segment_too():
-    tuner = va.tune(V, by="req_key", threshold=70.07)
-    for regime in tuner._tally.regimes():
-        tuner.set(regime=regime, segment=("req_key", regime.split()[0]))
-        for name, mine in tuner.tables().items():
-            theirs = part(getattr(va, name)(V, 70.07, by="req_key"), tuner)
-            same(mine, theirs, check_exact=True)
+def test_a_segment_without_a_score_is_not_offered():
+    rows = [row(i, measure_type="a") for i in range(5)]
+    rows += [row(5 + i, measure_type="b", score=None, sub_code=210311) for i in range(3)]
+    tuner = va.tune(frame(rows), by="measure_type", threshold=0.0)
+    assert [s.value for _, s in tuner._segments.options] == ["", "a"]
+    assert tuner.tables()["match_rates"]["match_rate"].tolist() == [5 / 8]  # but it is counted
+
+
+def test_what_is_shown_is_what_was_counted(tuner):
+    regime, segment = "unknown 60/70/80/90", Segment("result", "False")
+    tuner.set(threshold=70.07, regime=regime, segment=segment)
+    for name, mine in tuner.tables().items():
+        same(mine, getattr(tuner._tally, name)(regime, segment, 70.07), check_exact=True)
+
+
+@pytest.fixture
+def tuner(tally):
+    made = Tuner(tally, None, "", ["result", "req_key"], {})
+    made.set()
+    return made
+
+
+# ------------------------------------------------------------------ labels
 
 
 def labelled(rows, share=0.8, seed=5):
@@ -109,32 +151,40 @@ def labelled(rows, share=0.8, seed=5):
     )
 
 
-@pytest.mark.parametrize("threshold", [*TIES[:-1], *BETWEEN, ODD[1]])
-@pytest.mark.parametrize("cluster", ["subject", "measure_type", None])
-def test_error_rates_are_those_of_the_function(threshold, cluster):
-    truth = va.join_labels(V, labelled(world()))
+LABELS = labelled(world())
+
+
+def hold_error_rates(truth, by, options, **how):
+    """Hold the tuner's error rates against the function's, everywhere; return a row of them."""
+    tally = LabelledTally(truth, [by] if by else [], **options)
+    groups = [(r, s) for r, s in tally.groups if s.column == (by or "") and r != "incomplete"]
+    theirs = va.error_rates(truth, RISING, by=by, **options)
+    for where, segment in groups:
+        mine = stacked([tally.error_rates(where, segment, t) for t in RISING])
+        wanted = at(theirs, where, segment).sort_values("threshold", kind="stable")
+        same(mine, wanted.reset_index(drop=True), **how)
+    assert len(groups) >= 7
+    return mine
+
+
+@pytest.mark.parametrize(
+    ("cluster", "by"),
+    [("subject", None), ("subject", "req_key"), ("measure_type", None), (None, None)],
+)
+def test_error_rates_are_those_of_the_function(cluster, by):
+    truth = va.join_labels(V, LABELS)
     options = {"assume_random": True, "cluster": cluster}
-    tuner = va.tune(V, truth, by="req_key", threshold=threshold, **options)
-    theirs = va.error_rates(truth, threshold, **options)
-    by_key = va.error_rates(truth, threshold, by="req_key", **options)
-    for regime, segment in tuner._labelled.groups:
-        if regime != "incomplete":
-            tuner.set(regime=regime, segment=segment)
-            mine = tuner.tables()["error_rates"]
-            same(mine, part(by_key if tuner.segment else theirs, tuner), check_exact=True)
+    hold_error_rates(truth, by, options, check_exact=True)
 
 
-def test_error_rates_of_drawn_rows_are_weighted():
-    labels = labelled(world())
+@pytest.mark.parametrize(
+    ("chances", "weighted"), [([0.1, 0.4, 1.0], True), ([0.25], False)], ids=["unequal", "equal"]
+)
+def test_error_rates_are_weighted_where_rows_were_drawn_unequally(chances, weighted):
     rng = random.Random(1)
-    labels["inclusion_prob"] = [rng.choice([0.1, 0.4, 1.0]) for _ in range(len(labels))]
-    truth = va.join_labels(V, labels)
-    tuner = va.tune(V, truth)
-    for threshold in (60.0, 70.0, 70.07, 90.0):
-        tuner.set(threshold=threshold)
-        mine = tuner.tables()["error_rates"]
-        assert mine["weighted"].all()
-        same(mine, part(va.error_rates(truth, threshold), tuner), rtol=1e-12)
+    labels = LABELS.assign(inclusion_prob=[rng.choice(chances) for _ in range(len(LABELS))])
+    some = hold_error_rates(va.join_labels(V, labels), None, {}, rtol=1e-12)
+    assert (some["weighted"] == weighted).all()
 
 
 def test_selected_labels_give_no_rate_here_either():
@@ -146,6 +196,13 @@ def test_selected_labels_give_no_rate_here_either():
     assert tuner.tables()["error_rates"]["fmr"].isna().all()
     assert "looks like a selection" not in tuner._numbers.value
     assert "The labels look like a selection" in tuner._numbers.value
+
+
+def test_labels_of_one_class_are_said_and_asked_for_no_rate():
+    labels = pd.DataFrame({"request_id": V["request_id"], "mated": True})
+    tuner = va.tune(V, labels)
+    assert "One of the two classes has no label." in tuner._numbers.value
+    assert "error_rates" not in tuner.code  # it would refuse
 
 
 # ------------------------------------------------------------------ what is shown
@@ -194,8 +251,8 @@ def orange(png):
     return np.flatnonzero(rule > 0.4 * pixels.shape[0]).mean() / pixels.shape[1]
 
 
-def test_one_figure_is_reused_and_its_rule_moves_with_the_threshold():
-    tuner = va.tune(V, threshold=20.0)
+def test_one_figure_is_reused_and_its_rule_moves_with_the_threshold(tuner):
+    tuner.set(threshold=20.0)
     figure = tuner._picture.figure
     places = []
     for threshold in (20.0, 40.0, 80.0):
@@ -222,9 +279,15 @@ def test_a_move_needs_no_data():
 # ------------------------------------------------------------------ controls
 
 
-def test_slider_box_and_lists_move_the_same_threshold():
-    tuner = va.tune(V, by="result")
-    assert tuner.threshold == PAGE[1]  # where the biggest regime passes today
+def test_it_begins_where_the_biggest_regime_passes_today(tuner):
+    rows = [r for r in world() if is_scored(r)]
+    sizes = collections.Counter(regime(r) for r in rows if rising(r))
+    ((biggest, _),) = sizes.most_common(1)
+    (own,) = {r["threshold_1e_4"] for r in rows if regime(r) == biggest}
+    assert (tuner.regime, tuner.threshold) == (biggest, own)
+
+
+def test_slider_box_and_lists_move_the_same_threshold(tuner):
     tuner._slider.value = 75.5
     assert (tuner.threshold, tuner._box.value) == (75.5, 75.5)
     tuner._box.value = 71.37
@@ -239,6 +302,9 @@ def test_slider_box_and_lists_move_the_same_threshold():
     tuner._languages.value = "zh"
     assert tuner.lang == "zh"
     assert tuner._regimes.description == "阈值组"
+    tuner._slider.value = 0.0  # the lowest threshold is one too
+    tuner._regimes.value = tuner._regimes.options[0]
+    assert tuner.threshold == 0.0
 
 
 def test_a_segment_that_the_next_regime_lacks_becomes_everyone():
@@ -249,15 +315,19 @@ def test_a_segment_that_the_next_regime_lacks_becomes_everyone():
     assert tuner.segment is None
 
 
-@pytest.mark.parametrize("segment", [None, ("result", "False"), ("req_key", "unknown")])
-@pytest.mark.parametrize("given", ["truth", "labels", ""])
+@pytest.mark.parametrize(
+    ("segment", "given"),
+    [
+        (None, "truth"),
+        (("result", "<NA>"), "labels"),
+        (("req_key", "unknown"), ""),
+    ],
+)
 def test_the_code_gives_the_state(segment, given):
-    labels = labelled(world())
-    names = {"va": va, "v": V, "labels": labels, "truth": va.join_labels(V, labels)}
-    regime = "unknown 60/70/80/90"
+    names = {"va": va, "v": V, "labels": LABELS, "truth": va.join_labels(V, LABELS)}
     tuner = va.tune(
-        V, names.get(given), by=["result", "req_key"], threshold=70.07, regime=regime,
-        segment=segment, lang="zh", assume_random=True,
+        V, names.get(given), by=["result", "req_key"], threshold=70.07,
+        regime="unknown 60/70/80/90", segment=segment, lang="zh", assume_random=True,
     )  # fmt: skip
     results = []
     for line in tuner.code.splitlines():
@@ -274,7 +344,7 @@ def test_the_code_gives_the_state(segment, given):
             else:
                 kept = theirs
             same(mine, kept.reset_index(drop=True), check_exact=True)
-    assert len(results) == 3 + (given != "" and segment != ("result", "False"))
+    assert len(results) == 3 + (given != "" and segment != ("result", "<NA>"))
 
 
 # ------------------------------------------------------------------ without a front end
@@ -313,8 +383,6 @@ def test_a_notebook_that_a_program_runs_keeps_the_picture_and_no_control():
     ran = notebooks.settle(notebooks.run(notebooks.parse(source, "x")))
     (output,) = ran.cells[0].outputs
     assert sorted(output.data) == ["image/png", "text/plain"]
-    again = notebooks.settle(notebooks.run(notebooks.parse(source, "x")))
-    assert nbformat.writes(again) == nbformat.writes(ran)
     assert "widget" not in nbformat.writes(ran)
 
 
@@ -327,20 +395,34 @@ def test_a_notebook_that_a_program_runs_keeps_the_picture_and_no_control():
         ({"threshold": 70.005}, "0 to 100 in steps of 0.01, or the vendor's own; 70.005"),
         ({"threshold": 101.0}, "0 to 100"),
         ({"threshold": float("nan")}, "0 to 100"),
-        ({"regime": "nope"}, "no regime 'nope' with compared answers; there are: "),
-        ({"by": "result", "segment": ("result", "nope")}, "no compared answers of"),
+        ({"regime": "nope"}, "no regime 'nope' with a score; there are: "),
+        ({"segment": ("result", "nope")}, "no score of .'result', 'nope'. in regime"),
+        ({"segment": "app"}, "a segment is .column, value., as .'ctx_channel', 'app'., not 'app'"),
         ({"lang": "fr"}, "no language 'fr'"),
-        ({"by": "score"}, "segments are made by other columns than score"),
-        ({"by": "request_id"}, "request_id has 4"),
     ],
 )
-def test_nonsense_is_refused(wrong, says):
+def test_nonsense_is_refused_and_changes_nothing(tuner, wrong, says):
+    before = tuner.code
     with pytest.raises(UsageError, match=says):
-        va.tune(V, **wrong)
+        tuner.set(**wrong)
+    assert tuner.code == before
+
+
+@pytest.mark.parametrize(
+    ("by", "says"),
+    [
+        ("score", "segments are made by other columns than score"),
+        ("request_id", "request_id has more values than a list takes: 60"),
+    ],
+)
+def test_columns_that_make_no_segments_are_refused(by, says):
+    with pytest.raises(UsageError, match=says):
+        va.tune(V, by=by)
 
 
 def test_nothing_compared_is_nothing_to_tune():
+    rows = [row(0, score=None), row(1, thresholds=(60.0, None, 80.0, 90.0))]
     with pytest.raises(UsageError, match="nothing to tune"):
-        va.tune(frame([row(0, score=None), row(1, thresholds=(60.0, None, 80.0, 90.0))]))
+        va.tune(frame([*rows, row(2, score=None, sub_code=210311)]))
     with pytest.raises(MissingColumnError, match="alive"):
         va.tune(V.drop(columns="alive"))

@@ -86,8 +86,13 @@ class Tally:
     Raises
     ------
     MissingColumnError, UsageError
-        A needed column is not there; no row was compared under a complete regime; a column has too
+        A needed column is not there; no row has a score under a complete regime; a column has too
         many values.
+
+    Notes
+    -----
+    A regime or segment without a single score (all withheld, say) has nothing that a threshold
+    could move: it is not among the groups.
     """
 
     def __init__(self, v: Any, by: Sequence[str] = ()) -> None:
@@ -96,6 +101,8 @@ class Tally:
         needed = (*counts.ROW, "alive", "result", *by)
         frame = counts.rows(v, needed, (*counts.ROW_OPTIONAL, "risk_score"))
         frame = frame.filter(counts.answered(), counts.complete())
+        for column in by:
+            _refuse_many_values(frame, column)
         own = _own_points(frame)
         grid = np.round(np.arange(SCORE_RANGE[0], SCORE_RANGE[1] + 0.005, 0.01), 2)
         self.edges: NDArray[np.float64] = np.union1d(grid, own)
@@ -104,9 +111,6 @@ class Tally:
         for column in ("", *by):
             keys = [column] if column else []
             table = _binned(frame, self.edges, keys)
-            if column and table[column].nunique(dropna=False) > MOST_SEGMENTS:
-                n = table[column].nunique(dropna=False)
-                raise UsageError(f"{column} has {n} values; a list of at most {MOST_SEGMENTS} fits")
             tries = bounds.label_free_bounds(v, threshold=0.0, k=K[:1], by=keys)
             self._add(table, column, tries)
             self.histograms[column] = score_histogram(v, by=keys)
@@ -122,16 +126,16 @@ class Tally:
             segment = Segment(column, str(value)) if column else EVERYONE
             regime = str(part["regime"].iloc[0])
             group = _group(part, value, len(self.edges), m.get((regime, segment.value), np.nan))
-            if group.totals["n_scored"] + group.totals["n_withheld"]:
+            if group.totals["n_scored"]:
                 self.groups[regime, segment] = group
 
     def regimes(self) -> list[str]:
-        """Return the regimes with compared rows, those with most of them first."""
+        """Return the regimes with scores, those with most of them first."""
         sizes = {r: g.totals["n_scored"] for (r, s), g in self.groups.items() if s == EVERYONE}
         return sorted(sizes, key=lambda regime: (-sizes[regime], regime))
 
     def segments(self, regime: str) -> list[Segment]:
-        """Return the segments that have compared rows in a regime, `EVERYONE` first."""
+        """Return the segments that have scores in a regime, `EVERYONE` first."""
         return sorted(s for r, s in self.groups if r == regime)
 
     def histogram(self, regime: str, segment: Segment) -> pd.DataFrame:
@@ -139,7 +143,7 @@ class Tally:
         table = self.histograms[segment.column]
         here = table["regime"] == regime
         if segment.column:
-            here &= table[segment.column].astype(str) == segment.value
+            here &= table[segment.column].map(str) == segment.value  # <NA> is a value too
         return table[here].drop(columns=[c for c in (segment.column,) if c and c != "req_key"])
 
     def at(self, threshold: float) -> int:
@@ -227,11 +231,17 @@ def _front(group: Group, regime: str, segment: Segment) -> dict[str, Any]:
 # ------------------------------------------------------------------ counting
 
 
+def _refuse_many_values(frame: nw.LazyFrame[Any], column: str) -> None:
+    """Stop before counting by a column of a million values: one more than fits is enough to see."""
+    some = frame.select(column).unique().head(MOST_SEGMENTS + 1).collect(backend="pyarrow")
+    if len(some) > MOST_SEGMENTS:
+        raise UsageError(f"{column} has more values than a list takes: {MOST_SEGMENTS}")
+
+
 def _own_points(frame: nw.LazyFrame[Any]) -> NDArray[np.float64]:
-    compared = counts.scored() | counts.withheld()
-    table = counts.group_counts(frame.filter(compared), REGIME, counts={"n": None})
+    table = counts.group_counts(frame.filter(counts.scored()), REGIME, counts={"n": None})
     if table.empty:
-        raise UsageError("no answer was compared under four rising thresholds: nothing to tune")
+        raise UsageError("no answer has a score under four rising thresholds: nothing to tune")
     own: NDArray[np.float64] = np.unique(table[list(THRESHOLD_COLUMNS)].to_numpy(dtype=float))
     return own
 

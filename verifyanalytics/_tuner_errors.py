@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from verifyanalytics._tuner_counts import EVERYONE, Segment
 from verifyanalytics.analysis import accuracy, labels
-from verifyanalytics.analysis.counts import REGIME, UNKNOWN, group_counts, name_regimes
+from verifyanalytics.analysis.counts import REGIME, UNKNOWN, name_regimes
 from verifyanalytics.schema import THRESHOLD_COLUMNS
 
 _SIDES = {"nonmated": "fm", "mated": "fnm"}
@@ -80,12 +80,10 @@ class LabelledTally:
         frame = labels.labelled_rows(truth, wanted, [c for c in optional if c not in wanted])
         self.reasons = labels.selection(labels.coverage_table(truth))
         self.known_persons = accuracy.has_person(truth, cluster)
-        chances = group_counts(
-            frame.filter(nw.col("_bona_fide")),
-            counts={"n": None, "n_with_chance": ~nw.col("_chance").is_null()},
-        )
-        self.weighted = bool(chances["n"].sum() == chances["n_with_chance"].sum())
         table = _labelled(frame, keys, cluster)
+        weight = table["_weight"]  # drawn alike, rows need no weights: as in `va.error_rates`
+        self.weighted = bool(weight.notna().all() and weight.min() < weight.max())
+        self.both_classes = table["mated"].nunique() == 2
         self.groups: dict[tuple[str, Segment], dict[str, Side]] = {}
         for column in ("", *keys):
             for key, part in table.groupby([column, "regime"] if column else ["regime"]):

@@ -10,6 +10,7 @@ front end (a script, a notebook run by a program) the same stands still as a fig
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -52,7 +53,8 @@ def tune(
     truth : frame, optional
         From `va.join_labels`, or a frame of labels, which is joined to `v` here.
     by : str or sequence of str, optional
-        Columns to choose segments by, such as `ctx_channel`; of at most 60 values each.
+        Columns to choose segments by, such as `ctx_channel`; of at most 60 values each. Values
+        without a single score are not offered.
     threshold : float, optional
         Where to begin: 0 to 100 in steps of 0.01, or a threshold of the vendor's. Default: the
         regime's own 1e-4 threshold, today's.
@@ -73,7 +75,7 @@ def tune(
     Raises
     ------
     MissingColumnError, UsageError
-        A needed column is not there; no row was compared; no such regime, segment or language.
+        A needed column is not there; no row has a score; no such regime, segment or language.
 
     Notes
     -----
@@ -120,7 +122,8 @@ class Tuner:
     ) -> None:
         self._tally, self._labelled = tally, labelled
         self._given, self._keys, self._settings = given, list(keys), dict(settings)
-        self._threshold, self._regime, self._segment = 0.0, tally.regimes()[0], EVERYONE
+        self._regime, self._segment = tally.regimes()[0], EVERYONE
+        self._threshold = math.nan  # until the first `set`
         self._lang: Lang = "en"
         self._picture, self._drawn = Picture(), ("", EVERYONE, "")
         self._busy = False
@@ -158,6 +161,8 @@ class Tuner:
     ) -> None:
         """Move the tuner; what is not given stays (at first: the regime's own 1e-4 threshold).
 
+        The segment `("", "")` is everyone.
+
         Raises
         ------
         UsageError
@@ -166,20 +171,17 @@ class Tuner:
         new_regime = self._regime if regime is None else regime
         if new_regime not in self._tally.regimes():
             raise UsageError(
-                f"no regime {regime!r} with compared answers; there are: "
-                f"{', '.join(self._tally.regimes())}"
+                f"no regime {regime!r} with a score; there are: {', '.join(self._tally.regimes())}"
             )
-        new_segment = self._segment if segment is None else Segment(*segment)
+        new_segment = self._segment if segment is None else _segment(segment)
         if (new_regime, new_segment) not in self._tally.groups:
             if segment is not None:
-                raise UsageError(f"no compared answers of {segment!r} in regime {new_regime}")
+                raise UsageError(f"no score of {segment!r} in regime {new_regime}")
             new_segment = EVERYONE
         new_lang = self._lang if lang is None else usable(lang)
-        if threshold is None:
-            own = float(self._tally.groups[new_regime, EVERYONE].points[1])
-            new_threshold = self._threshold or own
-        else:
-            new_threshold = float(threshold)
+        new_threshold = self._threshold if threshold is None else float(threshold)
+        if threshold is None and math.isnan(new_threshold):
+            new_threshold = float(self._tally.groups[new_regime, EVERYONE].points[1])
         self._tally.at(new_threshold)
         self._regime, self._segment, self._lang = new_regime, new_segment, new_lang
         self._threshold = new_threshold
@@ -213,7 +215,7 @@ class Tuner:
         by = f", by={segment.column!r}" if segment.column else ""
         here = '(table["regime"] == regime)'
         if segment.column:
-            here += f" & (table[{segment.column!r}].astype(str) == {segment.value!r})"
+            here += f" & (table[{segment.column!r}].map(str) == {segment.value!r})"
         lines = [
             f"regime, threshold = {self._regime!r}, {self._threshold!r}",
             f"here = lambda table: table[{here}]",
@@ -225,7 +227,7 @@ class Tuner:
         if self._labelled is not None:
             if self._given == "labels":
                 lines.insert(2, "truth = va.join_labels(v, labels)")
-            if segment.column not in ("result", "mated"):
+            if segment.column not in ("result", "mated") and self._labelled.both_classes:
                 lines.append(f"here(va.error_rates(truth, threshold{by}{more}))")
         given = f", {self._given}" if self._given else ""
         listed = f", by={self._keys!r}" if self._keys else ""
@@ -371,3 +373,9 @@ class Tuner:
             control.description = panel.word(key, lang)
         truth = "code_truth" if self._given else "code"
         self._title.value = panel.word(truth, lang, truth=self._given)
+
+
+def _segment(given: Any) -> Segment:
+    if not isinstance(given, tuple | list) or len(given) != 2:
+        raise UsageError(f"a segment is (column, value), as ('ctx_channel', 'app'), not {given!r}")
+    return Segment(*map(str, given))

@@ -335,7 +335,9 @@ def _cell(scale: float) -> nw.Expr:
     score = nw.col("score")
     cell = (score * scale).floor()
     if scale in (10.0, 20.0, 100.0):
-        short, over = score >= (cell + 1) / scale, score < cell / scale
+        # Polars divides by one number as times its reciprocal, which misses every eighth edge
+        each = cell - cell + scale
+        short, over = score >= (cell + 1) / each, score < cell / each
         cell = nw.when(short).then(cell + 1).otherwise(nw.when(over).then(cell - 1).otherwise(cell))
     return cell.cast(nw.Int64)
 
