@@ -28,20 +28,20 @@ Reject = tuple[Any, ...]
 class Documents(NamedTuple):
     """Where a block's responses stand.
 
-    `is_regular` is true where each stands alone on its line and begins and ends with a brace.
+    `regular` says which stand alone on their line and begin and end with a brace.
     """
 
     rows: Places
     starts: Places
     ends: Places
-    is_regular: bool
+    regular: Flags
 
 
 def documents_of(block: Block) -> Documents:
     """Find the responses of a block: as the reader says, else one to a line that is not blank."""
     if block.documents is not None:
         spans = np.array(block.documents, np.int64).reshape(-1, 3)
-        return Documents(spans[:, 0], spans[:, 1], spans[:, 2], is_regular=False)
+        return Documents(spans[:, 0], spans[:, 1], spans[:, 2], np.zeros(len(spans), bool))
     data = block.data
     ends = _line_ends(data)
     starts = np.empty_like(ends)
@@ -49,12 +49,12 @@ def documents_of(block: Block) -> Documents:
     rows = np.arange(block.first_row, block.first_row + len(ends))
     # between `}` and `{` on the next line no JSON text can go on: each line is a text of its own
     characters = np.frombuffer(data, np.uint8)
-    opens, closes = characters[starts], characters[ends - 1]
-    if bool((opens == ord("{")).all() and (closes == ord("}")).all()):
-        return Documents(rows, starts, ends, is_regular=True)
+    regular = (characters[starts] == ord("{")) & (characters[ends - 1] == ord("}"))
+    if regular.all():
+        return Documents(rows, starts, ends, regular)
     bounds = zip(starts.tolist(), ends.tolist(), strict=True)
     filled = np.array([bool(data[start:end].strip(_BLANK)) for start, end in bounds], bool)
-    return Documents(rows[filled], starts[filled], ends[filled], is_regular=False)
+    return Documents(rows[filled], starts[filled], ends[filled], regular[filled])
 
 
 def _line_ends(data: bytes) -> Places:

@@ -13,11 +13,14 @@ from typing import Any, NamedTuple
 from msgspec import UNSET
 
 from verifyanalytics import pictures
-from verifyanalytics._flatten_batches import Documents
+from verifyanalytics._flatten_batches import Documents, Flags
 from verifyanalytics.typed import Types, Undecodable, unknown_key
 
 STRETCH = 256
 """Answers decoded at once: few enough that what they become stays in the processor's cache."""
+
+PART = 32
+"""Answers of a stretch with bad ones among them that are decoded at once."""
 
 LEARN_AFTER = 4
 """Answers in which a new key must be met before it is learnt."""
@@ -72,59 +75,78 @@ class Decoded(NamedTuple):
 class Decoding:
     """The decoders of one kernel, and what it noticed so far.
 
+    Parameters
+    ----------
+    stretch, part : int
+        Answers decoded at once: of a block, and of a stretch with bad ones. They decide nothing.
+
     Attributes
     ----------
     types : Types
     """
 
-    def __init__(self) -> None:
+    def __init__(self, stretch: int = STRETCH, part: int = PART) -> None:
         self.types = Types()
+        self._stretch, self._part = stretch, part
         self._unknown: Counter[tuple[str, str]] = Counter()
         self._is_enveloped = False
 
     def stretches(self, data: bytes, documents: Documents) -> Iterator[Decoded]:
         """Decode what the types accept."""
         starts, ends = documents.starts.tolist(), documents.ends.tolist()
-        for first in range(0, len(starts), STRETCH):
-            text = Text(data, starts[first : first + STRETCH], ends[first : first + STRETCH], None)
+        for first in range(0, len(starts), self._stretch):
+            stop = first + self._stretch
+            text = Text(data, starts[first:stop], ends[first:stop], None)
             if text.ends[-1] - text.starts[0] > pictures.LARGE * len(text.starts):
                 text = Text(*pictures.cut(data, text.starts, text.ends))
-            if documents.is_regular:
-                decoded = self._decode_lines(text, first)
-                if decoded is not None:
-                    yield decoded
-                    continue
-            yield self._decode_each(text, first)
+            yield self._decode(text, documents.regular[first:stop], first)
 
-    def _decode_lines(self, text: Text, first: int) -> Decoded | None:
-        """Decode a whole stretch of lines; None where one of them does not fit."""
-        decoder = self._decoders()[self._is_enveloped]
+    def _decode(self, text: Text, regular: Flags, first: int) -> Decoded:
+        """Decode a stretch at once; where it does not fit part by part, and those line by line."""
         n = len(text.starts)
+        lines = self._decode_lines(text, regular, 0, n)
+        if lines is not None:
+            envelopes = lines if self._is_enveloped else None
+            replies = [None] * n if self._is_enveloped else lines
+            return Decoded(self._opened(replies, envelopes), envelopes, range(n), first, text)
+        return self._decode_parts(text, regular, first)
+
+    def _decode_lines(self, text: Text, regular: Flags, at: int, stop: int) -> list[Any] | None:
+        """Decode lines of a stretch at once; None where one of them does not fit."""
+        if not regular[at:stop].all():
+            return None
+        decoder = self._decoders()[self._is_enveloped]
         try:
-            lines = decoder.decode_lines(memoryview(text.data)[text.starts[0] : text.ends[-1]])
+            lines: list[Any] = decoder.decode_lines(
+                memoryview(text.data)[text.starts[at] : text.ends[stop - 1]]
+            )
         except Undecodable:
             return None
-        if len(lines) != n:  # two texts share a line
-            return None
-        envelopes = lines if self._is_enveloped else None
-        replies = [None] * n if self._is_enveloped else lines
-        return Decoded(self._opened(replies, envelopes), envelopes, range(n), first, text)
+        return lines if len(lines) == stop - at else None  # else two texts share a line
 
     def _decoders(self) -> tuple[Any, Any]:
         return self.types.reply, self.types.envelope
 
-    def _decode_each(self, text: Text, first: int) -> Decoded:
-        """Decode one by one, and learn from what fails."""
+    def _decode_parts(self, text: Text, regular: Flags, first: int) -> Decoded:
+        """Decode what is left when bad answers are left out, and learn from them."""
         lines: list[Any] = []
         enveloped: list[bool] = []
         places: list[int] = []
-        view = memoryview(text.data)
-        for place, (start, end) in enumerate(zip(text.starts, text.ends, strict=True)):
-            line = self._decode_line(view[start:end])
-            if line is not None:
-                lines.append(line)
-                enveloped.append(self._is_enveloped)
-                places.append(place)
+        n = len(text.starts)
+        for at in range(0, n, self._part):
+            stop = min(at + self._part, n)
+            part = self._decode_lines(text, regular, at, stop)
+            if part is not None:
+                lines += part
+                enveloped += [self._is_enveloped] * len(part)
+                places += range(at, stop)
+                continue
+            for place in range(at, stop):
+                line = self._decode_line(text, place)
+                if line is not None:
+                    lines.append(line)
+                    enveloped.append(self._is_enveloped)
+                    places.append(place)
         if not any(enveloped):
             return Decoded(lines, None, places, first, text)
         pairs = list(zip(lines, enveloped, strict=True))
@@ -132,8 +154,9 @@ class Decoding:
         replies = [None if is_one else line for line, is_one in pairs]
         return Decoded(self._opened(replies, envelopes), envelopes, places, first, text)
 
-    def _decode_line(self, line: memoryview) -> Any:
+    def _decode_line(self, text: Text, place: int) -> Any:
         """Decode a line as what the last one was, else as the other; None where neither fits."""
+        line = memoryview(text.data)[text.starts[place] : text.ends[place]]
         try:
             return self._decoders()[self._is_enveloped].decode(line)
         except Undecodable as error:

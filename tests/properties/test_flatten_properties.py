@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.answers import FAULT, GATEWAY, PAGE_SAMPLE, QUERY
+from verifyanalytics._flatten_decoding import Decoding
 from verifyanalytics.envelope import ReadOptions
 from verifyanalytics.flatten import Flattener
 from verifyanalytics.responses import Refusal, read_response
@@ -195,6 +196,7 @@ def test_kernel_equals_reference(given_lines, options, data):
     text = b"\n".join(given_lines) + data.draw(st.sampled_from((b"", b"\n")))
     expected = by_reference(text, options)
     flattener = Flattener(options)
+    flattener._decoding = Decoding(*data.draw(st.sampled_from(((256, 32), (4, 2), (3, 1)))))
     for _ in range(2):  # the second time with whatever was learnt
         assert by_kernel(flattener, text, draw_cuts(data, text)) == expected
     assert as_documents(Flattener(options), text) == expected
