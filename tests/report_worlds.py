@@ -34,9 +34,12 @@ WEEKS = {
 }  # fmt: skip
 """For each week and channel the rows by what became of them."""
 
+OVERLONG = 31
+"""Each row of this distance carries a tag of 10,000 characters, and no other."""
+
 NAMES = {
     "channel": {"app": "app", "h5": "h5", "kiosk": "kiosk", "desk": "desk"},
-    "tags": ["90001", "9" * 10_000, "90003"],
+    "tags": ["90001", "9" * 3_800, "90003", "8" * 10_000],
     "req_key": "cert_pro_src_verify",
     "message": "Success",
 }
@@ -49,8 +52,9 @@ HOSTILE = {
     },
     "tags": [
         "</td></tr></table><script src=//evil.example/x.js></script>",
-        "T" * 10_000,
+        "T" * 3_800,
         "#import \"x\"; *bold* $x$ \u2066\u2069\x07 'single' <!-- --> ]]>",
+        "L" * 10_000,
     ],
     "req_key": "--><svg onload=alert(1)>",
     "message": "<style>*{display:none}</style>",
@@ -69,6 +73,8 @@ def line(i: int, week: int, channel: str, fate: str, names: dict[str, Any]) -> b
     tags = [names["tags"][0]] if fate == "match" or i % 9 == 0 else []
     tags += [names["tags"][1]] if i % 7 == 0 else []
     tags += [names["tags"][2]] if i % 11 == 0 else []
+    if i % OVERLONG == 0:  # a list over 4 KiB is stored as its size, whatever it holds
+        tags = [names["tags"][3]]
     response = {
         "code": 10000,
         "message": names["message"],

@@ -19,6 +19,7 @@ import report_worlds as worlds
 from hypothesis import given
 from hypothesis import strategies as st
 from report_worlds import Page
+from scipy.stats import binom
 from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 
 import verifyanalytics as va
@@ -135,7 +136,7 @@ def test_mix_and_rate_by_channel_are_kitagawa_s(store):
     assert told in seen.text
     assert f"{signed(100 * rate)} points from how they fared" in seen.text
     rows = {r[0]: r for r in seen.tables["By channel"]}
-    assert rows["all"][6] == f"{signed(100 * mix)} / {signed(100 * rate)}"
+    assert rows["all"][6] == f"{signed(100 * mix)}{NBSP}/{NBSP}{signed(100 * rate)}"
     app = worlds.counts(1, "app")
     assert rows["app"][1] == f"{sum(app.values())}"
     assert rows["app"][3].startswith(percent(app["accepted"], sum(app.values())))
@@ -156,7 +157,21 @@ def test_no_evidence_of_change_stands_beside_the_smallest_change(store):
     gate = rows["score below own 1e-4 threshold"]
     n, x = sum(worlds.counts(1).values()), worlds.counts(1)["match"]
     smallest = 2.8 * math.sqrt(2 * (x / n) * (1 - x / n) / n)
-    assert gate[5] == f"no evidence of change (≥{NBSP}{100 * smallest:.1f} would show)"
+    assert gate[5] == f"no evidence of change\n(≥{NBSP}{100 * smallest:.1f} would show)"
+
+
+@pytest.mark.parametrize(("n", "n0"), [(451, 432), (40, 4_000), (5_000, 90)])
+def test_without_an_event_in_either_period_there_still_is_a_smallest_change(n, n0):
+    change = Change(Count(0, n), Count(0, n0))
+    assert change.verdict == "none"
+    events = binom(n, change.smallest)
+    shown = [
+        x for x in range(n + 1)
+        if confint_proportions_2indep(x, n, 0, n0, method="newcomb")[0] > 0
+    ]  # fmt: skip
+    assert events.sf(min(shown) - 1) == pytest.approx(0.8)
+    mirrored = Change(Count(n, n), Count(n0, n0))
+    assert mirrored.smallest == change.smallest
 
 
 def test_the_smallest_change_of_acceptance_is_that_of_minimal_change(store):
@@ -173,7 +188,7 @@ def test_a_week_like_the_one_before_says_so_in_both_languages(tmp_path):
     assert "points or more would have shown" in english
     assert "没有证据表明通过率发生变化" in chinese
     assert "个百分点才可检出" in chinese
-    assert "No gate turned away more or fewer people" in english
+    assert "For no reason is there evidence of change against 2024-W22" in english
 
 
 def test_tags_by_lift_are_those_of_a_plain_loop(store):
@@ -184,7 +199,8 @@ def test_tags_by_lift_are_those_of_a_plain_loop(store):
         fate = fates[i * 97 % len(fates)]
         if fate == "scored":
             continue  # neither a match nor a non-match
-        has, non_match = fate == "match" or i % 9 == 0, fate == "match"
+        non_match = fate == "match"
+        has = i % worlds.OVERLONG != 0 and (non_match or i % 9 == 0)
         n, outcome = n + 1, outcome + non_match
         tagged, both = tagged + has, both + (has and non_match)
     lift = (both / tagged) / (outcome / n)
@@ -332,7 +348,7 @@ def test_a_hostile_store_becomes_a_pdf_that_shows_it_as_words(attacked):
     words = subprocess.run(
         ["pdftotext", "-layout", str(path), "-"], capture_output=True, check=True
     )
-    text = re.sub(r"\s+", "", words.stdout.decode())
+    text = re.sub(r"[\s\u200b]+", "", words.stdout.decode())
     assert "<script>alert(1)</script>" in text
     assert '#import"x";*bold*' in text  # Typst's own markup is only words too
 
@@ -394,9 +410,11 @@ def test_every_language_says_what_it_is(made, store):
 def test_chinese_is_chinese(store):
     text = page(store, lang="zh", by=("channel",)).text
     command = "verifyanalytics report period compare by lang zh tz as of ctx channel Asia Shanghai"
-    terms = "FMR FNMR Kitagawa ms e W h app cert pro src verify score own and alive risk no tag"
-    ours = {*command.split(), *terms.split()}
-    assert set(re.findall(r"[A-Za-z]+", text)) <= ours
+    terms = "Wilson Newcombe Kitagawa ms e W h app cert pro src verify"
+    paths = "size bytes data risk result tags"  # as the data names them
+    ours = {*command.split(), *terms.split(), *paths.split()}
+    words = re.sub("#[0-9a-f]{6}", "", text)  # digests of what was cut
+    assert set(re.findall(r"[A-Za-z]+", words)) <= ours
     assert "通过率由" in text
     assert "个百分点" in text
     assert "环比" in text
@@ -410,9 +428,7 @@ def test_every_text_is_there_in_both_languages():
         fields = [set(re.findall(r"\{(\w+)\}", text)) - {"nbsp"} for text in (english, chinese)]
         assert english
         assert chinese
-        # 下降 10.9 个百分点 has no sign where English has one; 环比 needs no other period
-        allowed = {"points", "size", "other"}
-        assert fields[0] - allowed == fields[1] - allowed, key
+        assert fields[0] - {"other"} == fields[1] - {"other"}, key  # 环比 needs no other period
         assert not re.search(r"[\u4e00-\u9fff]", english), key
 
 

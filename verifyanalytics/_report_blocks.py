@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
@@ -87,10 +87,9 @@ def plain(words: Words, lang: Lang, joint: str = " / ") -> str:
 
 @dataclass(frozen=True, slots=True)
 class Heading:
-    """A heading of level 2 or 3."""
+    """A heading, which begins a section."""
 
     words: Words
-    level: int = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,12 +152,7 @@ class Figure:
     size: tuple[float, float]
 
 
-@dataclass(frozen=True, slots=True)
-class NewPage:
-    """A new page on paper."""
-
-
-Block: TypeAlias = Heading | Paragraph | Bullets | Tiles | Table | Figure | NewPage
+Block: TypeAlias = Heading | Paragraph | Bullets | Tiles | Table | Figure
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +174,18 @@ class Document:
     def add(self, *blocks: Block | None) -> None:
         """Append blocks; None is no block."""
         self.blocks.extend(block for block in blocks if block is not None)
+
+
+def sections(blocks: Iterable[Block]) -> Iterator[list[Block]]:
+    """Split blocks before each heading; a section stays on one page of paper if it can."""
+    held: list[Block] = []
+    for block in blocks:
+        if isinstance(block, Heading) and held:
+            yield held
+            held = []
+        held.append(block)
+    if held:
+        yield held
 
 
 def table(

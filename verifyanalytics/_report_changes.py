@@ -7,11 +7,13 @@ the design effect that `va.minimal_change` finds for the acceptance rate of the 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy import special
 
 from verifyanalytics.analysis.intervals import newcombe, rate_interval
 
@@ -78,14 +80,31 @@ class Change:
 
     @property
     def smallest(self) -> float:
-        """The smallest change that so many rows would have shown, as in `va.minimal_change`.
+        """The smallest change that so many rows show in four of five cases.
 
-        NaN where the rate is 0 or 1, where the formula says nothing.
+        As in `va.minimal_change`; where the rate is 0 or 1, and that formula says nothing, from the
+        rate of both periods together, and without any event in either exactly. NaN without rows.
         """
         p, n = self.now.rate, self.now.n
-        if not n or not 0 < p < 1:
+        if not 0 < p < 1 and self.before and self.before.n:
+            p = (self.now.x + self.before.x) / (n + self.before.n)
+        if not n or math.isnan(p):
             return math.nan
-        return _EIGHTY * math.sqrt(2 * p * (1 - p) * _effect(self.now) / n)
+        if 0 < p < 1:
+            return _EIGHTY * math.sqrt(2 * p * (1 - p) * _effect(self.now) / n)
+        return self._first_to_show()
+
+    def _first_to_show(self) -> float:
+        """From a rate of 0 (or 1): the rate whose events are enough in four of five cases."""
+        if self.before is None:
+            return math.nan
+        n, n0 = (c.n / _effect(c) for c in (self.now, self.before))
+        enough = 1 + bisect_left(
+            range(1, int(n) + 1), True, key=lambda x: bool(newcombe(x, n, 0.0, n0)[0] > 0)
+        )
+        if enough > n:
+            return math.nan
+        return float(special.betaincinv(enough, n - enough + 1, 0.8))
 
 
 def _effect(count: Count) -> float:

@@ -84,7 +84,7 @@ def compact(svg: str) -> str:
     names = {
         name: _short(i) for i, name in enumerate(dict.fromkeys(re.findall(r' id="([^"]+)"', svg)))
     }
-    return re.sub(r'( id="|"#|url\(#)([^")]+)', lambda m: m[1] + names.get(m[2], m[2]), svg)
+    return re.sub(r'( id="|"#|url\(#)([^")]+)', lambda m: m[1] + names.get(m[2], m[2]), svg.strip())
 
 
 def _two_decimals(number: re.Match[str]) -> str:
@@ -166,6 +166,8 @@ def _funnel(f: Figures, lang: Lang) -> Drawing:
 def _reasons(f: Figures, lang: Lang) -> Drawing:
     frame = _named(f.now.reasons)
     axes = charts.reject_reasons(frame, lang=lang)
+    least = 1.9 + (0.55 if lang == "both" else 0.36) * len(frame)  # for few bars and their legend
+    axes.figure.set_figheight(max(axes.figure.get_figheight(), min(least, 4.0)))
     first = frame.iloc[0]
     alternative = say(
         "alt_reasons", share=percent(first["share"]), n=number(first["n_not_accepted"])

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable
 from html import escape
 
 from verifyanalytics._report_blocks import (
@@ -17,13 +16,13 @@ from verifyanalytics._report_blocks import (
     Document,
     Figure,
     Heading,
-    NewPage,
     Paragraph,
     Table,
     Tile,
     Tiles,
     Words,
     plain,
+    sections,
     spoken,
 )
 from verifyanalytics.codebook import Lang
@@ -36,13 +35,12 @@ html { font: 10.5pt/1.45 "DejaVu Sans", Verdana, "Segoe UI", "Noto Sans SC", "No
   "Source Han Sans SC", "PingFang SC", "Microsoft YaHei", "WenQuanYi Micro Hei", sans-serif;
   color: #222; background: #fff; }
 body { max-width: 210mm; margin: 0 auto; padding: 12mm; }
-h1, h2, h3, th, .value { font-weight: normal; }
+h1, h2, th, .value { font-weight: normal; }
 h1 { font-size: 1.65rem; line-height: 1.25; margin: 0 0 1mm; }
 h2 { font-size: 1.12rem; line-height: 1.3; margin: 5mm 0 1.5mm; color: #004a75;
   border-bottom: 0.3mm solid #b9cbd8; break-after: avoid; }
-h3 { font-size: 1rem; margin: 4mm 0 1mm; break-after: avoid; }
 p { margin: 0 0 2mm; }
-.subtitle { color: #555; margin-bottom: 3mm; }
+.subtitle { color: #555; margin-bottom: 2mm; }
 .note { color: #555; font-size: 0.8rem; }
 .warning { background: #fdf1dc; border-left: 1mm solid #b35c00; padding: 1.5mm 3mm; }
 ul { margin: 0; padding-left: 5mm; }
@@ -60,19 +58,27 @@ table { border-collapse: collapse; width: 100%; font-size: 0.8rem; line-height: 
   margin-bottom: 1.5mm; font-variant-numeric: tabular-nums; }
 caption { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
 th, td { padding: 0.7mm 1.2mm; vertical-align: top; text-align: right; unicode-bidi: isolate; }
-td { white-space: nowrap; }
-th:first-child, .text { text-align: left; white-space: normal; overflow-wrap: break-word; }
-thead th { word-break: keep-all; }
-thead th { color: #555; vertical-align: bottom; border-bottom: 0.3mm solid #999; }
+th, td { white-space: pre; }
+th:first-child, .text { text-align: left; white-space: pre-line; overflow-wrap: break-word; }
+.text { min-width: 8.5em; }
+thead th { word-break: keep-all; color: #555; vertical-align: bottom;
+  border-bottom: 0.3mm solid #999; }
 tbody tr { border-bottom: 0.2mm solid #e3e3e3; break-inside: avoid; }
 figure { margin: 3mm 0 5mm; break-inside: avoid; }
 figure img { display: block; max-width: min(100%, 186mm); max-height: 225mm; height: auto; }
 figcaption { color: #444; font-size: 0.8rem; margin-top: 1mm; }
-@page { size: A4; margin: 12mm 13mm; }
+@page { size: A4; margin: 10mm 13mm; }
 @media print {
-  html { font-size: 8.8pt; }
+  html { font-size: 8.5pt; line-height: 1.3; }
+  .kept { break-inside: avoid; }
+  table { line-height: 1.25; }
+  li { margin-bottom: 0.5mm; }
   body { max-width: none; padding: 0; }
-  .new-page { break-before: page; }
+  h2 { margin: 3mm 0 0.8mm; }
+  p { margin-bottom: 1mm; }
+  th, td { padding: 0.3mm 1.2mm; }
+  .tiles { margin: 2mm 0; }
+  .tile { padding: 1mm 2.5mm; }
   .scroll { overflow: visible; }
 }
 @media (max-width: 150mm) {
@@ -113,7 +119,7 @@ def html(document: Document) -> str:
         "<main>",
         f"<h1>{_words(document.title, lang)}</h1>",
         f'<p class="subtitle">{_words(document.subtitle, lang)}</p>',
-        *_blocks(document.blocks, lang),
+        *(_section(section, lang) for section in sections(document.blocks)),
         "</main>",
         "</body>",
         "</html>",
@@ -122,20 +128,16 @@ def html(document: Document) -> str:
     return "\n".join(parts)
 
 
-def _blocks(blocks: Iterable[Block], lang: Lang) -> Iterable[str]:
-    new_page = ""
-    for block in blocks:
-        if isinstance(block, NewPage):
-            new_page = ' class="new-page"'
-            continue
-        yield _block(block, lang, new_page if isinstance(block, Heading) else "")
-        new_page = ""
+def _section(blocks: list[Block], lang: Lang) -> str:
+    """Write a section; on paper it stays on one page, but for the charts, each for itself."""
+    kept = "" if Figure in map(type, blocks) else ' class="kept"'
+    return "\n".join([f"<section{kept}>", *(_block(block, lang) for block in blocks), "</section>"])
 
 
-def _block(block: Block, lang: Lang, new_page: str) -> str:
+def _block(block: Block, lang: Lang) -> str:
     match block:
         case Heading():
-            return f"<h{block.level}{new_page}>{_words(block.words, lang)}</h{block.level}>"
+            return f"<h2>{_words(block.words, lang)}</h2>"
         case Paragraph(kind="plain"):
             return f"<p>{_words(block.words, lang)}</p>"
         case Paragraph():
@@ -150,8 +152,6 @@ def _block(block: Block, lang: Lang, new_page: str) -> str:
             return _table(block, lang)
         case Figure():
             return _figure(block, lang)
-        case NewPage():
-            return ""
 
 
 def _words(words: Words, lang: Lang) -> str:

@@ -10,7 +10,6 @@ from verifyanalytics._report_blocks import (
     Block,
     Bullets,
     Heading,
-    NewPage,
     Words,
     plain,
     shown,
@@ -27,7 +26,6 @@ _READING = ("h_interval", "h_nobody", "h_change", "h_mix", "h_gates", "h_regime"
 def last_page(f: Figures, lang: Lang, code_version: str) -> Iterable[Block]:
     """Say how the report was made and how it is read."""
     return [
-        NewPage(),
         Heading(say("made")),
         table(
             say("m_parameters"), [say("c_parameter"), say("c_value")],

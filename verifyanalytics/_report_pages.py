@@ -11,7 +11,6 @@ from verifyanalytics._report_blocks import (
     Bullets,
     Document,
     Heading,
-    NewPage,
     Paragraph,
     Table,
     Words,
@@ -27,6 +26,7 @@ from verifyanalytics._report_summary import (
     empty_days,
     explained_part,
     in_short,
+    joined,
     other,
     shown_lifts,
     tag_name,
@@ -38,9 +38,11 @@ from verifyanalytics._report_words import (
     local_minute,
     number,
     percent,
+    period_head,
     period_words,
     points_with_limits,
     rate_with_limits,
+    rule_words,
     say,
     size,
     split,
@@ -77,7 +79,7 @@ def first_page(f: Figures, lang: Lang) -> Document:
 
 def second_page(f: Figures) -> Iterable[Block]:
     """Give what an analyst asks next: the caller's groups, and what the vendor seems to do."""
-    return [NewPage(), *by_groups(f), *_rules(f)]
+    return [*by_groups(f), *_rules(f)]
 
 
 # ------------------------------------------------------------------ key figures
@@ -104,7 +106,7 @@ def _now(f: Figures) -> Words:
 
 
 def _before(f: Figures) -> Words:
-    return say("c_before", period=other(f))
+    return say("c_before", period=period_head(f.compared)) if f.compared else ""
 
 
 def _rate(count: Count) -> Words:
@@ -296,7 +298,7 @@ def tags(f: Figures) -> Iterable[Block]:
         say("c_tag_share", period=period_words(f.period)),
     ]  # fmt: skip
     if f.before is not None:
-        columns += [_before(f), say("c_tag_change")]
+        columns += [_before(f), say("c_difference")]
     rows = []
     for row in lifts.head(_MOST_TAGS).itertuples():
         change = f.change("with_tag", row.tag)
@@ -316,13 +318,23 @@ def tags(f: Figures) -> Iterable[Block]:
 
 def quality(f: Figures) -> Iterable[Block]:
     """What is odd about the data of the period, and of the store."""
+    rows, fine = _checked(f)
+    columns: list[Words] = [say("c_check"), say("c_before", period=period_head(f.period))]
+    if f.before is not None:
+        columns += [_before(f), say("c_difference")]
+    blocks: list[Block] = [table(say("quality"), columns, rows)]
+    if fine:
+        blocks.append(Paragraph(say("d_fine", names=enumerated(fine)), "note"))
+    return [*blocks, *_whole_store(f)]
+
+
+def _checked(f: Figures) -> tuple[list[list[Words]], list[Words]]:
+    """What was looked for: rows of what was found, and names of what was not."""
     checks: dict[str, Callable[[Slice], Count]] = {
-        "f_faults": lambda s: s.faults,
         "d_no_risk": _no_risk,
         "d_incomplete": _incomplete,
-        "d_unexplained": lambda s: s.turned_away("none"),
         "d_despite": despite,
-        "d_issues": lambda s: Count(s.n_with_issues, s.n_rows),
+        "d_issues": lambda s: Count(s.n_with_issues, s.n_rows, s.deff),
     }
     parts = [part for part in (f.now, f.before) if part is not None]
     rows: list[list[Words]] = []
@@ -330,33 +342,39 @@ def quality(f: Figures) -> Iterable[Block]:
     for key, count in checks.items():
         found = [count(part) for part in parts]
         if any(c.x for c in found):
-            rows.append([say(key), *(_of(c) for c in found)])
+            change = Change(*found)
+            differs = [points_with_limits(change.difference, *change.limits)] if f.before else []
+            rows.append([say(key), *(_of(c) for c in found), *differs])
         else:
             fine.append(say(key))
+    blank = [NOTHING] * (len(parts) - 1)
     if not f.partial:
         days = [empty_days(f, part) for part in parts]
         if any(days):
-            rows.append([say("d_days"), *map(number, days)])
+            rows.append([say("d_days"), *map(number, days), *blank])
         else:
             fine.append(say("d_days"))
-    rows.append([say("d_latency"), *(_latency(part) for part in parts)])
-    blank = [NOTHING] * (len(parts) - 1)
-    n_rejects = int(f.rejects["n_rows"].sum())
-    rows.append([say("d_rejects"), _of(Count(n_rejects, f.n_read)), *blank])
-    rows.append([say("d_undated"), _of(Count(f.n_undated, f.n_stored)), *blank])
-    columns: list[Words] = [say("c_check"), say("c_before", period=period_words(f.period))]
-    columns += [say("c_before", period=other(f))] if f.before is not None else []
-    blocks: list[Block] = [table(say("quality"), columns, rows)]
-    if fine:
-        blocks.append(Paragraph(say("d_fine", names=enumerated(fine)), "note"))
-    for key, frame, name in (
-        ("d_reasons", f.rejects, "reason"), ("d_issue_names", f.now.issues, "issue")
-    ):  # fmt: skip
-        if len(frame):
-            names = [f"{shown(r[name])} {number(r['n_rows'])}"
-                     for r in frame.head(6).to_dict("records")]  # fmt: skip
-            blocks.append(Paragraph(say(key, names=enumerated(names)), "note"))
-    return blocks
+    rows.append([say("d_latency"), *(_latency(part) for part in parts), *blank])
+    return rows, fine
+
+
+def _whole_store(f: Figures) -> list[Block]:
+    """What has no time, and so belongs to no period; and by name what was odd."""
+    told = say(
+        "d_store", rejects=number(f.rejects["n_rows"].sum()), read=number(f.n_read),
+        undated=number(f.n_undated), stored=number(f.n_stored),
+    )  # fmt: skip
+    if len(f.rejects):
+        told = joined(told, say("d_reasons", names=_most(f.rejects, "reason")))
+    issues = f.now.issues
+    odd = [Paragraph(say("d_issue_names", names=_most(issues, "issue")), "note")]
+    return [Paragraph(told, "note"), *(odd if len(issues) else [])]
+
+
+def _most(frame: Any, column: str) -> Words:
+    """Enumerate the most frequent names with their counts."""
+    rows = frame.head(6).to_dict("records")
+    return enumerated([f"{shown(row[column])} {number(row['n_rows'])}" for row in rows])
 
 
 def _of(count: Count) -> Words:
@@ -364,13 +382,13 @@ def _of(count: Count) -> Words:
 
 
 def _no_risk(part: Slice) -> Count:
-    return Count(int(part.funnel["n_risk_not_asked"].sum()), part.n_rows)
+    return Count(int(part.funnel["n_risk_not_asked"].sum()), part.n_rows, part.deff)
 
 
 def _incomplete(part: Slice) -> Count:
     held = part.regimes
     odd = held[held["regime"] == INCOMPLETE]
-    return Count(int(odd["n_answered"].sum()), int(held["n_answered"].sum()))
+    return Count(int(odd["n_answered"].sum()), int(held["n_answered"].sum()), part.deff)
 
 
 def _latency(part: Slice) -> Words:
@@ -384,8 +402,8 @@ def _rules(f: Figures) -> list[Block]:
         return []
     told = [
         say(
-            "rule", regime=shown(row.regime, 60), rule=shown(row.rule, 120), n=number(row.n_rows),
-            agreement=percent(row.agreement),
+            "rule", regime=shown(row.regime, 60), rule=rule_words(shown(row.rule, 120)),
+            n=number(row.n_rows), agreement=percent(row.agreement),
         )
         for row in rules.itertuples()
     ]  # fmt: skip

@@ -6,10 +6,10 @@ nothing that came with the data can be read as markup. The file carries no date.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import tempfile
-import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,12 @@ from verifyanalytics._report_blocks import (
     Document,
     Figure,
     Heading,
-    NewPage,
     Paragraph,
     Table,
     Tiles,
+    Words,
     plain,
+    sections,
     spoken,
 )
 from verifyanalytics.charts.style import cjk_font
@@ -47,6 +48,11 @@ _TEMPLATE = """
 )
 #set text(font: data.fonts, size: 8.8pt, fill: ink, lang: data.lang, hyphenate: false)
 #set par(leading: 0.58em, spacing: 0.8em)
+// Typst pushes neighbouring Chinese signs together, for fonts whose signs stand to one side; in
+// fonts that centre them, such as WenQuanYi, they would overlap. Signs of another style are no
+// neighbours.
+#show regex("[，。：；、！？]"): set text(kerning: true)
+#show regex("--[a-z]+"): box // an option of the command line is not broken
 #show heading: set text(weight: "regular", fill: blue)
 #show heading.where(level: 1): set text(size: 15pt, fill: ink)
 #show heading.where(level: 1): set block(below: 2mm)
@@ -64,34 +70,50 @@ _TEMPLATE = """
 #let tiles(all) = grid(
   columns: (1fr,) * all.len(),
   column-gutter: 2.5mm,
-  ..all.map(tile => block(width: 100%, fill: rgb("#eef4f8"), inset: 2mm, {
+  fill: rgb("#eef4f8"),
+  inset: (x: 1.8mm, y: 2mm),
+  ..all.map(tile => {
     text(size: 7.5pt, fill: grey, say(tile.label))
     v(-1mm)
     text(size: 14pt, fill: blue, say(tile.value))
     v(-1mm)
-    text(size: 7.5pt, fill: grey, say(tile.note))
-  })),
+    text(size: 7.2pt, fill: grey, say(tile.note))
+  }),
 )
 
-#let rows(it) = {
+// numbers stand on one line, and texts if there is room; the widest text takes what is left
+#let rows(it) = context {
   set text(size: 7.6pt)
   set par(leading: 0.5em)
+  let width(words) = measure(text(size: 7.6pt, say(words))).width
+  let natural(x) = {
+    let cells = (it.columns.at(x), ..it.rows.map(row => row.at(x)))
+    calc.max(..cells.map(width)) + 2.5mm
+  }
+  let widths = range(it.columns.len()).map(natural)
+  let fits = widths.sum() <= 184mm
+  let widest = it.left.sorted(key: x => widths.at(x)).last()
+  let column(x) = {
+    if x == (if fits or widths.len() == 2 { widest } else { 0 }) { 1fr }
+    else if fits or not it.left.contains(x) { widths.at(x) }
+    else { calc.min(widths.at(x), 46mm) }
+  }
   table(
-    columns: it.widths.map(((ems, flexible)) => if flexible { ems * 1fr } else { ems * 1em + 2mm }),
+    columns: range(widths.len()).map(column),
     align: (x, y) => (if it.left.contains(x) { left } else { right })
       + (if y == 0 { bottom } else { top }),
-    inset: (x: 1.2mm, y: 0.75mm),
+    inset: (x: 1.2mm, y: 0.7mm),
     stroke: (x, y) => (bottom: if y == 0 { 0.3mm + mid } else { 0.2mm + pale }),
     table.header(..it.columns.map(words => text(fill: grey, say(words)))),
-    ..it.cells.map(say),
+    ..it.rows.join(()).map(say),
   )
 }
 
 #heading(level: 1, say(data.title))
 #text(fill: grey, say(data.subtitle))
 
-#for it in data.blocks {
-  if it.kind == "heading" { heading(level: it.level, say(it.words, joint: h(0.6em))) }
+#let set-block(it) = {
+  if it.kind == "heading" { heading(level: 2, say(it.words, joint: h(0.6em))) }
   else if it.kind == "plain" { par(say(it.words)) }
   else if it.kind == "note" { par(text(size: 7.6pt, fill: grey, say(it.words))) }
   else if it.kind == "warning" {
@@ -109,7 +131,16 @@ _TEMPLATE = """
       text(size: 7.6pt, fill: grey, say(it.caption))
     })
   }
-  else if it.kind == "page" { pagebreak(weak: true) }
+}
+
+// a section stays on one page if one page can hold it; charts do, each for itself
+#for section in data.sections {
+  let body = section.blocks.map(set-block).join()
+  if section.kept {
+    block(above: 3.8mm, width: 100%, layout(page => block(
+      breakable: measure(block(width: page.width, body)).height > 230mm, width: 100%, body,
+    )))
+  } else { body }
 }
 """
 
@@ -165,78 +196,63 @@ def engine() -> Any:
     return typst
 
 
+_UNBROKEN = re.compile(r"[!-~]{12}(?=[!-~]{12})")
+
+
+def _set(words: Words, lang: Lang) -> list[tuple[str, str]]:
+    """Return (language, text) pairs; a very long name may be broken after twelve characters."""
+    return [(name, _UNBROKEN.sub("\\g<0>\u200b", text)) for name, text in spoken(words, lang)]
+
+
 def _data(document: Document, root: Path) -> dict[str, Any]:
     lang = document.lang
     return {
         "name": f"{plain(document.title, lang)} {plain(document.subtitle, lang)}",
-        "title": spoken(document.title, lang),
-        "subtitle": spoken(document.subtitle, lang),
+        "title": _set(document.title, lang),
+        "subtitle": _set(document.subtitle, lang),
         "lang": "zh" if lang == "zh" else "en",
         "fonts": ["DejaVu Sans", *([font] if (font := cjk_font()) else [])],
-        "blocks": [_block(block, lang, i, root) for i, block in enumerate(document.blocks)],
-    }
+        "sections": [
+            {"kept": Figure not in map(type, blocks),
+             "blocks": [_block(block, lang, root) for block in blocks]}
+            for blocks in sections(document.blocks)
+        ],
+    }  # fmt: skip
 
 
-def _block(block: Block, lang: Lang, i: int, root: Path) -> dict[str, Any]:
+def _block(block: Block, lang: Lang, root: Path) -> dict[str, Any]:
     match block:
         case Heading():
-            return {"kind": "heading", "level": block.level, "words": spoken(block.words, lang)}
+            return {"kind": "heading", "words": _set(block.words, lang)}
         case Paragraph():
-            return {"kind": block.kind, "words": spoken(block.words, lang)}
+            return {"kind": block.kind, "words": _set(block.words, lang)}
         case Bullets():
-            return {"kind": "bullets", "items": [spoken(item, lang) for item in block.items]}
+            return {"kind": "bullets", "items": [_set(item, lang) for item in block.items]}
         case Tiles():
             tiles = [
-                {"label": spoken(t.label, lang), "value": spoken(t.value, lang),
-                 "note": spoken(t.note, lang)}
+                {"label": _set(t.label, lang), "value": _set(t.value, lang),
+                 "note": _set(t.note, lang)}
                 for t in block.tiles
             ]  # fmt: skip
             return {"kind": "tiles", "tiles": tiles}
         case Table():
             return _table(block, lang)
         case Figure():
-            return _figure(block, lang, i, root)
-        case NewPage():
-            return {"kind": "page"}
+            return _figure(block, lang, root)
 
 
 def _table(block: Table, lang: Lang) -> dict[str, Any]:
     left = {0, *block.texts}
     return {
         "kind": "table",
-        "columns": [spoken(words, lang) for words in block.columns],
-        "cells": [spoken(words, lang) for row in block.rows for words in row],
+        "columns": [_set(words, lang) for words in block.columns],
+        "rows": [[_set(words, lang) for words in row] for row in block.rows],
         "left": sorted(left),
-        "widths": [(_ems(block, i, lang), i in left) for i in range(len(block.columns))],
     }
 
 
-def _ems(block: Table, i: int, lang: Lang) -> float:
-    """Return how wide a column is: numbers on one line, headings broken between words."""
-    words = [
-        max((_width(word) for word in _BREAKS.split(text)), default=0.0)
-        for _, text in spoken(block.columns[i], lang)
-    ]
-    cells = [_width(text) for row in block.rows for _, text in spoken(row[i], lang)]
-    return round(max([3.0, *(min(word, 8.0) for word in words), *(min(c, 20.0) for c in cells)]), 2)
-
-
-_BREAKS = re.compile("[ ，：（/]")
-
-
-def _width(text: str) -> float:
-    """Estimate the width of a text in ems of DejaVu Sans; Chinese characters are one em."""
-    return sum(
-        1.0 if unicodedata.east_asian_width(c) in "WF" else _NARROW.get(c, 0.64) for c in text
-    )
-
-
-_NARROW = {" ": 0.32, "\u00a0": 0.32, ".": 0.32, ",": 0.32, ":": 0.34, "/": 0.34, "(": 0.39,
-           ")": 0.39, "–": 0.5, "−": 0.84, "+": 0.84, "±": 0.84, "%": 0.95}  # fmt: skip
-
-
-def _figure(block: Figure, lang: Lang, i: int, root: Path) -> dict[str, Any]:
-    name = f"figure-{i}.svg"
+def _figure(block: Figure, lang: Lang, root: Path) -> dict[str, Any]:
+    name = f"figure-{hashlib.sha256(block.svg).hexdigest()}.svg"
     (root / name).write_bytes(block.svg)
     width, height = block.size
     scale = min(_SCALE, _WIDTH_POINTS / width, _MOST_POINTS / height)
@@ -245,5 +261,5 @@ def _figure(block: Figure, lang: Lang, i: int, root: Path) -> dict[str, Any]:
         "file": name,
         "share": round(scale * width / _WIDTH_POINTS, 4),
         "alternative": plain(block.alternative, lang),
-        "caption": spoken(block.caption, lang),
+        "caption": _set(block.caption, lang),
     }

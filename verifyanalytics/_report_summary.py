@@ -95,10 +95,9 @@ def _acceptance(f: Figures) -> Say:
     told = say(
         f"acceptance_{change.verdict}", before=percent(change.before.rate),
         now=percent(change.now.rate), points=points(change.difference),
-        size=size(change.difference), low=points(low), high=points(high),
-        smallest=size(change.smallest),
+        low=points(low), high=points(high), smallest=size(change.smallest), other=other(f),
     )  # fmt: skip
-    return _joined(told, _explained(f)) if change.verdict != "none" else told
+    return joined(told, _explained(f)) if change.verdict != "none" else told
 
 
 def _explained(f: Figures) -> Say:
@@ -114,7 +113,8 @@ def explained_part(f: Figures, part: str) -> Any:
     return None if whole is None else whole[whole["part"] == name].iloc[0]
 
 
-def _joined(*parts: Say) -> Say:
+def joined(*parts: Say) -> Say:
+    """Put sentences after each other."""
     return Say(" ".join(p.en for p in parts), "".join(p.zh for p in parts))
 
 
@@ -138,13 +138,16 @@ def _reasons(f: Figures) -> list[Say]:
         moved.sort(key=lambda g: -abs(changes[g].difference))
         if moved:
             names = [
-                say("reason_points", gate=say(f"gate_{g}"), points=points(changes[g].difference))
+                say(
+                    "reason_points", gate=say(f"gate_{g}"), points=points(changes[g].difference),
+                    low=points(changes[g].limits[0]), high=points(changes[g].limits[1]),
+                )
                 for g in moved
-            ]
+            ]  # fmt: skip
             told.append(say(f"reasons_{verdict}", other=other(f), names=enumerated(names)))
     if len(told) == 1:
         told.append(say("reasons_same", other=other(f)))
-    return [_joined(*told)]
+    return [joined(*told)]
 
 
 # ------------------------------------------------------------------ regimes
@@ -156,7 +159,7 @@ def _regimes(f: Figures) -> list[Say]:
     new, gone = regime_changes(f.now, f.before)
     told = [_appeared("regimes_new", row, f) for row in new[:_FEW]]
     told += [say("regimes_gone", name=shown(row["regime"], 60)) for row in gone[:_FEW]]
-    return [_joined(*told)] if told else [say("regimes_same", other=other(f))]
+    return [joined(*told)] if told else [say("regimes_same", other=other(f))]
 
 
 def _regimes_alone(f: Figures) -> list[Say]:
@@ -169,7 +172,7 @@ def _regimes_alone(f: Figures) -> list[Say]:
         for row in part.sort_values("first_at").iloc[1:].to_dict("records")
     ]
     if later:
-        return [_joined(*(_appeared("regimes_within", row, f) for row in later[:_FEW]))]
+        return [joined(*(_appeared("regimes_within", row, f) for row in later[:_FEW]))]
     names = [shown(name, 60) for name in held["regime"].head(2 * _FEW)]
     return [say("regimes_alone", names=enumerated(names))]
 
@@ -237,7 +240,7 @@ def despite(part: Slice) -> Count:
     table = part.funnel
     accepted = table["result"].fillna(value=False).astype(bool)
     n = int(table.loc[accepted & table["first_gate"].isin(GATES), "n_rows"].sum())
-    return Count(n, part.accepted.x)
+    return Count(n, part.accepted.x, part.deff)
 
 
 def empty_days(f: Figures, part: Slice) -> int:

@@ -40,7 +40,7 @@ _TEXT: dict[str, Say] = {
     "alone_nothing_before": Say("there is no data of {other}", "没有{other}的数据"),
     "alone_undecided": Say("a period has no verdict at all", "有一期没有任何核验结论"),
     # ---------------------------------------------------------------- tiles
-    "tile_answers": Say("answers and faults", "调用量"),
+    "tile_answers": Say("calls: answers and faults", "调用量"),
     "tile_acceptance": Say("acceptance rate", "通过率"),
     "tile_match": Say("match rate at own 1e-4", "匹配率（1e-4 阈值）"),
     "tile_faults": Say("faults: not answered", "故障率（未作答）"),
@@ -54,18 +54,18 @@ _TEXT: dict[str, Say] = {
     "acceptance_up": Say(
         "Acceptance rose from {before} to {now}: {points} points (95{nbsp}% interval {low} "
         "to {high}).",
-        "通过率由 {before} 升至 {now}，上升 {size} 个百分点（95% 区间 {low} 至 {high}）。",
+        "通过率由 {before} 升至 {now}，变化 {points} 个百分点（95% 区间 {low} 至 {high}）。",
     ),
     "acceptance_down": Say(
         "Acceptance fell from {before} to {now}: {points} points (95{nbsp}% interval {low} "
         "to {high}).",
-        "通过率由 {before} 降至 {now}，下降 {size} 个百分点（95% 区间 {low} 至 {high}）。",
+        "通过率由 {before} 降至 {now}，变化 {points} 个百分点（95% 区间 {low} 至 {high}）。",
     ),
     "acceptance_none": Say(
-        "No evidence of change in acceptance: {before}, now {now} ({points} points, "
+        "No evidence of change in acceptance: {before} in {other}, now {now} ({points} points, "
         "95{nbsp}% interval {low} to {high}). With this volume a change of {smallest} points "
         "or more would have shown (80{nbsp}% power).",
-        "没有证据表明通过率发生变化：上期 {before}，本期 {now}（{points} 个百分点，95% 区间 "
+        "没有证据表明通过率发生变化：{other} {before}，本期 {now}（{points} 个百分点，95% 区间 "
         "{low} 至 {high}）。以本期样本量，变化达到 {smallest} 个百分点才可检出（检验效能 "
         "80%）。",
     ),
@@ -84,7 +84,7 @@ _TEXT: dict[str, Say] = {
         "其中 {mix} 个百分点来自客群结构变化（按 {by} 划分），{rate} 个百分点来自组内通过率变化。",
     ),
     "reasons_top": Say(
-        "Most were turned away for (share of answers with a verdict): {names}.",
+        "Main reasons for turning people away, as shares of the answers with a verdict: {names}.",
         "被拒的主要原因（占有核验结论应答的比例）：{names}。",
     ),
     "reason_share": Say(
@@ -94,12 +94,13 @@ _TEXT: dict[str, Say] = {
     "reasons_up": Say("More often than in {other}: {names}.", "较{other}增多：{names}。"),
     "reasons_down": Say("Less often than in {other}: {names}.", "较{other}减少：{names}。"),
     "reasons_same": Say(
-        "No gate turned away more or fewer people than chance would have it.",
-        "各关口的拒绝比例与{other}相比，未见超出随机波动的变化。",
+        "For no reason is there evidence of change against {other}; the table says what would "
+        "have shown.",
+        "与{other}相比，各原因的拒绝比例均无变化证据；可检出的幅度见下表。",
     ),
     "reason_points": Say(
-        "{gate} ({points} points)",
-        "{gate}（{points} 个百分点）",
+        "{gate} ({points} points, {low} to {high})",
+        "{gate}（{points} 个百分点，{low} 至 {high}）",
     ),
     "regimes_same": Say(
         "The vendor's thresholds are those of {other}.",
@@ -124,8 +125,8 @@ _TEXT: dict[str, Say] = {
         "{tag} {name}（提升度 {lift}，{low} 至 {high}）",
     ),
     "tags_none": Say(
-        "No risk tag goes with non-matches more often than chance would have it.",
-        "没有风险标签与分数不匹配的相关性超出随机水平。",
+        "There is no evidence that any risk tag goes with non-matches.",
+        "没有证据表明任何风险标签与分数不匹配相关。",
     ),
     "tags_absent": Say(
         "No answer of this period carries a risk tag.",
@@ -138,10 +139,12 @@ _TEXT: dict[str, Say] = {
     ),
     "quality_fine": Say("Data quality: nothing stands out.", "数据质量：未见异常。"),
     "quality_some": Say("Data quality: {names}.", "数据质量：{names}。"),
-    "q_rejects": Say("{n} responses could not be read", "{n} 条应答无法解析"),
+    "q_rejects": Say(
+        "{n} responses of the whole store could not be read", "全库有 {n} 条应答无法解析"
+    ),
     "q_undated": Say(
-        "{n} answers have no known time and are in no period",
-        "{n} 条应答时间未知，未计入任何一期",
+        "{n} answers of it have no known time",
+        "全库有 {n} 条应答时间未知",
     ),
     "q_despite": Say("{n} accepted although a gate fails", "{n} 条未过关口却仍通过"),
     "q_faults": Say("faults are more frequent than in {other}", "故障率高于{other}"),
@@ -150,20 +153,20 @@ _TEXT: dict[str, Say] = {
     # ---------------------------------------------------------------- key figures
     "key_figures": Say("Key figures", "核心指标"),
     "c_figure": Say("figure", "指标"),
-    "c_now": Say("{period} (95{nbsp}% interval)", "{period}（95% 区间）"),
+    "c_now": Say("{period}\n(95{nbsp}% interval)", "{period}\n（95% 区间）"),
     "c_before": Say("{period}", "{period}"),
-    "c_difference": Say("difference, points (95{nbsp}% interval)", "变化，百分点（95% 区间）"),
+    "c_difference": Say("difference, points\n(95{nbsp}% interval)", "变化，百分点\n（95% 区间）"),
     "c_reading": Say("reading", "判断"),
     "f_acceptance": Say("accepted, of answers with a verdict", "通过率（占有核验结论的应答）"),
     "f_match": Say(
-        "score at or above own 1e-4, of those compared",
-        "匹配率（分数 ≥ 各自 1e-4 阈值，占已比对）",
+        "matched at own 1e-4, of those compared",
+        "匹配率（自身 1e-4 阈值，占已比对）",
     ),
     "f_faults": Say("faults, of all calls", "故障率（占全部调用）"),
     "up": Say("higher", "上升"),
     "down": Say("lower", "下降"),
     "none": Say(
-        "no evidence of change (≥{nbsp}{smallest} would show)",
+        "no evidence of change\n(≥{nbsp}{smallest} would show)",
         "无变化证据（≥{nbsp}{smallest} 可检出）",
     ),
     "none_blunt": Say("no evidence of change", "无变化证据"),
@@ -174,7 +177,7 @@ _TEXT: dict[str, Say] = {
     ),
     "c_gate": Say("first gate that failed", "首个未通过的关口"),
     "c_answers": Say("answers", "应答数"),
-    "c_share": Say("share (95{nbsp}% interval)", "占比（95% 区间）"),
+    "c_share": Say("share\n(95{nbsp}% interval)", "占比\n（95% 区间）"),
     "c_split": Say("mix / rate", "结构 / 组内"),
     "gate_answered": Say("not answered, yet a verdict", "未作答却有结论"),
     "gate_scored": Say("no comparison score", "无比对分数"),
@@ -208,13 +211,14 @@ _TEXT: dict[str, Say] = {
         "按 {by} 划分",
     ),
     "c_group": Say("{by}", "{by}"),
-    "c_acceptance": Say("acceptance, {period} (95{nbsp}% interval)", "{period}通过率（95% 区间）"),
-    "c_decided": Say("with a verdict", "有结论"),
+    "c_acceptance": Say(
+        "acceptance, {period}\n(95{nbsp}% interval)", "{period}通过率\n（95% 区间）"
+    ),
+    "c_decided": Say("with a\nverdict", "有结论"),
     "c_of_all": Say("of all", "占比"),
-    "c_points": Say("difference, points", "变化，百分点"),
     "c_contribution": Say(
-        "adds to the change: mix / rate",
-        "对总变化的贡献：结构 / 组内",
+        "adds to the change,\npoints: mix / rate",
+        "对总变化的贡献\n结构 / 组内",
     ),
     "g_small": Say("{n} small groups", "{n} 个小组（合并）"),
     "g_more": Say("{n} more groups", "其余 {n} 组"),
@@ -231,7 +235,7 @@ _TEXT: dict[str, Say] = {
         "请求类型与 1e-3/1e-4/1e-5/1e-6 阈值",
     ),
     "c_first": Say("first seen in the period", "本期首次出现"),
-    "c_n_now": Say("answers, {period}", "{period}应答数"),
+    "c_n_now": Say("calls,\n{period}", "{period}\n调用量"),
     "c_state": Say("state", "状态"),
     "s_new": Say("new", "新增"),
     "s_gone": Say("gone", "消失"),
@@ -244,9 +248,8 @@ _TEXT: dict[str, Say] = {
     "c_tag": Say("tag", "标签"),
     "c_meaning": Say("meaning", "含义"),
     "c_tagged": Say("answers", "应答数"),
-    "c_lift": Say("lift (95{nbsp}% interval)", "提升度（95% 区间）"),
-    "c_tag_share": Say("share, {period}", "{period}占比"),
-    "c_tag_change": Say("difference, points (95{nbsp}% interval)", "变化，百分点（95% 区间）"),
+    "c_lift": Say("lift\n(95{nbsp}% interval)", "提升度\n（95% 区间）"),
+    "c_tag_share": Say("share,\n{period}", "{period}\n占比"),
     "unknown_tag": Say("not in the code book", "不在码表中"),
     "tags_note": Say(
         "Lift: how many times as often non-matches occur with the tag as on average, over "
@@ -262,7 +265,6 @@ _TEXT: dict[str, Say] = {
     "c_check": Say("check", "检查项"),
     "d_incomplete": Say("answers without four rising thresholds", "四个阈值不全或不递增的应答"),
     "d_no_risk": Say("calls without a risk result", "无风险结果的调用"),
-    "d_unexplained": Say("rejected although all gates pass", "各关口均通过仍被拒"),
     "d_despite": Say("accepted although a gate fails", "未过关口却仍通过"),
     "d_issues": Say("answers with a value of the wrong type", "字段类型有误的应答"),
     "d_days": Say("days without any call", "没有任何调用的天数"),
@@ -270,8 +272,12 @@ _TEXT: dict[str, Say] = {
         "vendor's time, median / 95{nbsp}% / 99{nbsp}%",
         "厂商耗时：中位数 / 95% / 99%",
     ),
-    "d_rejects": Say("whole store: responses that could not be read", "全库：无法解析的应答"),
-    "d_undated": Say("whole store: answers without a known time", "全库：时间未知的应答"),
+    "d_store": Say(
+        "Whole store, all periods: {rejects} of {read} responses could not be read, {undated} of "
+        "{stored} answers have no known time and are in no period.",
+        "全库（不分时段）：{read} 条应答中 {rejects} 条无法解析，{stored} 条入库应答中 {undated} 条"
+        "时间未知，未计入任何一期。",
+    ),
     "d_fine": Say("Looked for and not found: {names}.", "已检查且未发现：{names}。"),
     "d_of": Say("{x} / {n}", "{x} / {n}"),
     "d_reasons": Say("Unreadable responses by reason: {names}.", "无法解析的原因：{names}。"),
@@ -382,11 +388,13 @@ _TEXT: dict[str, Say] = {
     "m_again": Say("the same report again", "重新生成本报告"),
     "m_read": Say("How to read it", "阅读说明"),
     "h_interval": Say(
-        "Intervals are 95{nbsp}%. They allow for repeated attempts of one person by the "
-        "design effect of the acceptance rate. Of twenty lines without any change about one "
-        "will look changed.",
-        "区间均为 95% 置信区间，并以通过率的设计效应计入同一用户重复尝试的影响。即便毫无变化"
-        "，每二十行也约有一行会显示为有变化。",
+        "Intervals are 95{nbsp}%: Wilson's for rates (exact ones for few events), Newcombe's for "
+        "differences. Sample sizes are reduced by the design effect of the acceptance rate, "
+        "because one person's tries are alike. Of twenty lines without any change about one will "
+        "look changed. Numbers of calls are counted whole, not sampled, and have no interval.",
+        "区间均为 95% 置信区间：比率用 Wilson 法（事件很少时用精确法），差值用 Newcombe 法；同一"
+        "用户的多次尝试彼此相似，样本量已按通过率的设计效应折减。即便毫无变化，每二十行也约有一行会"
+        "显示为有变化。调用量为全量计数而非抽样，故不附区间。",
     ),
     "h_nobody": Say(
         "Persons are not known in this period: intervals take attempts as independent, and "
@@ -442,6 +450,20 @@ def enumerated(items: list[Any]) -> Say:
     """Join words by commas."""
     both = [item if isinstance(item, Say) else Say(str(item), str(item)) for item in items]
     return Say("; ".join(b.en for b in both), "；".join(b.zh for b in both))
+
+
+_CONDITIONS = {"score >= own 1e-4": "分数 ≥ 自身 1e-4 阈值", "score >= 90": "分数 ≥ 90",
+               "risk < 600": "风险分 < 600", "risk < 900": "风险分 < 900",
+               "alive": "活体通过"}  # fmt: skip
+
+
+def rule_words(rule: str) -> Say:
+    """Write a rule of `va.result_rule`: its own conditions are said, a tag stays as it is."""
+    conditions = rule.split(" and ")
+    chinese = [
+        _CONDITIONS.get(c, f"无标签 {c[7:]}" if c.startswith("no tag ") else c) for c in conditions
+    ]
+    return Say(rule.replace(">=", "≥"), "，且".join(chinese))
 
 
 # ------------------------------------------------------------------ numbers and times
@@ -507,7 +529,7 @@ def points_with_limits(difference: float, low: float, high: float) -> Words:
 
 def split(mix: float, rate: float) -> str:
     """Write the two parts of a difference, in points."""
-    return f"{points(mix)} / {points(rate)}"
+    return f"{points(mix)}{_NBSP}/{_NBSP}{points(rate)}"
 
 
 def relative(now: int, before: int) -> Words:
@@ -525,6 +547,12 @@ def period_words(period: Period) -> Say:
         year, week, _ = period.start.isocalendar()
         return Say(period.name, f"{year}年第{week}周")
     return Say(period.name, f"{period.start.year}年{period.start.month}月")
+
+
+def period_head(period: Period) -> Say:
+    """Name a period at the head of a narrow column."""
+    english, chinese = period_words(period)
+    return Say(english, chinese.replace("年", "年\n"))
 
 
 def local_minute(moment: Any, tz: str) -> str:
