@@ -27,6 +27,7 @@ from verifyanalytics import _report_blocks as blocks
 from verifyanalytics import cli, reporting
 from verifyanalytics._report_changes import Change, Count, hidden
 from verifyanalytics._report_figures import Asked, figures
+from verifyanalytics._report_fonts import drawable
 from verifyanalytics._report_html import html
 from verifyanalytics._report_making import last_page
 from verifyanalytics._report_pages import first_page, second_page
@@ -507,7 +508,9 @@ def test_the_verb_says_in_one_line_what_is_wrong(store, tmp_path, capsys):
         ({"period": "2020-W01"}, "no answers in 2020-W01"),
         ({"compare": "2024-05"}, "2024-W23 is not compared with 2024-05"),
         ({"compare": "2024-W23"}, "is not compared with 2024-W23"),
-        ({"by": "nope"}, "there are: req_key, channel"),
+        ({"compare": "2030-W01"}, "no answers in 2030-W01: the data go from 2024-05-27 to"),
+        ({"by": "nope"}, "there are: req_key, action, channel"),
+        ({"by": "subject"}, "nothing to split by is called 'subject'"),  # persons are no groups
         ({"tz": "Mars/Olympus"}, "no time zone"),
         ({"min_group": 0}, "min_group"),
     ],
@@ -534,6 +537,22 @@ def test_without_typst_the_message_says_what_to_install(store, tmp_path, monkeyp
     monkeypatch.setitem(sys.modules, "typst", None)
     with pytest.raises(UsageError, match=r"install verifyanalytics\[pdf\]"):
         va.report(store, tmp_path / "x.pdf")
+
+
+def test_a_chinese_pdf_without_a_chinese_font_is_refused(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(va.charts.style, "CJK_FONTS", ())
+    monkeypatch.setattr(va.charts.style, "_FILES", ("no such font",))
+    va.charts.style.cjk_font.cache_clear()
+    try:
+        with pytest.raises(UsageError, match="apt-get install fonts-wqy-microhei"):
+            va.report(store, tmp_path / "x.pdf", lang="zh")
+    finally:
+        va.charts.style.cjk_font.cache_clear()
+
+
+def test_what_no_font_has_is_set_as_an_escape():
+    assert drawable("h5 \u1780 \U0001f9ff") == "h5 \\u1780 \\U0001f9ff"
+    assert drawable("a\u00a0%\u2212") == "a\u00a0%\u2212"
 
 
 # ------------------------------------------------------------------ held against a validator

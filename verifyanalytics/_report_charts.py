@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import io
 import re
-from functools import cache
 from typing import Any, TypeAlias
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from matplotlib import font_manager
 from matplotlib import pyplot as plt
 
 from verifyanalytics import charts
 from verifyanalytics._report_blocks import Figure, Say, Words, shown
 from verifyanalytics._report_figures import Figures
+from verifyanalytics._report_fonts import drawable
 from verifyanalytics._report_summary import REJECTING
 from verifyanalytics._report_words import number, percent, period_words, say
 from verifyanalytics.analysis.counts import INCOMPLETE
-from verifyanalytics.charts.style import cjk_font
 from verifyanalytics.codebook import Lang
 from verifyanalytics.errors import UsageError
 
@@ -100,25 +98,10 @@ def _short(i: int) -> str:
 # ------------------------------------------------------------------ names of the data
 
 
-@cache
-def _glyphs() -> frozenset[int]:
-    names = ["DejaVu Sans", *([font] if (font := cjk_font()) else [])]
-    paths = [font_manager.findfont(name) for name in names]
-    return frozenset().union(*(font_manager.get_font(path).get_charmap() for path in paths))
-
-
-def drawable(text: object, most: int) -> str:
-    """Return a text of the data as it can be drawn."""
-    return "".join(
-        c if ord(c) in _glyphs() else c.encode("ascii", "backslashreplace").decode()
-        for c in shown(text, most)
-    )
-
-
 def _named(frame: pd.DataFrame) -> pd.DataFrame:
     held = {name: most for name, most in _NAMES.items() if name in frame}
     return frame.assign(
-        **{name: frame[name].map(lambda text, most=most: drawable(text, most)).astype("str")
+        **{name: frame[name].map(lambda text, most=most: drawable(shown(text, most))).astype("str")
            for name, most in held.items()}
     )  # fmt: skip
 

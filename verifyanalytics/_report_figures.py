@@ -45,6 +45,10 @@ TREND = 12
 """So many earlier periods stand on the charts over time."""
 
 
+GROUPING = ("req_key", "action")
+"""Columns besides the caller's own that make groups."""
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """What a report is asked for; see `reporting.report`."""
@@ -321,6 +325,8 @@ def _comparison(
     if other.every != period.every or other == period:
         raise UsageError(f"{period.name} is not compared with {other.name}: give another "
                          f"{period.every}, previous, or none")  # fmt: skip
+    if name != "previous" and (other.last < first or other.start > last):
+        raise UsageError(f"no answers in {other.name}: the data go from {first} to {last}")
     if not period.whole(first, last):
         return other, None, "partial"
     if other.last < first or other.start > last:
@@ -351,15 +357,16 @@ class _Reader:
         return self.store.scan("verifications", as_of=self.version, **options)
 
     def _column(self, name: str) -> str:
-        """Find a column to split by; `channel` means `ctx_channel`."""
+        """Find a column that makes groups; `channel` means `ctx_channel`.
+
+        Only what the caller sent along: a score makes no groups, an id or a person must not.
+        """
+        own = [*GROUPING, *(c for c in self.columns if c.startswith("ctx_"))]
         for column in (name, f"ctx_{name}".lower()):
-            if column in self.columns:
+            if column in own:
                 return column
-        own = [c for c in self.columns if c.startswith("ctx_")]
-        raise UsageError(
-            f"nothing to split by is called {name[:40]!r}; there are: req_key, "
-            + ", ".join(c.removeprefix("ctx_") for c in own[:30])
-        )
+        there = ", ".join(c.removeprefix("ctx_") for c in own[:30])
+        raise UsageError(f"nothing to split by is called {name[:40]!r}; there are: {there}")
 
     def _chosen_regimes(self) -> str | None:
         if not self.asked.regimes:

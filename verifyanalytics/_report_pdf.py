@@ -27,7 +27,7 @@ from verifyanalytics._report_blocks import (
     sections,
     spoken,
 )
-from verifyanalytics.charts.style import cjk_font
+from verifyanalytics._report_fonts import drawable, files, names
 from verifyanalytics.codebook import Lang
 from verifyanalytics.errors import StorageError, UsageError
 
@@ -173,7 +173,10 @@ def pdf(document: Document) -> bytes:
             data = _data(document, root)
             (root / "report.json").write_text(json.dumps(data), encoding="utf-8")
             (root / "report.typ").write_text(_TEMPLATE, encoding="utf-8")
-            made: bytes = typst.compile(str(root / "report.typ"), root=folder, format="pdf")
+            made: bytes = typst.compile(
+                str(root / "report.typ"), root=folder, format="pdf", ignore_system_fonts=True,
+                font_paths=[str(file.parent) for file in files()],
+            )  # fmt: skip
             return made
     except OSError as error:
         raise StorageError(f"setting the PDF: {error.strerror or error}") from error
@@ -201,7 +204,9 @@ _UNBROKEN = re.compile(r"[!-~]{12}(?=[!-~]{12})")
 
 def _set(words: Words, lang: Lang) -> list[tuple[str, str]]:
     """Return (language, text) pairs; a very long name may be broken after twelve characters."""
-    return [(name, _UNBROKEN.sub("\\g<0>\u200b", text)) for name, text in spoken(words, lang)]
+    return [
+        (name, _UNBROKEN.sub("\\g<0>\u200b", drawable(text))) for name, text in spoken(words, lang)
+    ]
 
 
 def _data(document: Document, root: Path) -> dict[str, Any]:
@@ -211,7 +216,7 @@ def _data(document: Document, root: Path) -> dict[str, Any]:
         "title": _set(document.title, lang),
         "subtitle": _set(document.subtitle, lang),
         "lang": "zh" if lang == "zh" else "en",
-        "fonts": ["DejaVu Sans", *([font] if (font := cjk_font()) else [])],
+        "fonts": names(),
         "sections": [
             {"kept": Figure not in map(type, blocks),
              "blocks": [_block(block, lang, root) for block in blocks]}

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from verifyanalytics import _report_fonts
 from verifyanalytics._report_blocks import Document, Heading
 from verifyanalytics._report_changes import MIN_GROUP
 from verifyanalytics._report_charts import drawn
@@ -124,6 +125,7 @@ def report(
     targets = _targets(Path(out), [formats] if isinstance(formats, str) else list(formats))
     if "pdf" in targets:
         engine()  # before minutes of counting
+        _report_fonts.check(language)
     if min_group < 1:
         raise UsageError(f"min_group is a number of rows from 1 on, not {min_group}")
     asked = Asked(
