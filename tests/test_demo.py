@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shlex
+import subprocess
 
 import pytest
 from PIL import Image
@@ -78,3 +80,7 @@ def test_the_verb_replaces_an_earlier_demo_and_says_where_things_are(made, capsy
         assert name in out
     assert made.page.exists()
     assert not (made.out / "left over").exists()
+    command = shlex.split(out.rstrip().rsplit("\n", 1)[1])
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert "request_id" in run.stdout

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -89,7 +92,16 @@ def _tell(made: Demo) -> None:
     ):
         print(clean(f"{what + ':':12}{path}"))
     print("\nAsk it anything:")
-    print(clean(f"  verifyanalytics sql 'select * from risk_tags' --store {made.store}"))
+    query = ["sql", "select * from risk_tags limit 10", "--store", str(made.store)]
+    print(clean(f"  {shlex.join([_command(), *query])}"))
+
+
+def _command() -> str:
+    """How this program is called: by its name when that finds it, else by its path."""
+    script = Path(sys.executable).with_name("verifyanalytics")
+    found = shutil.which("verifyanalytics")
+    is_there = found is not None and Path(found).resolve() == script.resolve()
+    return "verifyanalytics" if is_there or not script.exists() else str(script)
 
 
 def _with_percentages(frame: pd.DataFrame) -> dict[str, list[object]]:
