@@ -128,13 +128,20 @@ def mutate(draw: st.DrawFn, answer: dict) -> None:
         del target[key]
     elif kind == "twice":
         target[Twice(key)] = value
-    elif kind == "nested" and isinstance(target[key], str) and target[key].startswith("{"):
-        inner = json.loads(target[key])
-        if inner:
-            mutate(draw, inner)
+    elif kind == "nested" and (inner := opened(target[key])):
+        mutate(draw, inner)
         target[key] = write(inner, escape=False)
     else:
         target[key] = value
+
+
+def opened(value: Any) -> dict:
+    """The object in a nested text; empty when there is none, or an earlier mutation broke it."""
+    try:
+        inner = json.loads(value) if isinstance(value, str) and value.startswith("{") else {}
+    except ValueError:
+        return {}
+    return inner if isinstance(inner, dict) else {}
 
 
 def enveloped(draw: st.DrawFn, text: str, *, as_text: bool) -> bytes:
