@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 from deltalake.exceptions import DeltaError
 
 from verifyanalytics.errors import StorageError
-from verifyanalytics.schema import IMPORTS, LABELS, LOW_CARDINALITY, REJECTS, VERIFICATIONS
+from verifyanalytics.schema import IMPORTS, LABELS, REJECTS, VERIFICATIONS, parquet_options
 
 KINDS = {"verification": VERIFICATIONS, "reject": REJECTS, "import": IMPORTS}
 """What the table `responses` holds, by its partition `kind`, and the columns of each."""
@@ -203,16 +203,7 @@ def missing_files(table: Path, files: Iterable[DataFile]) -> list[str]:
 def writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
     """Open a Parquet file of mode 0600 as the store writes them: zstd 1, few dictionaries."""
     path.touch(mode=0o600)
-    real = [f.name for f in schema if f.type == pa.float64() and f.name not in LOW_CARDINALITY]
-    return pq.ParquetWriter(
-        path,
-        schema,
-        compression="zstd",
-        compression_level=1,
-        use_dictionary=[name for name in schema.names if name in LOW_CARDINALITY],
-        use_byte_stream_split=real,
-        store_schema=False,
-    )
+    return pq.ParquetWriter(path, schema, **parquet_options(schema))
 
 
 def write_table(path: Path, table: pa.Table) -> None:

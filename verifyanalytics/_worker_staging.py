@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from verifyanalytics.schema import LOW_CARDINALITY, MAX_CONTEXT_COLUMNS, REJECTS, VERIFICATIONS
+from verifyanalytics.schema import MAX_CONTEXT_COLUMNS, REJECTS, VERIFICATIONS, parquet_options
 
 ROW_GROUP_ROWS = 100_000
 """Rows of a Parquet row group, and the most that wait in memory for one month."""
@@ -67,16 +67,7 @@ class _File:
         path.touch(mode=0o600, exist_ok=False)
         self.path, self.kind, self.month, self.schema = path, kind, month, schema
         self.n_rows = 0
-        real = [f.name for f in schema if f.type == pa.float64() and f.name not in LOW_CARDINALITY]
-        self._writer = pq.ParquetWriter(
-            path,
-            schema,
-            compression="zstd",
-            compression_level=1,
-            use_dictionary=[name for name in schema.names if name in LOW_CARDINALITY],
-            use_byte_stream_split=real,
-            store_schema=False,
-        )
+        self._writer = pq.ParquetWriter(path, schema, **parquet_options(schema))
 
     def write(self, table: pa.Table) -> None:
         """Write one row group."""

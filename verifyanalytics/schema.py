@@ -8,6 +8,7 @@ the vendor's where the vendor has one. Types are Arrow types; times are UTC.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 
@@ -205,3 +206,19 @@ LOW_CARDINALITY = frozenset(
     }
 )  # fmt: skip
 """Columns whose values repeat: dictionary-encoded in Parquet, the others are not."""
+
+
+def parquet_options(schema: pa.Schema) -> dict[str, Any]:
+    """How files of a schema are written, as `pyarrow.parquet.ParquetWriter` takes it.
+
+    zstd at level 1, dictionaries for `LOW_CARDINALITY` only, byte-stream-split for real floats:
+    measured, the fastest to write and the smallest.
+    """
+    real = [f.name for f in schema if f.type == pa.float64() and f.name not in LOW_CARDINALITY]
+    return {
+        "compression": "zstd",
+        "compression_level": 1,
+        "use_dictionary": [name for name in schema.names if name in LOW_CARDINALITY],
+        "use_byte_stream_split": real,
+        "store_schema": False,
+    }
