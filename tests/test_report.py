@@ -24,6 +24,7 @@ from statsmodels.stats.proportion import confint_proportions_2indep, proportion_
 
 import verifyanalytics as va
 from verifyanalytics import _report_blocks as blocks
+from verifyanalytics import _report_numbers as numbers
 from verifyanalytics import cli, reporting
 from verifyanalytics._report_changes import Change, Count, hidden
 from verifyanalytics._report_figures import Asked, figures
@@ -114,7 +115,7 @@ def test_reasons_are_those_of_a_plain_loop(store):
     for gate, name in names.items():
         assert rows[name][1] == f"{now[gate]}"
         share = now[gate] / n1
-        assert rows[name][2].startswith(percent(now[gate], n1, 2 if 0 < share < 0.01 else 1))
+        assert rows[name][2].startswith(percent(now[gate], n1, 2 if share < 0.01 else 1))
         low, high = confint_proportions_2indep(now[gate], n1, before[gate], n0, method="newcomb")
         ends = f"({signed(100 * low)} to {signed(100 * high)})"
         assert rows[name][4] == f"{signed(100 * (share - before[gate] / n0))} {ends}"
@@ -207,6 +208,23 @@ def test_tags_by_lift_are_those_of_a_plain_loop(store):
     lift = (both / tagged) / (outcome / n)
     assert rows["90001"][3].startswith(f"{lift:.1f} (")
     assert rows["90001"][1] == "not in the code book"
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ((-0.0014, -0.0027, -0.0001), "−0.14 (−0.27 to −0.01)"),  # ±0.0 would deny its reading
+        ((-0.109, -0.15, -0.067), "−10.9 (−15.0 to −6.7)"),
+        ((0.0, -0.0004, 0.0003), "±0.000 (−0.040 to +0.030)"),
+    ],
+)
+def test_an_interval_says_how_many_digits_a_difference_has(limits, expected):
+    assert numbers.points_with_limits(*limits).en == expected
+
+
+def test_almost_all_is_not_all():
+    assert numbers.percent(0.99997).en == f"99.997{NBSP}%"
+    assert numbers.percent(1.0).en == f"100.0{NBSP}%"
 
 
 def test_a_person_who_tries_again_widens_the_interval():

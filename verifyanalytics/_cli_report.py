@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Annotated
 
 import typer
 
 from verifyanalytics._cli_options import JsonOption, QuietOption, StoreOption
-from verifyanalytics._cli_output import clean, note, print_json
+from verifyanalytics._cli_output import clean, complain, note, print_json
 
 app = typer.Typer()
 
@@ -54,14 +55,19 @@ def report(
     quiet: QuietOption = False,
 ) -> int:
     """Write the risk report of a week or a month: one HTML page that needs nothing, or PDF."""
+    from verifyanalytics.charts.style import MissingFontWarning
     from verifyanalytics.reporting import FORMATS
     from verifyanalytics.reporting import report as write
 
     formats = FORMATS if file_format == "both" else file_format
-    made = write(
-        store, out, period=period, compare=compare, by=by or (), regimes=regime or (), lang=lang,
-        formats=formats, tz=tz, as_of=as_of, min_group=min_group,
-    )  # fmt: skip
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("default", MissingFontWarning)
+        made = write(
+            store, out, period=period, compare=compare, by=by or (), regimes=regime or (),
+            lang=lang, formats=formats, tz=tz, as_of=as_of, min_group=min_group,
+        )  # fmt: skip
+    for warning in told:
+        complain(str(warning.message))
     if as_json:
         print_json(
             {"paths": [str(path) for path in made.paths], "period": made.period,

@@ -19,8 +19,9 @@ from verifyanalytics import charts
 from verifyanalytics._report_blocks import Figure, Say, Words, shown
 from verifyanalytics._report_figures import Figures
 from verifyanalytics._report_fonts import drawable
+from verifyanalytics._report_numbers import number, percent, period_words
 from verifyanalytics._report_summary import REJECTING
-from verifyanalytics._report_words import number, percent, period_words, say
+from verifyanalytics._report_words import say
 from verifyanalytics.analysis.counts import INCOMPLETE
 from verifyanalytics.codebook import Lang
 from verifyanalytics.errors import UsageError
@@ -36,7 +37,7 @@ _NAMES = {"regime": 60, "req_key": 40, "tag": 24, "gateway_code": 24, "name_en":
 
 def drawn(f: Figures, lang: Lang) -> list[Figure]:
     """Draw what there is to draw, in the order of the report."""
-    each = (_trend, _funnel, _reasons, _scores, _match, _thresholds, _bounds, _tags)
+    each = (_trend, _funnel, _reasons, _tags, _scores, _match, _thresholds, _bounds)
     found: list[Figure] = []
     for make in each:
         try:

@@ -16,8 +16,9 @@ from verifyanalytics._report_blocks import (
     table,
 )
 from verifyanalytics._report_figures import Figures
+from verifyanalytics._report_numbers import NOTHING, number, period_words
 from verifyanalytics._report_summary import by_words, why_alone
-from verifyanalytics._report_words import NOTHING, number, period_words, say
+from verifyanalytics._report_words import say
 from verifyanalytics.codebook import Lang, current
 
 _READING = ("h_interval", "h_nobody", "h_change", "h_mix", "h_gates", "h_regime", "h_bounds")

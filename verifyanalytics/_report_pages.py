@@ -19,6 +19,19 @@ from verifyanalytics._report_blocks import (
 )
 from verifyanalytics._report_changes import Change, Count, hidden
 from verifyanalytics._report_figures import Figures, Slice, regime_changes
+from verifyanalytics._report_numbers import (
+    NOTHING,
+    local_minute,
+    number,
+    percent,
+    period_head,
+    period_words,
+    places,
+    points_with_limits,
+    rate_with_limits,
+    size,
+    split,
+)
 from verifyanalytics._report_summary import (
     REJECTING,
     by_words,
@@ -32,21 +45,7 @@ from verifyanalytics._report_summary import (
     tag_name,
     tiles,
 )
-from verifyanalytics._report_words import (
-    NOTHING,
-    enumerated,
-    local_minute,
-    number,
-    percent,
-    period_head,
-    period_words,
-    points_with_limits,
-    rate_with_limits,
-    rule_words,
-    say,
-    size,
-    split,
-)
+from verifyanalytics._report_words import enumerated, rule_words, say
 from verifyanalytics.analysis.counts import INCOMPLETE
 from verifyanalytics.analysis.decisions import acceptance_rate
 from verifyanalytics.codebook import Lang
@@ -118,7 +117,7 @@ def _against(change: Change) -> list[Words]:
     if change.before is None:
         return []
     return [
-        percent(change.before.rate),
+        percent(change.before.rate, places(*change.before.limits)),
         points_with_limits(change.difference, *change.limits),
         reading(change),
     ]
@@ -146,13 +145,13 @@ def turned_away(f: Figures) -> Table:
         change = f.change("turned_away", gate)
         if change.now.x or (change.before and change.before.x):
             row: list[Words] = [say(f"gate_{gate}"), number(change.now.x), _rate(change.now)]
-            rows.append([*row, *_against(change), *_split(f, gate)])
+            rows.append([*row, *_against(change), *_split(f, gate, change)])
     return table(say("turned_away"), columns, rows, texts=[5])
 
 
-def _split(f: Figures, gate: str) -> list[Words]:
+def _split(f: Figures, gate: str, change: Change) -> list[Words]:
     whole = explained_part(f, gate)
-    return [] if whole is None else [split(whole["mix"], whole["rate"])]
+    return [] if whole is None else [split(whole["mix"], whole["rate"], places(*change.limits))]
 
 
 def _turned_note(f: Figures) -> Paragraph:
@@ -238,9 +237,9 @@ def _group_row(f: Figures, name: Words, groups: list[dict[str, Any]]) -> list[Wo
     if f.before is None:
         return row
     change = Change(now, _together([g["before"] for g in groups]))
-    parts = split(*(sum(g[name] for g in groups) for name in ("mix", "rate")))
-    before = change.before.rate if change.before else math.nan
-    return [*row, percent(before), points_with_limits(change.difference, *change.limits), parts]
+    digits = places(*f.change("accepted").limits)  # parts of one whole
+    mix, rate = (sum(g[part] for g in groups) for part in ("mix", "rate"))
+    return [*row, *_against(change)[:2], split(mix, rate, digits)]
 
 
 def _together(counts: list[Count]) -> Count:
@@ -304,7 +303,8 @@ def tags(f: Figures) -> Iterable[Block]:
         change = f.change("with_tag", row.tag)
         lift = f"{row.lift:.1f} ({row.lift_low:.1f}–{row.lift_high:.1f})"
         told: list[Words] = [shown(row.tag), tag_name(row), number(change.now.x), lift]
-        rows.append([*told, percent(change.now.rate), *_against(change)[:2]])
+        share = percent(change.now.rate, places(*change.now.limits))
+        rows.append([*told, share, *_against(change)[:2]])
     first = lifts.iloc[0]
     note = say(
         "tags_note", n=number(first["n"]), least=f.asked.min_group,

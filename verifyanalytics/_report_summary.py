@@ -7,18 +7,19 @@ from typing import Any
 from verifyanalytics._report_blocks import Bullets, Say, Tile, Tiles, Words, shown
 from verifyanalytics._report_changes import Change, Count
 from verifyanalytics._report_figures import Figures, Slice, regime_changes
-from verifyanalytics._report_words import (
-    enumerated,
+from verifyanalytics._report_numbers import (
+    Points,
     interval,
     local_minute,
     number,
     percent,
     period_words,
+    places,
     points,
     relative,
-    say,
     size,
 )
+from verifyanalytics._report_words import enumerated, say
 from verifyanalytics.analysis.counts import GATES, INCOMPLETE
 
 REJECTING = (*GATES, "unknown", "none")
@@ -67,9 +68,8 @@ def _tile(label: str, change: Change) -> Tile:
     elif change.before is None:
         note = say("rate_interval", interval=interval(*change.now.limits))
     else:
-        low, high = change.limits
-        note = say("rate_change", points=points(change.difference), low=points(low),
-                   high=points(high))  # fmt: skip
+        three = Points.of(change.difference, *change.limits)
+        note = say("rate_change", **three._asdict())
     return Tile(say(label), percent(change.now.rate), note)
 
 
@@ -91,18 +91,19 @@ def _acceptance(f: Figures) -> Say:
             "acceptance_alone", now=percent(change.now.rate), n=number(change.now.n),
             interval=interval(*change.now.limits), why=why_alone(f),
         )  # fmt: skip
-    low, high = change.limits
+    digits = places(*change.now.limits)
     told = say(
-        f"acceptance_{change.verdict}", before=percent(change.before.rate),
-        now=percent(change.now.rate), points=points(change.difference),
-        low=points(low), high=points(high), smallest=size(change.smallest), other=other(f),
+        f"acceptance_{change.verdict}", before=percent(change.before.rate, digits),
+        now=percent(change.now.rate, digits), smallest=size(change.smallest), other=other(f),
+        **Points.of(change.difference, *change.limits)._asdict(),
     )  # fmt: skip
-    return joined(told, _explained(f)) if change.verdict != "none" else told
+    return joined(told, _explained(f, change)) if change.verdict != "none" else told
 
 
-def _explained(f: Figures) -> Say:
-    whole = explained_part(f, "accepted")
-    return say("explained", mix=points(whole["mix"]), rate=points(whole["rate"]), by=by_words(f))
+def _explained(f: Figures, change: Change) -> Say:
+    whole, digits = explained_part(f, "accepted"), places(*change.limits)
+    parts = {name: points(whole[name], digits) for name in ("mix", "rate")}
+    return say("explained", by=by_words(f), **parts)
 
 
 def explained_part(f: Figures, part: str) -> Any:
@@ -139,11 +140,12 @@ def _reasons(f: Figures) -> list[Say]:
         if moved:
             names = [
                 say(
-                    "reason_points", gate=say(f"gate_{g}"), points=points(changes[g].difference),
-                    low=points(changes[g].limits[0]), high=points(changes[g].limits[1]),
+                    "reason_points",
+                    gate=say(f"gate_{g}"),
+                    **Points.of(changes[g].difference, *changes[g].limits)._asdict(),
                 )
                 for g in moved
-            ]  # fmt: skip
+            ]
             told.append(say(f"reasons_{verdict}", other=other(f), names=enumerated(names)))
     if len(told) == 1:
         told.append(say("reasons_same", other=other(f)))

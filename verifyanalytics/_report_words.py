@@ -1,4 +1,4 @@
-"""The words of a report, in English and Chinese, and how numbers are written in each.
+"""The words of a report, in English and Chinese.
 
 Chinese is written as a risk team writes it: 通过率, 环比, 个百分点, and no space before a per cent
 sign. Nothing here knows a figure; nothing elsewhere writes a sentence.
@@ -6,15 +6,9 @@ sign. Nothing here knows a figure; nothing elsewhere writes a sentence.
 
 from __future__ import annotations
 
-import datetime as dt
-import math
 from typing import Any
 
-from verifyanalytics._report_blocks import Number, Say, Words
-from verifyanalytics._report_periods import Period
-
-NOTHING = "–"
-"""What stands where there is no number."""
+from verifyanalytics._report_blocks import Say
 
 _NBSP = "\u00a0"
 
@@ -464,100 +458,3 @@ def rule_words(rule: str) -> Say:
         _CONDITIONS.get(c, f"无标签 {c[7:]}" if c.startswith("no tag ") else c) for c in conditions
     ]
     return Say(rule.replace(">=", "≥"), "，且".join(chinese))
-
-
-# ------------------------------------------------------------------ numbers and times
-
-
-def number(n: float) -> str:
-    """Write a count: `1,637`."""
-    return NOTHING if n != n else f"{n:,.0f}"
-
-
-def percent(rate: float, digits: int = 1) -> Words:
-    """Write a rate: `62.3 %` in English, `62.3%` in Chinese; small ones with more digits."""
-    if math.isnan(rate):
-        return NOTHING
-    text = f"{100 * rate:.{_digits(rate, digits)}f}"
-    return Number(f"{text}{_NBSP}%", f"{text}%")
-
-
-def _digits(rate: float, digits: int) -> int:
-    return digits + 1 if 0 < abs(rate) < 0.01 else digits
-
-
-def interval(low: float, high: float) -> Words:
-    """Write the limits of a rate: `59.4–65.4 %`."""
-    if math.isnan(low) or math.isnan(high):
-        return NOTHING
-    digits = _digits(high, 1)
-    ends = f"{100 * low:.{digits}f}", f"{100 * high:.{digits}f}"
-    return Number(f"{ends[0]}–{ends[1]}{_NBSP}%", f"{ends[0]}%–{ends[1]}%")
-
-
-def rate_with_limits(rate: float, low: float, high: float) -> Words:
-    """Write a rate and its limits: `62.3 % (59.4–65.4 %)`."""
-    if math.isnan(rate):
-        return NOTHING
-    first, limits = percent(rate), interval(low, high)
-    return Number(f"{_in(first, 0)} ({_in(limits, 0)})", f"{_in(first, 1)}（{_in(limits, 1)}）")
-
-
-def points(difference: float) -> str:
-    """Write a difference of rates in points, with its sign: `−10.9`."""
-    if math.isnan(difference):
-        return NOTHING
-    rounded = round(100 * difference, 1)
-    sign = "−" if rounded < 0 else "+" if rounded > 0 else "±"
-    return f"{sign}{abs(rounded):.1f}"
-
-
-def size(difference: float) -> str:
-    """Write how large a difference is, without its sign."""
-    return NOTHING if math.isnan(difference) else f"{abs(100 * difference):.1f}"
-
-
-def points_with_limits(difference: float, low: float, high: float) -> Words:
-    """Write a difference and its limits: `−10.9 (−15.0 to −6.7)`."""
-    if math.isnan(low):
-        return NOTHING
-    three = points(difference), points(low), points(high)
-    return Number(
-        f"{three[0]} ({three[1]} to {three[2]})", f"{three[0]}（{three[1]} 至 {three[2]}）"
-    )
-
-
-def split(mix: float, rate: float) -> str:
-    """Write the two parts of a difference, in points."""
-    return f"{points(mix)}{_NBSP}/{_NBSP}{points(rate)}"
-
-
-def relative(now: int, before: int) -> Words:
-    """Write how a count changed, in per cent."""
-    if not before:
-        return NOTHING
-    change = round(100 * (now - before) / before, 1)
-    sign = "−" if change < 0 else "+" if change > 0 else "±"
-    return Number(f"{sign}{abs(change):.1f}{_NBSP}%", f"{sign}{abs(change):.1f}%")
-
-
-def period_words(period: Period) -> Say:
-    """Name a period: `2024-W23`, 2024年第23周."""
-    if period.every == "week":
-        year, week, _ = period.start.isocalendar()
-        return Say(period.name, f"{year}年第{week}周")
-    return Say(period.name, f"{period.start.year}年{period.start.month}月")
-
-
-def period_head(period: Period) -> Say:
-    """Name a period at the head of a narrow column."""
-    english, chinese = period_words(period)
-    return Say(english, chinese.replace("年", "年\n"))
-
-
-def local_minute(moment: Any, tz: str) -> str:
-    """Write a moment of UTC as local time, to the minute."""
-    if moment is None or moment != moment:
-        return NOTHING
-    stamp: dt.datetime = moment.tz_convert(tz)
-    return f"{stamp:%Y-%m-%d %H:%M}"
