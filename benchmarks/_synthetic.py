@@ -48,6 +48,7 @@ _KNOWN = {
     "source": "$source",
     "source_row": "i - $first + 1",
     "token": "if($tokens, left(sha256('token ' || i), 32), NULL)",
+    "subject": "if($known, left(sha256('subject ' || hash(i, 8) % $subjects), 32), NULL)",
     "measure_type": "'count'",
     "measure_value": "1",
     **{name: f"(hash(i, {n}) % 100000) / 100000" for n, name in enumerate(QUALITY_COLUMNS, 10)},
@@ -55,7 +56,15 @@ _KNOWN = {
 
 
 def stage(
-    path: Path, batch: str, source: str, first: int, n: int, month: str, tokens: bool
+    path: Path,
+    batch: str,
+    source: str,
+    first: int,
+    n: int,
+    month: str,
+    *,
+    tokens: bool = False,
+    subjects: int = 0,
 ) -> None:
     """Write answers first … first + n - 1 of a month as a worker would stage them."""
     types = {pa.string(): "VARCHAR", pa.float64(): "DOUBLE", pa.int64(): "BIGINT"}
@@ -71,7 +80,8 @@ def stage(
         f"((i - $first) * (28 * 86400000000 / $n))::BIGINT) AS seen "
         f"FROM range($first, $first + $n) t(i))"
     )
-    given = {"batch": batch, "source": source, "first": first, "n": n, "tokens": tokens}
+    given = {"batch": batch, "source": source, "first": first, "n": n}
+    given |= {"tokens": tokens, "subjects": max(subjects, 1), "known": subjects > 0}
     schema = pa.schema([field.remove_metadata() for field in VERIFICATIONS])
     plain = [name for name in schema.names if name in LOW_CARDINALITY]
     real = [f.name for f in schema if f.type == pa.float64() and f.name not in LOW_CARDINALITY]
@@ -82,21 +92,32 @@ def stage(
             out.write_table(pa.Table.from_batches([record_batch]).cast(schema))
 
 
-def grow(store: Store, first: int, n: int, month: str, *, tokens: bool = False) -> list:
+def grow(
+    store: Store, first: int, n: int, month: str, *, tokens: bool = False, subjects: int = 0
+) -> list:
     """Append answers first … first + n - 1 of a month as one batch."""
     batch = store.new_batch()
     source = f"made-up-{first}"
     path = store.staging(batch) / "0.parquet"
-    stage(path, batch, source, first, n, month, tokens)
+    stage(path, batch, source, first, n, month, tokens=tokens, subjects=subjects)
     sha256 = hashlib.sha256(f"{source} {n}".encode()).hexdigest()
     part = Part(source, sha256, 1, n, n * 1200, True, n * 1200, n, 0)
     return store.append(batch, [StagedFile(path, "verification", month, n)], [part])
 
 
-def build(folder: Path, n: int) -> Store:
-    """Make a store of n answers over five months, unless the folder holds one already."""
+def build(folder: Path, n: int, subjects: int = 0) -> Store:
+    """Make a store of n answers over five months, unless the folder holds one already.
+
+    With `subjects` every answer names one of so many people, else none.
+    """
     store = Store(folder, create=True)
     have = int(store.sql("SELECT count(*) AS n FROM verifications")["n"][0])
     for number, first in enumerate(range(have, n, ROWS_A_FILE), have // ROWS_A_FILE):
-        grow(store, first, min(ROWS_A_FILE, n - first), MONTHS[number % len(MONTHS)])
+        grow(
+            store,
+            first,
+            min(ROWS_A_FILE, n - first),
+            MONTHS[number % len(MONTHS)],
+            subjects=subjects,
+        )
     return store
