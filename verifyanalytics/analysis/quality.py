@@ -16,7 +16,14 @@ import pandas as pd
 
 from verifyanalytics import codebook
 from verifyanalytics.analysis import counts, intervals
-from verifyanalytics.analysis._counts_cells import cell, percentiles, scales, without_nan
+from verifyanalytics.analysis._counts_cells import (
+    Ends,
+    cell,
+    ends,
+    percentiles,
+    scale_between,
+    without_nan,
+)
 from verifyanalytics.errors import MissingColumnError, UsageError
 from verifyanalytics.schema import IMAGES, QUALITY_COLUMNS, QUALITY_MEASURES
 
@@ -51,8 +58,7 @@ def quality_limits(v: Any) -> pd.DataFrame:
     """
     names = quality_columns(v)
     frame = counts.rows(v, names)
-    grid = scales(frame, names)
-    rows = [_limited(frame, name, grid[name]) for name in names]
+    rows = [_limited(frame, name, within) for name, within in ends(frame, names).items()]
     table = pd.DataFrame(rows)
     for name in ("n", "n_missing", "n_beyond"):
         table[name] = table[name].astype("int64")
@@ -65,15 +71,13 @@ def quality_limits(v: Any) -> pd.DataFrame:
     return with_names(table)
 
 
-def _limited(frame: nw.LazyFrame[Any], name: str, scale: float) -> dict[str, Any]:
-    measure = codebook.current().measure(name)
-    value = without_nan(name)
-    poor = beyond(name)
-    table = counts.group_counts(
-        frame.with_columns(_cell=cell(name, scale)),
-        ["_cell"],
-        counts={"n": ~value.is_null(), "n_missing": value.is_null(), "n_beyond": poor},
-    )
+def _limited(frame: nw.LazyFrame[Any], name: str, within: Ends) -> dict[str, Any]:
+    measure, scale = codebook.current().measure(name), scale_between(*within)
+    counted: dict[str, nw.Expr | None] = {"n": None}
+    if measure.poor:
+        counted["n_beyond"] = beyond(name)
+    frame = frame.with_columns(_cell=cell(name, scale, within))
+    table = counts.group_counts(frame, ["_cell"], counts=counted)
     held = table[table["_cell"].notna()]
     image, short = split_name(name)
     found = percentiles(
@@ -84,7 +88,8 @@ def _limited(frame: nw.LazyFrame[Any], name: str, scale: float) -> dict[str, Any
     return {
         "image": image, "measure": short, "limit": limit,
         "limit_value": measure.poor[1] if measure.poor else np.nan,
-        **{n: table[n].sum() for n in ("n", "n_missing", "n_beyond")},
+        "n": held["n"].sum(), "n_missing": table["n"].sum() - held["n"].sum(),
+        "n_beyond": held["n_beyond"].sum() if measure.poor else 0,
         **points, "resolution": 1 / scale,
     }  # fmt: skip
 
@@ -128,8 +133,8 @@ def quality_bands(v: Any, measure: str, bands: Sequence[float] = BANDS) -> pd.Da
         raise MissingColumnError(wanted, have)
     frame = counts.rows(v, [*names, *counts.ROW, "result"], counts.ROW_OPTIONAL)
     frame = frame.filter(counts.answered())
-    grid = scales(frame, names)
-    table = pd.concat([_banded(frame, n, grid[n], levels) for n in names], ignore_index=True)
+    found = ends(frame, names)
+    table = pd.concat([_banded(frame, n, found[n], levels) for n in names], ignore_index=True)
     for rate, x, of in (
         ("match_rate", "n_matched", "n_compared"), ("reject_rate", "n_rejected", "n_decided")
     ):  # fmt: skip
@@ -151,7 +156,8 @@ def _levels(bands: Sequence[float]) -> list[float]:
     return levels
 
 
-def _banded(frame: nw.LazyFrame[Any], name: str, scale: float, levels: list[float]) -> pd.DataFrame:
+def _banded(frame: nw.LazyFrame[Any], name: str, within: Ends, levels: list[float]) -> pd.DataFrame:
+    scale = scale_between(*within)
     compared = (counts.scored() | counts.withheld()) & counts.complete()
     counted = {
         "n": None,
@@ -161,13 +167,13 @@ def _banded(frame: nw.LazyFrame[Any], name: str, scale: float, levels: list[floa
         "n_rejected": (~nw.col("result")).fill_null(value=False),
     }
     table = counts.group_counts(
-        frame.with_columns(_cell=cell(name, scale)), ["_cell"], counts=counted
+        frame.with_columns(_cell=cell(name, scale, within)), ["_cell"], counts=counted
     )
     held = table[table["_cell"].notna()]
     cells = held["_cell"].to_numpy(dtype="int64")
     inner = percentiles(cells, held["n"].to_numpy(dtype="int64"), [x / 100 for x in levels[1:-1]])
     place = np.searchsorted(inner, cells, side="left")
-    ends = [cells.min(), *(inner + 1), cells.max() + 1] if len(cells) else [np.nan] * len(levels)
+    sides = [cells.min(), *(inner + 1), cells.max() + 1] if len(cells) else [np.nan] * len(levels)
     image, short = split_name(name)
     poor = codebook.current().measure(name).poor
     rows = []
@@ -177,8 +183,8 @@ def _banded(frame: nw.LazyFrame[Any], name: str, scale: float, levels: list[floa
         rows.append({
             "image": image, "measure": short,
             "band": "missing" if missing else f"{levels[i]:g}-{levels[i + 1]:g}",
-            "value_low": np.nan if missing else ends[i] / scale,
-            "value_high": np.nan if missing else ends[i + 1] / scale,
+            "value_low": np.nan if missing else sides[i] / scale,
+            "value_high": np.nan if missing else sides[i + 1] / scale,
             **{key: int(part[key].sum()) for key in counted},
             "limit": f"{poor[0]} {poor[1]:g}" if poor else "",
         })  # fmt: skip
