@@ -219,6 +219,26 @@ def test_the_design_effect_is_that_of_a_loop_over_persons():
         assert got["fnmr_deff"] == pytest.approx(var / (rate * (1 - rate) / n))
 
 
+@pytest.mark.parametrize("n_regimes", [3, 33])
+def test_each_of_few_or_many_regimes_has_the_rates_it_has_alone(n_regimes):
+    rng = np.random.default_rng(n_regimes)
+    n = 30 * n_regimes
+    regime = np.arange(n) % n_regimes
+    truth = scores(rng.integers(0, 101, n // 2), rng.integers(0, 101, n - n // 2))
+    truth["mated"] = rng.random(n) < 0.6
+    truth["subject"] = [f"s{i}" for i in rng.integers(0, 12, n)]
+    truth["req_key"] = [("a", "b", None)[i % 3] for i in regime]
+    for step, name in enumerate(w.LEVELS):
+        truth[name] = 40.0 + regime / 4 + 10 * step
+    together = a.error_rates(truth, assume_random=True)
+    assert together["regime"].nunique() == n_regimes
+    for i in (0, 1, n_regimes - 1):
+        alone = a.error_rates(truth[regime == i], assume_random=True)
+        same = together[together["regime"] == alone["regime"][0]].reset_index(drop=True)
+        pd.testing.assert_frame_equal(same, alone, check_exact=True)
+    assert (together[["fmr_deff", "fnmr_deff"]] > 1).any(axis=None)
+
+
 def test_rates_across_regimes_go_by_the_nominal_fmr_only():
     rows = w.messy(600, seed=8)
     truth = labelled(rows, 8)

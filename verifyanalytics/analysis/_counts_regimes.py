@@ -22,6 +22,9 @@ REGIME = ("req_key", *THRESHOLD_COLUMNS)
 INCOMPLETE = "incomplete"
 """The regime of rows whose four thresholds are not all there, or do not rise."""
 
+MOST_NUMBERED = 32
+"""So many regimes are told apart by comparing; of more, grouping by five columns is cheaper."""
+
 _LEVELS = np.array([float(level) for level in THRESHOLD_LEVELS])
 
 
@@ -43,6 +46,33 @@ def name_regimes(table: pd.DataFrame) -> pd.DataFrame:
     ]
     table.insert(0, "regime", pd.Series(names, index=table.index, dtype="str"))
     return table
+
+
+def regime_number(named: pd.DataFrame) -> nw.Expr | None:
+    """Return the place of a row's regime in a small table: one short key instead of five columns.
+
+    Parameters
+    ----------
+    named : DataFrame
+        Complete regimes, one row each, as `name_regimes` gives them.
+
+    Returns
+    -------
+    narwhals.Expr or None
+        int64, null for a row of none of them. None when they are more than `MOST_NUMBERED`.
+    """
+    if len(named) > MOST_NUMBERED:
+        return None
+    number = nw.lit(None).cast(nw.Int64)
+    for place, row in enumerate(named[list(REGIME)].itertuples(index=False)):
+        key = nw.col("req_key")
+        mine = key == row.req_key
+        if row.req_key == UNKNOWN:
+            mine = mine.fill_null(value=False) | key.is_null()
+        for name in THRESHOLD_COLUMNS:
+            mine = mine & (nw.col(name) == float(getattr(row, name)))
+        number = nw.when(mine.fill_null(value=False)).then(nw.lit(place)).otherwise(number)
+    return number.cast(nw.Int64)
 
 
 def implied_fmr(thresholds: ArrayLike, score: ArrayLike) -> NDArray[np.float64]:

@@ -16,6 +16,7 @@ import narwhals as nw
 import numpy as np
 import pandas as pd
 
+from verifyanalytics.analysis._accuracy_persons import person_sums, regime_columns
 from verifyanalytics.analysis.counts import (
     REGIME,
     add_up,
@@ -61,11 +62,9 @@ class Point(NamedTuple):
     nominal_fmr: float
     reached: nw.Expr
 
-    def errors(self) -> tuple[nw.Expr, nw.Expr]:
-        """Return false match and false non-match as expressions over bona fide rows."""
-        mated = nw.col("mated")
-        reached = self.reached.fill_null(value=False)
-        return nw.col("_bona_fide") & ~mated & reached, nw.col("_bona_fide") & mated & ~reached
+    def error(self) -> nw.Expr:
+        """Return whether a bona fide row errs: non-mated and matched, or mated and not."""
+        return nw.col("mated") != self.reached.fill_null(value=False)
 
 
 def error_rates(
@@ -125,11 +124,10 @@ def error_rates(
     frame = labelled_rows(truth, wanted, ["result", "subject", "label_token"])
     if pooled:
         frame = frame.filter(complete())
-    errors = [point.errors() for point in points]
     own = thresholds is None and not pooled
     raw = group_counts(
         frame.with_columns(_band=band(), _class=label_class()),
-        [*keys, *_regime_columns(keys), "_band", "result", "_class"],
+        [*keys, *regime_columns(keys), "_band", "result", "_class"],
         counts=sample_counts() | ({} if own else _reached_counts(points)),
     )
     raw = _with_errors(class_counts(raw), len(points), own=own)
@@ -140,13 +138,17 @@ def error_rates(
     n_bona_fide = table["n_mated"].sum() + table["n_nonmated"].sum()
     weighted = bool(table["n_with_chance"].sum() == n_bona_fide) and _unequal_chances(frame)
     known_persons = has_person(truth, cluster)
+    regimes = _regime_points(raw, keys, pooled=pooled)
     if pooled:
         table = add_up(table.assign(regime=POOLED), [*keys, "regime"])
         reasons = {POOLED: max(reasons.values(), default="")}
     if weighted or known_persons:
-        spread = _moments(frame, keys, cluster, errors, weighted=weighted, pooled=pooled)
+        persons = _persons(truth, cluster)
+        errors = {f"y:{i}": point.error() for i, point in enumerate(points)}
+        among = None if pooled else regimes
+        spread = person_sums(frame, keys, persons, errors, among, weighted=weighted)
+        spread = spread.assign(regime=POOLED) if pooled else spread
         table = table.merge(spread, on=[*keys, "regime"], how="left")
-    regimes = _regime_points(raw, keys, pooled=pooled)
     parts = [rates_at(table, i, point, regimes, weighted) for i, point in enumerate(points)]
     result = pd.concat(parts, ignore_index=True)
     return finished(result, keys, reasons, assume_random=assume_random, own=thresholds is None)
@@ -245,54 +247,22 @@ def _regime_points(raw: pd.DataFrame, keys: list[str], *, pooled: bool) -> pd.Da
     """The regimes and their four thresholds."""
     if pooled:
         empty = dict.fromkeys(THRESHOLD_COLUMNS, np.nan)
-        return pd.DataFrame([{"regime": POOLED} | empty])
+        return pd.DataFrame([{"regime": POOLED, "req_key": ""} | empty])
     named = name_regimes(raw.drop(columns=[k for k in keys if k != "req_key"]))
-    return named[["regime", *THRESHOLD_COLUMNS]].drop_duplicates("regime")
+    return named[["regime", *REGIME]].drop_duplicates()
 
 
 # ------------------------------------------------------------------ persons
 
 
-_SUMS = ("y", "m", "yy", "ym", "mm")
-
-
-def _moments(
-    frame: nw.LazyFrame[Any],
-    keys: list[str],
-    cluster: str | None,
-    errors: Sequence[tuple[nw.Expr, nw.Expr]],
-    *,
-    weighted: bool,
-    pooled: bool,
-) -> pd.DataFrame:
-    """Sums over persons that the design effect needs, per regime and `by`: one more pass.
-
-    Without weights the rows of unknown persons add nothing that the counts do not know.
-    """
-    if not weighted:  # the cheap test first: engines skip whole blocks without a person
-        named = [~nw.col(c).is_null() for c in dict.fromkeys([str(cluster), "label_token"])]
-        frame = frame.filter(nw.any_horizontal(*named, ignore_nulls=True))
-    used = frame.filter(nw.col("_bona_fide"))
-    weight = (1.0 / nw.col("_chance")) if weighted else nw.lit(1.0)
-    columns = {"mated": nw.col("mated").cast(nw.Float64) * weight}
-    columns["nonmated"] = (~nw.col("mated")).cast(nw.Float64) * weight
-    for i, (fm, fnm) in enumerate(errors):
-        columns[f"fm:{i}"] = fm.cast(nw.Float64) * weight
-        columns[f"fnm:{i}"] = fnm.cast(nw.Float64) * weight
-    groups = [*keys, *([] if pooled else _regime_columns(keys))]
-    # one person in two kinds of incomplete regime is still one person
-    used = used.with_columns(nw.when(complete()).then(nw.col(c)).alias(c) for c in REGIME)
-    used = used.select(*(nw.col(k) for k in groups), _person=person(cluster), **columns)
-    single = used.filter(nw.col("_person").is_null())
-    together = used.filter(~nw.col("_person").is_null())
-    grouped = together.group_by([*groups, "_person"]).agg(nw.col(*columns).sum())
-    parts = [grouped.drop("_person")] + ([single.drop("_person")] if weighted else [])
-    tables = [_sum_moments(part, groups, len(errors)) for part in parts]
-    table = pd.concat([t for t in tables if len(t)] or tables[:1], ignore_index=True)
-    table = _plain_groups(table, [k for k in groups if k not in THRESHOLD_COLUMNS])
-    table = table.assign(regime=POOLED) if pooled else name_regimes(table)
-    sums = [c for c in table.columns if c not in {"regime", *keys, *REGIME}]
-    return add_up(table[[*keys, "regime", *sums]], [*keys, "regime"])
+def _persons(truth: Any, cluster: str | None) -> dict[str, nw.Expr]:
+    """Who is behind a row, as keys to group by: the cluster, else the token that labelled it."""
+    if not has_person(truth, cluster):
+        return {}
+    whose = nw.col(str(cluster))
+    if "label_token" not in nw.from_native(truth).collect_schema().names():
+        return {"_person": whose}
+    return {"_person": whose, "_token": nw.when(whose.is_null()).then(nw.col("label_token"))}
 
 
 def person(cluster: str | None) -> nw.Expr:
@@ -305,41 +275,6 @@ def person(cluster: str | None) -> nw.Expr:
     return nw.when(~nw.col(cluster).is_null()).then(known).otherwise(by_token)
 
 
-def _sum_moments(part: nw.LazyFrame[Any], groups: list[str], n_points: int) -> pd.DataFrame:
-    sums = []
-    for side, error in (("nonmated", "fm"), ("mated", "fnm")):
-        m = nw.col(side)
-        sums += [
-            (m > 0).cast(nw.Int64).sum().alias(f"{side}:g"),
-            m.sum().alias(f"{side}:m"),
-            (m * m).sum().alias(f"{side}:mm"),
-        ]
-        for i in range(n_points):
-            y = nw.col(f"{error}:{i}")
-            sums += [
-                y.sum().alias(f"{error}:{i}:y"),
-                (y * y).sum().alias(f"{error}:{i}:yy"),
-                (y * m).sum().alias(f"{error}:{i}:ym"),
-            ]
-    grouped = part.group_by(groups).agg(*sums) if groups else part.select(*sums)
-    table: pd.DataFrame = grouped.collect(backend="pyarrow").to_native().to_pandas()
-    return table
-
-
-def _plain_groups(table: pd.DataFrame, texts: list[str]) -> pd.DataFrame:
-    for key in texts:
-        column = table[key]
-        if column.dtype == object or isinstance(column.dtype, pd.StringDtype):
-            held = column.dropna()
-            if len(held) and isinstance(held.iloc[0], (bool, np.bool_)):
-                table[key] = column.astype("boolean")
-            else:
-                table[key] = column.fillna("unknown").astype("str")
-        elif column.dtype == bool:
-            table[key] = column.astype("boolean")
-    return table
-
-
 # ------------------------------------------------------------------ rates
 
 
@@ -348,7 +283,7 @@ def rates_at(
 ) -> pd.DataFrame:
     """Turn counts of errors and sums over persons into the rates at the i-th point."""
     out = table.drop(columns=[c for c in table if ":" in c]).copy()
-    thresholds = regimes.set_index("regime").reindex(table["regime"])
+    thresholds = regimes.drop_duplicates("regime").set_index("regime").reindex(table["regime"])
     if np.isnan(point.threshold) and point.nominal_fmr in _LEVELS:
         own = thresholds[THRESHOLD_COLUMNS[_LEVELS.index(point.nominal_fmr)]]
         out["threshold"] = own.to_numpy(dtype=float)
@@ -457,10 +392,6 @@ def _unequal_chances(frame: nw.LazyFrame[Any]) -> bool:
     ends = frame.filter(nw.col("_bona_fide")).select(low=chance.min(), high=chance.max())
     held: pd.DataFrame = ends.collect(backend="pyarrow").to_native().to_pandas()
     return bool(held["low"].iloc[0] < held["high"].iloc[0])
-
-
-def _regime_columns(keys: Sequence[str]) -> list[str]:
-    return [c for c in REGIME if c not in keys]
 
 
 def _refuse_one_class(table: pd.DataFrame) -> None:

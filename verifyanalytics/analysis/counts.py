@@ -40,6 +40,7 @@ from verifyanalytics.analysis._counts_regimes import (
     REGIME,
     implied_fmr,
     name_regimes,
+    regime_number,
     score_at_fmr,
     threshold_at_fmr,
 )
@@ -67,6 +68,7 @@ __all__ = [
     "implied_fmr",
     "local_times",
     "name_regimes",
+    "regime_number",
     "rows",
     "score_at_fmr",
     "scored",
