@@ -24,7 +24,7 @@ FMR, FNMR = COLOURS[1], COLOURS[0]
 """False matches are vermilion, false non-matches blue, in every chart here."""
 
 _LEVELS = tuple(float(level) for level in THRESHOLD_LEVELS)
-_FMR_RANGE, _FNMR_RANGE = (5e-7, 0.7), (5e-4, 0.985)
+_FMR_RANGE, _FNMR_RANGE = (2.5e-7, 0.7), (5e-4, 0.985)
 _FMR_TICKS = (1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.1, 0.5)
 _FNMR_TICKS = (1e-3, 0.01, 0.05, 0.2, 0.5, 0.8, 0.95)
 _FLOOR = 5e-7  # a little below the vendor's smallest claim
@@ -274,7 +274,7 @@ def operating_points(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> A
     held = _rated(frame, "rule")
     regimes = [part for _, part in held.groupby("regime", sort=False)]
     with style():
-        height = 1.3 + 0.34 * max(len(part) for part in regimes)
+        height = 1.6 + 0.34 * max(len(part) for part in regimes)
         axes = panels.panels(len(regimes), ax, what="regimes", height=height)
         for one, part in zip(axes, regimes, strict=True):
             _rules(one, part, usable_lang)

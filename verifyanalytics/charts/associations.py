@@ -50,7 +50,7 @@ def tag_lift(frame: pd.DataFrame, ax: Any = None, lang: str = "en", top: int = _
         (axes,) = panels.panels(1, ax, what="charts", height=1.3 + 0.32 * len(shown))
         _lifts(axes, shown)
         _named_rows(axes, shown, chosen)
-        axes.set_xlabel(lines("lift", chosen, **words))
+        axes.set_xlabel(lines("lift", chosen, **words), loc="right")  # often wider than the axes
         panels.heading(axes, "", _both(
             chosen,
             lambda one: say("n_outcome", one, n=int(first["n"]), x=int(first["n_outcome"]), **words)
@@ -94,23 +94,21 @@ def _lifts(ax: Any, shown: pd.DataFrame) -> None:
         else:
             filled = COLOURS[0] if row.significant else "white"
             ax.plot([max(row.lift, floor)], [i], "o", color=COLOURS[0], mfc=filled, markersize=5.5)
-    ax.xaxis.set_major_formatter(ticker.FuncFormatter(lambda x, _: f"{x:g}"))
+    ax.xaxis.set_major_formatter(ticker.FuncFormatter(_power_of_two))
     ax.xaxis.set_minor_locator(ticker.NullLocator())
     ax.grid(visible=True, axis="x")
     ax.grid(visible=False, axis="y")
 
 
-def _name(row: Any, lang: Lang) -> str:
-    if not row.known:
-        return str(row.tag)
-    names = {"en": row.name_en, "zh": row.name_zh}.get(lang, f"{row.name_en} {row.name_zh}")
-    return f"{row.tag}  {names}"
+def _power_of_two(x: float, _: Any = None) -> str:
+    return f"{x:g}" if x >= 1 else f"1/{1 / x:g}"
 
 
 def _named_rows(ax: Any, shown: pd.DataFrame, lang: Lang) -> None:
-    ax.set_yticks(range(len(shown)), [_name(row, lang) for row in shown.itertuples()])
+    ax.set_yticks(range(len(shown)), [panels.tag_name(row, lang) for row in shown.itertuples()])
     for label in ax.get_yticklabels():
         label.set_parse_math(False)
+    ax.tick_params(axis="y", pad=6)  # an arrow at the edge stands free of the name beside it
     ax.set_ylim(len(shown) - 0.4, -0.6)
 
 
@@ -357,4 +355,6 @@ def _with_without(ax: Any, part: pd.DataFrame, lang: Lang) -> None:
     ax.legend(loc="upper left", fontsize=7.5)
     row = next(part.iloc[:1].itertuples())
     gone: dict[str, Any] = {"a": int(row.n_no_score_with), "b": int(row.n_no_score_without)}
-    panels.heading(ax, _name(row, lang), _both(lang, lambda one: say("no_score", one, **gone)))
+    panels.heading(
+        ax, panels.tag_name(row, lang), _both(lang, lambda one: say("no_score", one, **gone))
+    )

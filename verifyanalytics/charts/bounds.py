@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib import ticker
+from matplotlib.patches import Patch
 
 from verifyanalytics.charts import panels
 from verifyanalytics.charts.style import COLOURS, style, text, usable
@@ -95,10 +96,17 @@ def _turned_away(ax: Any, part: pd.DataFrame, lang: Lang) -> None:
     _finish(ax, part, lang)
 
 
+def _swatches(bands: list[Any], labels: list[str]) -> tuple[list[Any], list[str]]:
+    """Show each band as it looks with the wider, earlier ones shining through."""
+    through = np.cumprod([1 - band.get_alpha() for band in bands])
+    colours = [band.get_facecolor()[0][:3] for band in bands]
+    return [Patch(color=c, alpha=1 - t) for c, t in zip(colours, through, strict=True)], labels
+
+
 def _finish(ax: Any, part: pd.DataFrame, lang: Lang) -> None:
     ax.set_xlim(part["threshold"].min(), part["threshold"].max())
     ax.set_xlabel(text("threshold", lang))
-    handles, labels = ax.get_legend_handles_labels()
+    handles, labels = _swatches(*ax.get_legend_handles_labels())
     ax.legend(handles[::-1], labels[::-1], loc="best", handlelength=1.0)
     counted = panels.counts_line(
         lang,

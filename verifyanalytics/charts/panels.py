@@ -81,6 +81,15 @@ def finish(axes: list[Any], own_figure: bool, title: str, notes: Iterable[str] =
     note = "\n".join(note for note in notes if note)
     if note:
         figure.supxlabel(note, x=left, ha="left", fontsize=8, color=GREY)
+    if "\n" in title:
+        _make_room(figure, note)
+
+
+def _make_room(figure: Any, note: str) -> None:
+    """Make a figure in two languages higher by the lines that the second one takes."""
+    down = {ax.get_gridspec().nrows for ax in figure.axes if ax.get_gridspec() is not None}
+    higher = 0.2 + 0.35 * max(down, default=1) + 0.07 * (1 + note.count("\n"))
+    figure.set_figheight(figure.get_figheight() + higher)
 
 
 def heading(ax: Any, title: str, counts: str, lines: int = 0) -> None:
@@ -192,6 +201,12 @@ def word(value: Any, lang: Lang) -> str:
     return text(plain, lang, joint=" ") if known(plain) else plain
 
 
+def tag_name(row: Any, lang: Lang) -> str:
+    """Name a risk tag: its digits, and what the code book says of them."""
+    names = {"en": row.name_en, "zh": row.name_zh}.get(lang, f"{row.name_en} {row.name_zh}")
+    return f"{row.tag}  {names if row.known else text('unknown_tag', lang, joint=' ')}"
+
+
 def counts_line(lang: Lang, *parts: tuple[str, int | None]) -> str:
     """Join counts with dots; in `both`, English on one line and Chinese on the next."""
     kept = [(key, n) for key, n in parts if n is not None]
@@ -199,11 +214,23 @@ def counts_line(lang: Lang, *parts: tuple[str, int | None]) -> str:
     return f"{each('en')}\n{each('zh')}" if lang == "both" else each(lang)
 
 
+class _Percent(ticker.Formatter):
+    """Rates as per cent, with as many decimals as the ticks themselves have: never 82 for 82.5."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return f"{100 * x:.4g}%"
+
+    def format_ticks(self, values: Iterable[float]) -> list[str]:
+        shown = [100 * float(value) for value in values]
+        fits = (d for d in range(3) if all(abs(round(x, d) - x) < 1e-6 for x in shown))
+        digits = next(fits, 3)
+        return [f"{x:.{digits}f}%" for x in shown]
+
+
 def percent(axis: Any, limits: Any) -> None:
-    """Show rates as per cent, as finely as the range of the axis needs."""
-    span = abs(limits[1] - limits[0]) * 100
-    digits = 0 if span > 4 else 1 if span > 0.4 else 2
-    axis.set_major_formatter(ticker.PercentFormatter(1.0, decimals=digits))
+    """Show rates as per cent on an axis, at round ticks between these limits."""
+    axis.set_major_locator(ticker.MaxNLocator(nbins="auto", steps=[1, 2, 5, 10]))
+    axis.set_major_formatter(_Percent())
 
 
 def dates(ax: Any) -> None:

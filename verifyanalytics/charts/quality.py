@@ -55,7 +55,7 @@ def quality_limits(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> Any
     if not measures:
         raise UsageError("no graded image; nothing to draw")
     with style():
-        height = 1.6 if chosen != "both" else 2.0
+        height = 1.6 if chosen != "both" else 1.8
         axes = panels.panels(len(measures), ax, what="measures", height=height)
         for one, measure in zip(axes, measures, strict=True):
             _percentiles(one, held[held["measure"] == measure].reset_index(drop=True), chosen)
@@ -87,7 +87,7 @@ def _percentiles(ax: Any, part: pd.DataFrame, lang: Lang) -> None:
             f"{say('graded', one, **counts)} · {say('beyond', one, rate=rates, limit=first.limit)}"
         )
 
-    panels.heading(ax, _measure(first, lang, image=False).replace("\n", "  "), _both(lang, line))
+    panels.heading(ax, _measure(first, lang, image=False), _both(lang, line))
 
 
 def quality_bands(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> Any:
@@ -149,7 +149,10 @@ def _rates(ax: Any, part: pd.DataFrame, lang: Lang) -> None:
     ax.set_ylim(0, 1.03)
     panels.percent(ax.yaxis, ax.get_ylim())
     ax.set_xlabel(lines("band", lang))
-    ax.legend(loc="center right", fontsize=7.5)
+    ax.legend(  # above the axes, beside the counts: a dot may stand anywhere in them
+        loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, fontsize=7.5, borderaxespad=0.2,
+        handletextpad=0.1, columnspacing=1.0,
+    )  # fmt: skip
     row = next(part.iloc[:1].itertuples())
     n = int(part.loc[part["band"] != "missing", "n"].sum())
     m = int(part.loc[part["band"] == "missing", "n"].sum())

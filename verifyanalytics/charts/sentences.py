@@ -112,7 +112,7 @@ _TEXT = {
     ),
     "quality_coaching": ("Which single limit at capture would have helped", "采集端单项限值的效果"),
     "excess": (
-        "rejects moved beyond what as many other rows have (held-out period)",
+        "rejections kept away, beyond those of as many other rows (held-out period)",
         "比同等数量其他应答多移走的被拒数（留出时段）",
     ),
     "price": ("{a:,} turned away, {b:,} of them for nothing", "拦下 {a:,}，其中 {b:,} 本可通过"),

@@ -77,11 +77,6 @@ def _n_groups(frame: pd.DataFrame, by: list[str]) -> int:
     return len(frame.drop_duplicates(by)) if by else 1
 
 
-def _name(row: Any, lang: Lang) -> str:
-    names = {"en": row.name_en, "zh": row.name_zh}.get(lang, f"{row.name_en} {row.name_zh}")
-    return f"{row.tag}  {names if row.known else text('unknown_tag', lang)}"
-
-
 def _dots(
     ax: Any,
     frame: pd.DataFrame,
@@ -105,7 +100,7 @@ def _dots(
             clip_on=False, zorder=3,
         )  # fmt: skip
     first = frame.drop_duplicates("tag").set_index("tag", drop=False).loc[tags]
-    ax.set_yticks(range(len(tags)), [_name(row, lang) for row in first.itertuples()])
+    ax.set_yticks(range(len(tags)), [panels.tag_name(row, lang) for row in first.itertuples()])
     for label in ax.get_yticklabels():
         label.set_parse_math(False)
     ax.tick_params(axis="y", pad=7)  # a dot at 0 reaches over the axis
@@ -144,7 +139,7 @@ def _over_time(
     if by:
         ax.legend(loc="best", fontsize=7.5)
     row = next(frame.iloc[:1].itertuples())
-    panels.heading(ax, _name(row, lang), _counts(frame, [*by, "period"], lang))
+    panels.heading(ax, panels.tag_name(row, lang), _counts(frame, [*by, "period"], lang))
 
 
 def _counts(frame: pd.DataFrame, by: list[str], lang: Lang) -> str:
