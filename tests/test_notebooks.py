@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import base64
 import io
+import json
+import os
 import re
 import struct
+import subprocess
+import sys
+import zipfile
 import zlib
+from collections import Counter
+from pathlib import Path
 
 import nbformat
 import numpy as np
 import pytest
 from PIL import Image
 
+import verifyanalytics as va
 from verifyanalytics import notebooks
-from verifyanalytics.errors import CheckError, UsageError
+from verifyanalytics._notebook_pictures import plain_png
+from verifyanalytics.errors import CheckError, NoStoreError, UsageError
+
+ROOT = Path(__file__).parents[1]
 
 SOURCE = """# %% [markdown]
 # # A title
@@ -40,7 +51,7 @@ def place(tmp_path, monkeypatch):
     (tmp_path / "notebooks" / "src").mkdir(parents=True)
     (tmp_path / "notebooks" / "src" / "01_small.py").write_text(SOURCE)
     monkeypatch.setattr(notebooks, "_PLACES", (tmp_path / "notebooks",))
-    monkeypatch.setattr(notebooks, "_fill", lambda data: None)  # this notebook reads no store
+    monkeypatch.setattr(notebooks, "fill", lambda data: None)  # this notebook reads no store
     return tmp_path / "notebooks"
 
 
@@ -82,7 +93,7 @@ def picture(level=6, **texts):
 
 
 def test_a_picture_loses_its_texts_and_keeps_its_pixels():
-    plain = notebooks._plain_png(picture(Software="matplotlib 3.99", Author="somebody"))
+    plain = plain_png(picture(Software="matplotlib 3.99", Author="somebody"))
     assert plain == picture()
     with Image.open(io.BytesIO(base64.b64decode(plain))) as image:
         assert np.asarray(image).ravel().tolist() == list(range(48))
@@ -181,16 +192,150 @@ def test_a_source_gives_the_cells_that_are_built():
         assert [(c.id, c.source) for c in parsed.cells] == [(c.id, c.source) for c in built.cells]
 
 
-def test_copies_have_no_outputs_and_overwrite_nothing(tmp_path):
-    written = notebooks.copy(tmp_path / "mine")
+def test_no_output_is_a_warning_or_went_to_stderr():
+    for name, cell in shipped_cells("code"):
+        for output in cell.outputs:
+            assert output.get("name") != "stderr", (name, cell.id)
+            shown = [output.get("text", ""), *map(str, output.get("data", {}).values())]
+            assert not [s for s in shown if re.search(r"Warning\b|Traceback|\x1b\[", s)], cell.id
+
+
+def shipped_cells(kind):
+    for name in notebooks.names():
+        notebook = nbformat.read(notebooks.folder() / f"{name}.ipynb", as_version=4)
+        yield from ((name, cell) for cell in notebook.cells if cell.cell_type == kind)
+
+
+def test_the_notebooks_are_one_course():
+    """No line of code is too wide to be read, and no paragraph is said twice."""
+    for _, cell in shipped_cells("code"):
+        assert max(map(len, cell.source.splitlines())) <= 100, cell.id
+        assert "fmt:" not in cell.source
+    paragraphs = Counter(
+        part
+        for _, cell in shipped_cells("markdown")
+        for part in re.split(r"\n\n|\n(?=- )", cell.source)
+    )
+    assert [part for part, n in paragraphs.items() if n > 1 and len(part) > 40] == []
+
+
+def test_the_index_is_in_the_order_of_the_course():
+    index = (notebooks.folder() / "README.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| \[(\w+)\]\(\1\.ipynb\) \|", index, re.MULTILINE) == notebooks.names()
+
+
+# ------------------------------------------------------------------ for users
+
+
+def parameters_of(path):
+    cells = nbformat.read(path, as_version=4).cells
+    (cell,) = [c for c in cells if "parameters" in c.metadata.get("tags", ())]
+    values: dict = {}
+    exec(cell.source, values)
+    return values
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A user's place: an empty folder to work in, no store set."""
+    monkeypatch.delenv("VERIFYANALYTICS_STORE", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_copies_have_no_outputs_and_overwrite_nothing_unless_told(own):
+    written = notebooks.copy("mine")
     assert [path.stem for path in written] == notebooks.names()
     for path in written:
         cells = nbformat.read(path, as_version=4).cells
         assert all(
             not c.outputs and c.execution_count is None for c in cells if c.cell_type == "code"
         )
-    with pytest.raises(UsageError, match=r"01_first_look\.ipynb.* already"):
-        notebooks.copy(tmp_path / "mine")
+        assert "Your own data" in "".join(c.source for c in cells)
+        assert parameters_of(path)["STORE"] is None  # there is none to be set
+    assert parameters_of(written[-1])["PERIOD"] == "week"  # not a week of the sample
+    written[0].write_text("a year of notes")
+    with pytest.raises(UsageError, match=r"01_first_look\.ipynb.* already.*--force"):
+        notebooks.copy("mine")
+    assert written[0].read_text() == "a year of notes"
+    (own / "mine" / "other.ipynb").write_text("left alone")
+    notebooks.copy("mine", force=True)
+    assert nbformat.read(written[0], as_version=4).cells
+    assert (own / "mine" / "other.ipynb").read_text() == "left alone"
+
+
+def test_copies_read_the_users_store_in_the_users_language(own, monkeypatch):
+    va.Store("it's here", create=True)
+    for path in notebooks.copy("a", store="it's here", lang="both"):
+        values = parameters_of(path)
+        assert values["STORE"] == str(own / "it's here")
+        assert values["LANG"] == "both"
+    va.Store("data/store", create=True)
+    assert parameters_of(notebooks.copy("b")[0])["STORE"] == str(own / "data" / "store")
+    monkeypatch.setenv("VERIFYANALYTICS_STORE", "it's here")
+    assert parameters_of(notebooks.copy("c")[0])["STORE"] == str(own / "it's here")
+    with pytest.raises(UsageError, match="no language 'fr'; there are: en, zh, both"):
+        notebooks.copy("d", lang="fr")
+    with pytest.raises(NoStoreError, match="no store at"):
+        notebooks.copy("d", store="nowhere")
+    assert not (own / "d").exists()
+
+
+def test_copies_need_a_folder_and_a_store_to_be_run(own):
+    (own / "file").write_text("")
+    for target in ("file", "file/deeper"):
+        with pytest.raises(UsageError, match="is a file, or lies in one; give a folder"):
+            notebooks.copy(target)
+    with pytest.raises(NoStoreError):
+        notebooks.copy("mine", run=True)
+    assert not (own / "mine").exists()
+
+
+def test_what_a_copy_shows_when_run_and_where_it_stops(place, own):
+    source = place / "src" / "01_small.py"
+    source.write_text(SOURCE.replace("N = 1", "STORE = None\nN = 1  # a number\n"))
+    (place / "src" / "02_fails.py").write_text(
+        '# %% tags=["parameters"]\nSTORE = None\n\n# %%\nopen("made", "w").close()\n{}["x"]\n'
+    )
+    va.Store("data/store", create=True)
+    begun = []
+    with pytest.raises(CheckError, match=r"mine/02_fails\.ipynb: cell 2: KeyError: 'x'") as raised:
+        notebooks.copy("mine", run=True, progress=begun.append)
+    assert len(raised.value.findings) == 1
+    assert begun == ["01_small", "02_fails"]
+    assert (own / "mine" / "made").is_file()  # it works where it lies
+    small, fails = (nbformat.read(own / "mine" / f"{name}.ipynb", as_version=4) for name in begun)
+    assert parameters_of(own / "mine" / "01_small.ipynb")["N"] == 1
+    assert small.cells[3].outputs[0].text == "1 a\n"  # behind title, words and parameters
+    assert fails.cells[-1].outputs[0].ename == "KeyError"
+
+
+def test_the_verb_writes_the_course_from_an_installed_wheel(tmp_path):
+    pytest.importorskip("hatchling", reason="the build backend is a development dependency")
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
+        cwd=ROOT, check=True, capture_output=True, timeout=120,
+    )  # fmt: skip
+    (wheel,) = tmp_path.glob("*.whl")
+    zipfile.ZipFile(wheel).extractall(tmp_path / "installed")
+    (tmp_path / "work").mkdir()
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "installed")}
+    environment.pop("VERIFYANALYTICS_STORE", None)
+
+    def verb(*words):
+        return subprocess.run(
+            [sys.executable, "-m", "verifyanalytics", "notebooks", *words],
+            cwd=tmp_path / "work", env=environment, capture_output=True, text=True, timeout=120,
+            check=False,
+        )  # fmt: skip
+
+    told = verb("mine", "--lang", "zh", "--json")
+    assert (told.returncode, told.stderr) == (0, "")
+    assert json.loads(told.stdout) == [str(Path("mine") / f"{n}.ipynb") for n in notebooks.names()]
+    assert parameters_of(tmp_path / "work" / "mine" / "01_first_look.ipynb")["LANG"] == "zh"
+    again = verb("mine")
+    assert (again.returncode, again.stdout) == (2, "")
+    assert "already; give another folder, or --force" in again.stderr
 
 
 def test_no_such_notebook(tmp_path):

@@ -78,8 +78,8 @@ def test_what_the_demo_needs_travels_in_the_wheel(tmp_path):
     )  # fmt: skip
     (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
-    for shared in [*ROOT.glob("data/sample/*"), *ROOT.glob("notebooks/*.ipynb")]:
-        folder = "sample" if shared.parent.name == "sample" else "notebooks"
+    for shared in [*ROOT.glob("data/sample/*"), *ROOT.glob("notebooks/src/*.py")]:
+        folder = "sample" if shared.parent.name == "sample" else "notebooks/src"
         assert f"verifyanalytics/_share/{folder}/{shared.name}" in names
     assert {"verifyanalytics/py.typed", "verifyanalytics/codebook.json"} <= names
     modules = {

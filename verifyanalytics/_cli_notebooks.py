@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from verifyanalytics._cli_options import JsonOption, QuietOption
-from verifyanalytics._cli_output import clean, print_json
+from verifyanalytics._cli_options import JsonOption, QuietOption, StoreOption
+from verifyanalytics._cli_output import clean, note, print_json
 
 app = typer.Typer()
 
@@ -15,13 +15,24 @@ app = typer.Typer()
 @app.command()
 def notebooks(
     folder: Annotated[str, typer.Argument(metavar="DIR", help="Where they go; made if need be.")],
+    store: StoreOption = None,
+    lang: Annotated[
+        str, typer.Option(metavar="en|zh|both", help="Language of the charts; texts are English.")
+    ] = "en",
+    run: Annotated[bool, typer.Option("--run", help="Run each, and keep what it shows.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Write over notebooks of the same names.")
+    ] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> int:
-    """Copy the notebooks, without outputs, for your own data."""
+    """Write the notebooks for your own data: your store set in them, and run if you like."""
     from verifyanalytics.notebooks import copy
 
-    written = copy(folder)
+    written = copy(
+        folder, store=store, lang=lang, force=force, run=run,
+        progress=lambda name: note(f"running {name}", quiet=quiet),
+    )  # fmt: skip
     if as_json:
         print_json([str(path) for path in written])
     elif not quiet:

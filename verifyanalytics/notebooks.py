@@ -14,23 +14,27 @@ are no times and no paths, and pictures carry no version of their maker.
 from __future__ import annotations
 
 import argparse
-import base64
 import os
 import re
-import struct
 import sys
 import tempfile
-import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import nbformat
-from jupyter_client.kernelspec import KernelSpec
-from jupyter_client.manager import AsyncKernelManager
-from nbclient import NotebookClient
 
-from verifyanalytics.errors import CheckError, StorageError, UsageError, VerifyAnalyticsError
+from verifyanalytics._notebook_kernel import SPEC, fill_in
+from verifyanalytics._notebook_page import html
+from verifyanalytics._notebook_pictures import pixels, plain_png
+from verifyanalytics.codebook import checked_lang
+from verifyanalytics.errors import (
+    CheckError,
+    NoStoreError,
+    StorageError,
+    UsageError,
+    VerifyAnalyticsError,
+)
 from verifyanalytics.importing import import_responses
 from verifyanalytics.labelling import import_labels
 from verifyanalytics.store import Store
@@ -39,30 +43,18 @@ _PACKAGE = Path(__file__).parent
 _PLACES = (_PACKAGE.parent / "notebooks", _PACKAGE / "_share" / "notebooks")
 _SAMPLES = (_PACKAGE.parent / "data" / "sample", _PACKAGE / "_share" / "sample")
 
-_KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 _MARK = re.compile(r"^# %%(?: \[(?P<kind>markdown)\])?(?: tags=(?P<tags>\[.*\]))?\s*$")
-_PNG, _KEPT = b"\x89PNG\r\n\x1a\n", (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+_PARAMETER = re.compile(r"^(?P<name>\w+) *= *(?P<value>.*?)(?P<comment>  #.*)?$", re.MULTILINE)
 _VIEW = "application/vnd.jupyter.widget-view+json"
-_SECONDS = 300  # for one cell, on a slow machine
+_SECONDS = 300  # for one cell on the sample, on a slow machine
 
+_OWN = {"PERIOD": "week"}
+"""Parameters whose value in the sources is of the sample, and what they are elsewhere."""
 
-class _OwnKernel(AsyncKernelManager):
-    """A kernel of this interpreter, whatever kernels the machine or the user has registered."""
-
-    def __init__(self, **traits: Any) -> None:
-        super().__init__(**traits)
-        if self.has_trait("transport_encryption"):  # newer than the oldest version we allow
-            self.transport_encryption = "auto"
-
-    @property
-    def kernel_spec(self) -> KernelSpec:
-        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-        return KernelSpec(
-            argv=argv,
-            display_name=_KERNEL["display_name"],
-            language="python",
-            metadata={"supported_encryption": ["curve"]},
-        )
+_OWN_WORDS = """\
+> **Your own data.** The tables and charts are yours once the cells have run. The texts were written
+> about the sample: what begins with *In the sample* speaks of that alone. Scores, times and tags of
+> real people are personal data; so is this notebook once it has run."""
 
 
 # ------------------------------------------------------------------ from source to notebook
@@ -96,7 +88,7 @@ def parse(source: str, name: str) -> nbformat.NotebookNode:
             text = "\n".join(re.sub("^# ?", "", line) for line in text.split("\n"))
             cell = nbformat.v4.new_markdown_cell(text)
         else:
-            cell = nbformat.v4.new_code_cell(text.removesuffix("  # fmt: skip"))
+            cell = nbformat.v4.new_code_cell(text.replace("  # fmt: skip", ""))
         cell.id = f"{name}-{len(cells) + 1}"
         if tags:
             cell.metadata["tags"] = tags
@@ -118,7 +110,7 @@ def _cells(source: str, name: str) -> list[tuple[str, list[str], list[str]]]:
 
 
 def _metadata() -> dict[str, Any]:
-    return {"kernelspec": dict(_KERNEL), "language_info": {"name": "python"}}
+    return {"kernelspec": dict(SPEC), "language_info": {"name": "python"}}
 
 
 # ------------------------------------------------------------------ running
@@ -147,22 +139,14 @@ def run(
     ------
     UsageError
         A parameter is not in the cell, or the notebook has no such cell.
-    nbclient.exceptions.CellExecutionError
-        A cell failed; its traceback is in the message.
+    CheckError
+        A cell failed.
     """
     copy = nbformat.from_dict(notebook)
     if parameters:
         _inject(copy, parameters)
-    with tempfile.TemporaryDirectory(prefix="verifyanalytics-") as quiet:
-        where = {"metadata": {"path": str(folder or quiet)}}
-        client = NotebookClient(
-            copy,
-            timeout=_SECONDS,
-            kernel_manager_class=_OwnKernel,
-            resources=where,
-            record_timing=False,
-        )
-        client.execute(env=_environment(quiet, environment or {}))
+    if failure := fill_in(copy, folder=folder, environment=environment, seconds=_SECONDS):
+        raise CheckError([failure])
     return _without_views(copy)
 
 
@@ -179,33 +163,22 @@ def _without_views(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return notebook
 
 
-def _environment(quiet: str, extra: Mapping[str, str]) -> dict[str, str]:
-    """Keep the user's IPython profile and matplotlib settings out; let the package be found."""
-    own = {
-        "IPYTHONDIR": quiet,
-        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
-        "MATPLOTLIBRC": quiet,
-        "PYTHONHASHSEED": "0",
-        "JUPYTER_PLATFORM_DIRS": "1",
-        "PYTHONPATH": os.pathsep.join([str(_PACKAGE.parent), os.environ.get("PYTHONPATH", "")]),
-    }
-    return {**os.environ, **own, **extra}
-
-
 def _inject(notebook: nbformat.NotebookNode, parameters: Mapping[str, Any]) -> None:
-    at = next(
-        (i for i, c in enumerate(notebook.cells) if "parameters" in c.metadata.get("tags", ())),
-        None,
-    )
-    if at is None:
-        raise UsageError("the notebook has no cell tagged parameters")
-    known = re.findall(r"^(\w+) *=", notebook.cells[at].source, re.MULTILINE)
+    at, known = _parameters(notebook)
     if wrong := [name for name in parameters if name not in known]:
         raise UsageError(f"no parameter {', '.join(wrong)}; there are: {', '.join(known)}")
     lines = [f"{name} = {value!r}" for name, value in parameters.items()]
     cell = nbformat.v4.new_code_cell("\n".join(lines), metadata={"tags": ["injected-parameters"]})
     cell.id = "injected-parameters"
     notebook.cells.insert(at + 1, cell)
+
+
+def _parameters(notebook: nbformat.NotebookNode) -> tuple[int, list[str]]:
+    """Find the cell tagged `parameters`, and the names that it sets."""
+    for at, cell in enumerate(notebook.cells):
+        if "parameters" in cell.metadata.get("tags", ()):
+            return at, [match["name"] for match in _PARAMETER.finditer(cell.source)]
+    raise UsageError("the notebook has no cell tagged parameters")
 
 
 # ------------------------------------------------------------------ nothing that differs
@@ -228,38 +201,8 @@ def settle(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
                 output.execution_count = number
             data = output.get("data", {})
             if "image/png" in data:
-                data["image/png"] = _plain_png(data["image/png"])
+                data["image/png"] = plain_png(data["image/png"])
     return notebook
-
-
-def strip(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Take the outputs out of a notebook, in place; return it."""
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            cell.outputs, cell.execution_count = [], None
-    return notebook
-
-
-def _plain_png(encoded: str) -> str:
-    """Keep the chunks of a PNG that make the picture; drop its texts, times and resolution."""
-    kept = [chunk for kind, chunk in _chunks(base64.b64decode(encoded)) if kind in _KEPT]
-    return base64.b64encode(_PNG + b"".join(kept)).decode("ascii")
-
-
-def _chunks(png: bytes) -> Iterable[tuple[bytes, bytes]]:
-    at = len(_PNG)
-    while at < len(png):
-        (length,) = struct.unpack_from(">I", png, at)
-        yield png[at + 4 : at + 8], png[at : at + 12 + length]
-        at += 12 + length
-
-
-def _pixels(encoded: str) -> str:
-    """Return a picture's size and raw pixels: equal whatever zlib packed them."""
-    chunks = list(_chunks(base64.b64decode(encoded)))
-    head = b"".join(chunk for kind, chunk in chunks if kind != b"IDAT")
-    packed = b"".join(chunk[8:-4] for kind, chunk in chunks if kind == b"IDAT")
-    return f"{head.hex()} {zlib.crc32(zlib.decompress(packed))}"
 
 
 def same(one: nbformat.NotebookNode, other: nbformat.NotebookNode) -> bool:
@@ -273,7 +216,7 @@ def _comparable(notebook: nbformat.NotebookNode) -> Any:
         for output in cell.get("outputs", ()):
             data = output.get("data", {})
             if "image/png" in data:
-                data["image/png"] = _pixels(data["image/png"])
+                data["image/png"] = pixels(data["image/png"])
     return copy
 
 
@@ -294,7 +237,21 @@ def _existing(places: Sequence[Path], what: str) -> Path:
 
 def names() -> list[str]:
     """Return the notebooks' names without suffix, in the order in which they are read."""
-    return sorted(path.stem for path in folder().glob("[0-9][0-9]_*.ipynb"))
+    return sorted(path.stem for path in (folder() / "src").glob("[0-9][0-9]_*.py"))
+
+
+def read(name: str) -> nbformat.NotebookNode:
+    """Return one of the notebooks, without outputs, from its source.
+
+    Raises
+    ------
+    UsageError
+        There is none of this name.
+    """
+    if name not in names():
+        raise UsageError(f"no notebook {name!r}; there are: {', '.join(names())}")
+    source = (folder() / "src" / f"{name}.py").read_text(encoding="utf-8")
+    return parse(source, name.replace("_", "-"))
 
 
 def build(sources: Path, out: Path) -> list[Path]:
@@ -311,23 +268,30 @@ def build(sources: Path, out: Path) -> list[Path]:
     -------
     list of Path
         The notebooks written, each in one piece.
+
+    Raises
+    ------
+    CheckError
+        A cell failed.
     """
     built = []
     with tempfile.TemporaryDirectory(prefix="verifyanalytics-") as place:
-        data = Path(place) / "store"
-        _fill(data)
+        work, data = Path(place) / "work", Path(place) / "store"
+        work.mkdir()
+        fill(data)
+        known = {"VERIFYANALYTICS_STORE": str(data)}
         for source in sorted(sources.glob("*.py")):
             notebook = parse(source.read_text(encoding="utf-8"), source.stem.replace("_", "-"))
-            ran = run(
-                notebook, folder=Path(place), environment={"VERIFYANALYTICS_STORE": str(data)}
-            )
+            if failure := fill_in(notebook, folder=work, environment=known, seconds=_SECONDS):
+                raise CheckError([f"{source.name}: {failure}"])
             target = out / f"{source.stem}.ipynb"
-            _write(settle(ran), target)
+            _write(settle(_without_views(notebook)), target)
             built.append(target)
     return built
 
 
-def _fill(data: Path) -> None:
+def fill(data: Path) -> None:
+    """Make a store of the synthetic sample and its labels."""
     sample, store = _existing(_SAMPLES, "sample"), Store(data, create=True)
     import_responses(sorted(sample.glob("*.ndjson*")), store)
     import_labels(sample / "labels.csv", store)
@@ -367,34 +331,107 @@ def check(sources: Path, built: Path) -> None:
 # ------------------------------------------------------------------ for users
 
 
-def copy(target: str | os.PathLike[str]) -> list[Path]:
-    """Copy the notebooks, without outputs, for a user's own data.
+def copy(
+    target: str | os.PathLike[str],
+    *,
+    store: Store | str | os.PathLike[str] | None = None,
+    lang: str = "en",
+    force: bool = False,
+    run: bool = False,
+    progress: Callable[[str], object] | None = None,
+) -> list[Path]:
+    """Write the notebooks for a user's own data.
 
     Parameters
     ----------
     target : path
         A folder; made when it is not there.
+    store : Store or path, optional
+        What the notebooks read; its absolute path is set in them. Default:
+        `VERIFYANALYTICS_STORE`, else `data/store`, if there is a store; else none is set, and the
+        notebooks look there when they are run.
+    lang : {"en", "zh", "both"}
+        Language of the charts; the texts are English.
+    force : bool
+        Write over notebooks of the same names.
+    run : bool
+        Run each, in the folder, and keep what it shows.
+    progress : callable, optional
+        Called with each notebook's name before it is run.
 
     Returns
     -------
     list of Path
-        The notebooks written.
+        The notebooks written, each in one piece, in the order in which they are read.
 
     Raises
     ------
     UsageError
-        A notebook of that name is there already; nothing is written then.
+        Notebooks of these names are there already; nothing is written then. NoStoreError: a store
+        was given, or is needed to run, and there is none.
+    CheckError
+        Notebooks did not run to their end: one finding each. They are written all the same, with
+        what went wrong in them.
     """
-    out, place = Path(target), folder()
-    wanted = {name: out / f"{name}.ipynb" for name in names()}
-    if there := [path.name for path in wanted.values() if path.exists()]:
-        raise UsageError(f"{out} has {', '.join(there)} already; give another folder")
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"{out} is a file; give a folder")
-    out.mkdir(parents=True, exist_ok=True)
-    for name, path in wanted.items():
-        _write(strip(nbformat.read(place / f"{name}.ipynb", as_version=4)), path)
-    return list(wanted.values())
+    out, language = Path(target), checked_lang(lang)
+    values = {**_OWN, "STORE": _found(store, needed=run), "LANG": language}
+    paths = {name: out / f"{name}.ipynb" for name in names()}
+    _make_room(out, [] if force else list(paths.values()))
+    failures = []
+    for name, path in paths.items():
+        notebook = _for_own_data(read(name), values)
+        if run:
+            if progress is not None:
+                progress(name)
+            if failure := fill_in(notebook, folder=out.absolute()):
+                failures.append(f"{path}: {failure}")
+            settle(_without_views(notebook))
+        _write(notebook, path)
+    if failures:
+        raise CheckError(failures)
+    return list(paths.values())
+
+
+def _found(store: Store | str | os.PathLike[str] | None, *, needed: bool) -> str | None:
+    """Return the store's absolute path; None when there is none and none was asked for."""
+    wanted = store if isinstance(store, Store) else Store(None if store is None else Path(store))
+    try:
+        wanted.versions()
+    except NoStoreError:
+        if needed or store is not None:
+            raise
+        return None
+    return str(wanted.path)
+
+
+def _make_room(out: Path, unwritten: Sequence[Path]) -> None:
+    if there := [path.name for path in unwritten if path.exists()]:
+        raise UsageError(
+            f"{out} has {', '.join(there)} already; give another folder, or --force (force=True)"
+        )
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise UsageError(f"{out} is a file, or lies in one; give a folder") from None
+    except OSError as error:
+        raise StorageError(f"{out}: {error.strerror}", path=out) from error
+
+
+def _for_own_data(
+    notebook: nbformat.NotebookNode, values: Mapping[str, Any]
+) -> nbformat.NotebookNode:
+    """Set parameters where they stand, in place, and say whose texts these are."""
+
+    def line(match: re.Match[str]) -> str:
+        value = repr(values[match["name"]]) if match["name"] in values else match["value"]
+        return f"{match['name']} = {value}{match['comment'] or ''}"
+
+    at, _ = _parameters(notebook)
+    notebook.cells[at].source = _PARAMETER.sub(line, notebook.cells[at].source)
+    words = nbformat.v4.new_markdown_cell(_OWN_WORDS)
+    words.id = "your-own-data"
+    notebook.cells.insert(at, words)
+    return notebook
 
 
 def execute(notebook: str, parameters: Mapping[str, Any], out: str | os.PathLike[str]) -> Path:
@@ -418,37 +455,13 @@ def execute(notebook: str, parameters: Mapping[str, Any], out: str | os.PathLike
     ------
     UsageError
         No such notebook or parameter.
+    CheckError
+        A cell failed.
     """
-    if notebook not in names():
-        raise UsageError(f"no notebook {notebook!r}; there are: {', '.join(names())}")
-    source = nbformat.read(folder() / f"{notebook}.ipynb", as_version=4)
-    page, target = html(run(strip(source), parameters)), Path(out)
+    page, target = html(run(read(notebook), parameters)), Path(out)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(page, encoding="utf-8")
     return target
-
-
-_TEMPLATE = """
-{%- extends 'lab/index.html.j2' -%}
-{%- block html_head_js -%}
-<meta http-equiv="Content-Security-Policy"
-  content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src data:">
-{%- endblock -%}
-{%- block html_head_js_mathjax -%}{%- endblock -%}
-{%- block html_head_js_mermaidjs -%}{%- endblock -%}
-"""
-
-
-def html(notebook: nbformat.NotebookNode) -> str:
-    """Turn a notebook with outputs into one HTML page without script or outside reference."""
-    from nbconvert import HTMLExporter
-
-    first = next((c.source for c in notebook.cells if c.cell_type == "markdown"), "verifyanalytics")
-    title = first.split("\n", 1)[0].lstrip("# ")
-    exporter = HTMLExporter(raw_template=_TEMPLATE, embed_images=True)
-    page: str
-    page, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": title}})
-    return page
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
