@@ -4,9 +4,8 @@
 # **Question.** Some answers were looked at by a person. How often do strangers match and owners
 # get turned away at each threshold, and how much of that can these labels carry?
 #
-# **Data.** A store of verifications with labels in it (`verifyanalytics labels FILE`). As it
-# stands here: the synthetic sample and its labels, in which no person exists. For your own: import
-# both, then set `STORE`.
+# **Data.** Verifications, and labels for some of them (`verifyanalytics labels FILE`): here an
+# audit of the sample, and a few reports of fraud.
 
 # %% tags=["parameters"]
 STORE = None  # a store's folder; None: VERIFYANALYTICS_STORE, else data/store
@@ -25,9 +24,9 @@ labels.groupby("origin").agg(
 )  # fmt: skip
 
 # %% [markdown]
-# Only the audit drew its rows, each with a known probability. The fraud cases were reported: they
-# are no draw, and nobody reports an owner. So the rates below are those of the audited rows, each
-# weighted by the inverse of its probability. Attacks stay out of them whatever else is known.
+# Only an audit draws its rows, each with a known probability. Fraud cases are reported: they are no
+# draw, and nobody reports an owner. So the rates below are those of the audited rows, each weighted
+# by the inverse of its probability. Attacks stay out of them whatever else is known.
 #
 # ## Who was looked at
 
@@ -39,9 +38,9 @@ coverage.loc[
 ]
 
 # %% [markdown]
-# **Reading.** Shares differ tenfold, on purpose: the audit looked harder where errors are decided.
-# With known probabilities that is sound. Without them every rate below would be empty and say
-# `selected_labels`: labels on accepted rows alone make every FNMR 0.
+# **Reading.** Shares may differ, on purpose: in the sample tenfold, because the audit looked harder
+# where errors are decided. With known probabilities that is sound. Without them every rate below
+# would be empty and say `selected_labels`: labels on accepted rows alone make every FNMR 0.
 #
 # ## Error rates at the vendor's thresholds
 
@@ -55,10 +54,10 @@ scores = [50, 55, 60, 62, 66, 70, 72, 76, 80, 82, 86, 90, 92, 95]
 axes = va.charts.error_rates(va.error_rates(truth, thresholds=scores), lang=LANG)
 
 # %% [markdown]
-# **Reading.** Blue is well known: hundreds of owners were looked at. Orange is a shock: more than
-# one stranger in ten is said to match where the vendor claims one in ten thousand, and up to the
-# `1e-5` threshold the curve hardly falls. Before the vendor is blamed, look at the rows that say
-# so.
+# **Reading.** The bands say what these labels know. In the sample blue is known well: hundreds of
+# owners were looked at. Orange is a shock: one stranger in ten, or more, is said to match where the
+# vendor claims one in ten thousand, and up to the `1e-5` threshold the curve hardly falls. Before
+# the vendor is blamed, look at the rows that say so.
 #
 # ## The false matches, one by one
 
@@ -74,34 +73,26 @@ matching.groupby("labeller").agg(
 ).assign(share=lambda t: t["said_strangers"] / t["looked_at"])
 
 # %% [markdown]
-# **Reading.** Their scores are spread as those of owners are, and each reviewer finds some: one
-# row in 170 to one in 400 of those that match. As many would come of slips alone, if a careful
-# reviewer is wrong once in 200. In the sample it is so: one label in 200 is wrong, and the
-# vendor's claim holds. Where nearly everybody is an owner, an audit of ordinary traffic measures
-# the reviewers, not the false-match rate, and no larger audit of the same kind helps. What does:
+# **Reading.** Scores that are spread as those of owners are, and a few in the rows of every
+# reviewer, speak of slips. In the sample it is one row in 170 to one in 400 of those that match; as
+# many would come of slips alone, if a careful reviewer is wrong once in 200. And so it was made:
+# one label in 200 is wrong, and the vendor's claim holds. Where nearly everybody is an owner, an
+# audit of ordinary traffic measures the reviewers, not the false-match rate, and no larger audit of
+# the same kind helps. What does:
 #
 # - a second person looks at these few rows (`va.labelling_plan` plans second reviews and known
 #   rows; `va.estimate_from_audit` corrects by them);
 # - strangers made on purpose: compare people who are known to be different.
 
 # %%
-va.claim_audit(truth)[
-    [
-        "regime",
-        "nominal_fmr",
-        "n_nonmated",
-        "n_false_matches",
-        "k_hat",
-        "k_low",
-        "believe",
-        "reason",
-    ]
-]
+audit = va.claim_audit(truth)
+audit[["regime", "nominal_fmr", "n_nonmated", "n_false_matches", "k_hat", "k_low", "believe",
+       "reason"]]  # fmt: skip
 
 # %% [markdown]
-# **Reading.** Taken at their word the labels refute the claim by a factor of hundreds (`k_hat`),
-# so that no row of the bounds without labels should be believed. Suppose the second look finds
-# that all of these rows are owners after all:
+# **Reading.** `k_hat` is by what factor the labels, taken at their word, refute the claim, and
+# `believe` which row of the bounds without labels they leave. In the sample it is hundreds, and
+# none. Suppose the second look finds that all of these rows are owners after all:
 
 # %%
 second = truth.copy()
@@ -113,9 +104,9 @@ after.loc[
 ]
 
 # %% [markdown]
-# **Reading.** Then no false match is left, and what may be printed is a bound: so few strangers
-# can rule out only a rate of several per cent. The vendor's claims lie a thousand times lower, out
-# of this sample's reach. How many strangers would reach them:
+# **Reading.** Then no false match is left, and what may be printed is a bound: in the sample so few
+# strangers can rule out only a rate of several per cent. The vendor's claims lie a thousand times
+# lower, out of reach. How many strangers would reach them:
 
 # %%
 va.sample_size([1e-2, 1e-3, 1e-4, 1e-5])[["fmr", "n_to_claim", "n_to_measure"]]
@@ -148,10 +139,10 @@ table.loc[
 
 # %% [markdown]
 # **Reading.** What a threshold costs owners is known twice: from labels (`fnmr_says`) and without
-# them (between `fnmr_bound_low_k10` and `fnmr_bound_high`), and the two agree. What it lets in is
-# known from the claim alone (`false_matches_high_k3`: if false matches are three times as frequent
-# as claimed). That is how these labels can be used: to price a stricter threshold, not to prove it
-# safe.
+# them (between `fnmr_bound_low_k10` and `fnmr_bound_high`); in the sample the two agree, but for a
+# point or two at 92 where no source was compared. What it lets in is known from the claim alone
+# (`false_matches_high_k3`: if false matches are three times as frequent as claimed). That is how
+# these labels can be used: to price a stricter threshold, not to prove it safe.
 #
 # **Caveats.**
 # - Rates are about strangers without effort. Attacks are counted apart:

@@ -5,8 +5,8 @@
 # match and of owners who are turned away, under which assumption, and what should be labelled
 # first?
 #
-# **Data.** A store of verifications. As it stands here: the synthetic sample, in which no person
-# exists. For your own: import into a store, then set `STORE` to its folder.
+# **Data.** Scores, and the four thresholds that came with each; sessions and times for the part on
+# people who try again.
 
 # %% tags=["parameters"]
 STORE = None  # a store's folder; None: VERIFYANALYTICS_STORE, else data/store
@@ -20,7 +20,8 @@ import verifyanalytics as va
 
 store = va.Store(STORE)
 v = store.read("verifications")
-v = v[v["req_key"].notna()]  # answers of an unknown request belong to no decision
+if v["req_key"].notna().any():
+    v = v[v["req_key"].notna()]  # answers of an unknown request belong to no decision
 implied = va.implied_fmr(v)
 implied[["regime", "score", "says", "meaning"]].head(4)
 

@@ -4,8 +4,7 @@
 # **Question.** Do scores, risk and images keep their distribution, when did the vendor change its
 # thresholds, and what should somebody look at?
 #
-# **Data.** A store of verifications. As it stands here: the synthetic sample, in which no person
-# exists. For your own: import into a store, then set `STORE` to its folder.
+# **Data.** Verifications of several weeks, with their times.
 
 # %% tags=["parameters"]
 STORE = None  # a store's folder; None: VERIFYANALYTICS_STORE, else data/store
@@ -53,17 +52,15 @@ loud = weeks[weeks["alert"] & (weeks["column"] == "score")]["period"]
 if len(loud):
     change = v.assign(this=v["occurred_at"].dt.tz_convert("Asia/Shanghai").dt.strftime("%G-W%V"))
     before, now = change[change["this"] < loud.iloc[0]], change[change["this"] == loud.iloc[0]]
-    axes = va.charts.drift(
-        va.drift(before, now, ["score", "risk_score", "face_brightness", "face_clarity",
-                               "face_comprehensive_score", "ctx_channel", "ctx_app_version"]),
-        lang=LANG,
-    )  # fmt: skip
+    causes = ["risk_score", "face_brightness", "face_clarity", "face_comprehensive_score"]
+    causes += [name for name in v.columns if name.startswith("ctx_")]
+    axes = va.charts.drift(va.drift(before, now, ["score", *causes]), lang=LANG)
 
 # %% [markdown]
-# **Reading.** The loudest week against all weeks before it, with what else might explain it. Here
-# the images and channels stayed as they were, and the app's versions moved, as they do all the
-# time: newer ones replace older ones. `va.change_explained` splits a change of the acceptance rate
-# into who came and how they fared.
+# **Reading.** The first week with an alert against all weeks before it, with what else might
+# explain it. `va.change_explained` splits a change of the acceptance rate into who came and how
+# they fared. In the sample the images and channels stayed as they were, and the app's versions
+# moved, as they do all the time: newer ones replace older ones.
 #
 # ## What somebody should look at
 
