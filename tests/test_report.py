@@ -32,6 +32,7 @@ from verifyanalytics._report_fonts import drawable
 from verifyanalytics._report_html import html
 from verifyanalytics._report_making import last_page
 from verifyanalytics._report_pages import first_page, second_page
+from verifyanalytics._report_pdf import pdf
 from verifyanalytics._report_periods import Period, chosen
 from verifyanalytics.errors import NoStoreError, UsageError
 
@@ -215,7 +216,7 @@ def test_tags_by_lift_are_those_of_a_plain_loop(store):
     [
         ((-0.0014, -0.0027, -0.0001), "−0.14 (−0.27 to −0.01)"),  # ±0.0 would deny its reading
         ((-0.109, -0.15, -0.067), "−10.9 (−15.0 to −6.7)"),
-        ((0.0, -0.0004, 0.0003), "±0.000 (−0.040 to +0.030)"),
+        ((0.0, -0.0004, 0.0003), "±0.00 (−0.04 to +0.03)"),
     ],
 )
 def test_an_interval_says_how_many_digits_a_difference_has(limits, expected):
@@ -478,6 +479,22 @@ def test_the_same_store_gives_the_same_bytes(made, store, tmp_path):
         assert mine.read_bytes() == Path(path).read_bytes()
         assert Path(path).stat().st_mode & 0o600 == 0o600
     assert len(list(tmp_path.iterdir())) == 2  # nothing half written is left
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_the_first_page_of_the_pdf_answers_a_risk_lead(store, tmp_path, lang):
+    if shutil.which("pdftotext") is None:
+        pytest.skip("pdftotext is not installed")
+    document = first_page(asked_for(store), lang)
+    (tmp_path / "x.pdf").write_bytes(pdf(document))
+    done = subprocess.run(
+        ["pdftotext", "-l", "1", str(tmp_path / "x.pdf"), "-"], capture_output=True, check=True
+    )
+    text = re.sub(r"[\s\u200b]+", "", done.stdout.decode())
+    parts = [block.words for block in document.blocks if isinstance(block, blocks.Heading)]
+    assert len(parts) == 6
+    for words in [*parts, document.blocks[-1].words]:
+        assert re.sub(r"\s+", "", words.zh if lang == "zh" else words.en) in text
 
 
 def test_the_pdf_carries_no_date(made):

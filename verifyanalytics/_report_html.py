@@ -80,6 +80,7 @@ figcaption { color: #444; font-size: 0.8rem; margin-top: 1mm; }
   .tiles { margin: 2mm 0; }
   .tile { padding: 1mm 2.5mm; }
   .scroll { overflow: visible; }
+  figure img { width: auto; max-height: 106mm; }
 }
 @media (max-width: 150mm) {
   body { padding: 5mm; }

@@ -25,9 +25,8 @@ def number(n: float) -> str:
 
 
 def places(low: float, high: float) -> int:
-    """Return how many decimals of per cent, or of points, an interval can bear: 1 to 3."""
-    width = high - low
-    return 1 if math.isnan(width) or width >= 0.01 else 2 if width >= 0.001 else 3
+    """Return how many decimals of per cent, or of points, an interval can bear: 1 or 2."""
+    return 2 if high - low < 0.01 else 1  # not a number: 1
 
 
 def percent(rate: float, digits: int = 1) -> Words:

@@ -104,7 +104,7 @@ _TEXT: dict[str, Say] = {
         "The vendor's thresholds changed: {name} appeared on {when}.",
         "厂商阈值有变更：{name} 自 {when} 起出现。",
     ),
-    "regimes_gone": Say("{name} is no longer sent.", "{name} 已不再返回。"),
+    "regimes_gone": Say("The vendor no longer sends {name}.", "阈值组 {name} 已不再返回。"),
     "regimes_alone": Say("Threshold regimes in this period: {names}.", "本期的阈值组：{names}。"),
     "regimes_within": Say(
         "The vendor's thresholds changed within this period: {name} appeared on {when}.",
@@ -142,7 +142,7 @@ _TEXT: dict[str, Say] = {
     ),
     "q_despite": Say("{n} accepted although a gate fails", "{n} 条未过关口却仍通过"),
     "q_faults": Say("faults are more frequent than in {other}", "故障率高于{other}"),
-    "q_issues": Say("{n} answers had a value of the wrong type", "{n} 条应答的字段类型有误"),
+    "q_issues": Say("{n} answers have a value not as documented", "{n} 条应答有字段与接口文档不符"),
     "q_empty_days": Say("{n} days without any call", "{n} 天没有任何调用"),
     # ---------------------------------------------------------------- key figures
     "key_figures": Say("Key figures", "核心指标"),
@@ -260,7 +260,7 @@ _TEXT: dict[str, Say] = {
     "d_incomplete": Say("answers without four rising thresholds", "四个阈值不全或不递增的应答"),
     "d_no_risk": Say("calls without a risk result", "无风险结果的调用"),
     "d_despite": Say("accepted although a gate fails", "未过关口却仍通过"),
-    "d_issues": Say("answers with a value of the wrong type", "字段类型有误的应答"),
+    "d_issues": Say("answers with a value not as documented", "有字段与接口文档不符的应答"),
     "d_days": Say("days without any call", "没有任何调用的天数"),
     "d_latency": Say(
         "vendor's time, median / 95{nbsp}% / 99{nbsp}%",
@@ -275,7 +275,7 @@ _TEXT: dict[str, Say] = {
     "d_fine": Say("Looked for and not found: {names}.", "已检查且未发现：{names}。"),
     "d_of": Say("{x} / {n}", "{x} / {n}"),
     "d_reasons": Say("Unreadable responses by reason: {names}.", "无法解析的原因：{names}。"),
-    "d_issue_names": Say("Wrong types: {names}.", "类型有误的字段：{names}。"),
+    "d_issue_names": Say("Not as documented: {names}.", "与接口文档不符的字段：{names}。"),
     "rules_heading": Say("What the vendor's verdict seems to follow", "厂商结论可能遵循的规则"),
     "rules": Say(
         "The simple rule that agrees best with the verdict, per regime. A rule that agrees is not "
