@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pandas as pd
 import pytest
@@ -65,6 +66,21 @@ def test_a_threshold_off_the_grid_is_an_edge_of_its_own_regime_only():
 
 
 # ------------------------------------------------------------------ withheld, incomplete, errors
+
+
+def test_a_threshold_that_comes_late_is_an_edge_too():
+    early, late = 8990, 60  # edges are guessed from the first rows
+    scores = [(7 * i % 1000) / 10 for i in range(early + late)]
+    v = answers(scores)
+    v.loc[early:, "threshold_1e_4"] = 70.25
+    table = va.score_histogram(v, bin_width=10)
+    for threshold, held in ((70, scores[:early]), (70.25, scores[early:])):
+        edges = sorted({*range(0, 101, 10), threshold})
+        expected = [
+            (low, high, sum(low <= s < high for s in held)) for low, high in pairwise(edges)
+        ]
+        bins = table[table["threshold_1e_4"] == threshold]
+        assert [*zip(bins["score_low"], bins["score_high"], bins["n"], strict=True)] == expected
 
 
 def test_a_withheld_score_is_a_non_match_and_widens_what_lies_above_the_own_1e_4():

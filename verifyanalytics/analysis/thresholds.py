@@ -37,7 +37,7 @@ ALL_REGIMES = "all"
 SCORE_RANGE = (0.0, 100.0)
 """The vendor's range of scores, both ends included."""
 
-_HOLDERS = ("regime", *REGIME)
+_HOLDERS, _FEW = ("regime", *REGIME), 4096
 
 
 def regimes(v: Any) -> pd.DataFrame:
@@ -127,11 +127,12 @@ def score_histogram(
     keys = _by(by)
     grid = _grid(bin_width)
     frame = counts.rows(v, (*counts.ROW, *keys), counts.ROW_OPTIONAL).filter(counts.answered())
-    table = _binned(frame, grid, keys)
-    off_grid = np.setdiff1d(_known_thresholds(table), grid)
-    if len(off_grid):  # only known after the first pass, and mostly there are none
-        table = _binned(frame, np.union1d(grid, off_grid), keys)
-    edges = np.union1d(grid, off_grid)
+    edges = np.union1d(grid, _first_thresholds(frame))
+    table = _binned(frame, edges, keys)
+    known = _known_thresholds(table)
+    if not np.isin(known, edges).all():  # a later row has a threshold that no first one had
+        edges = np.union1d(grid, known)
+        table = _binned(frame, edges, keys)
     groups = [
         _group_bins(group, edges, grid, keys)
         for _, group in table.groupby(_holders(keys), dropna=False, sort=False)
@@ -295,6 +296,12 @@ def _binned(frame: nw.LazyFrame[Any], edges: Any, keys: list[str]) -> pd.DataFra
         },
     )
     return counts.add_up(counts.name_regimes(table), [*_holders(keys), "bin"])
+
+
+def _first_thresholds(frame: nw.LazyFrame[Any]) -> Any:
+    """Guess the thresholds from a few rows, so that one pass over all of them is mostly enough."""
+    table = counts.group_counts(frame.head(_FEW), REGIME, counts={})
+    return _known_thresholds(counts.name_regimes(table))
 
 
 def _known_thresholds(table: pd.DataFrame) -> Any:
