@@ -71,8 +71,7 @@ def test_a_threshold_off_the_grid_is_an_edge_of_its_own_regime_only():
 def test_a_threshold_that_comes_late_is_an_edge_too():
     early, late = 8990, 60  # edges are guessed from the first rows
     scores = [(7 * i % 1000) / 10 for i in range(early + late)]
-    v = answers(scores)
-    v.loc[early:, "threshold_1e_4"] = 70.25
+    v = answers(scores, threshold_1e_4=[70.0] * early + [70.25] * late)
     table = va.score_histogram(v, bin_width=10)
     for threshold, held in ((70, scores[:early]), (70.25, scores[early:])):
         edges = sorted({*range(0, 101, 10), threshold})
