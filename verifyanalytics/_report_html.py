@@ -34,7 +34,7 @@ _STYLE = """
 html { font: 10.5pt/1.45 "DejaVu Sans", Verdana, "Segoe UI", "Noto Sans SC", "Noto Sans CJK SC",
   "Source Han Sans SC", "PingFang SC", "Microsoft YaHei", "WenQuanYi Micro Hei", sans-serif;
   color: #222; background: #fff; }
-body { max-width: 210mm; margin: 0 auto; padding: 12mm; }
+body { max-width: 235mm; margin: 0 auto; padding: 12mm; }
 h1, h2, th, .value { font-weight: normal; }
 h1 { font-size: 1.65rem; line-height: 1.25; margin: 0 0 1mm; }
 h2 { font-size: 1.12rem; line-height: 1.3; margin: 5mm 0 1.5mm; color: #004a75;
@@ -48,10 +48,10 @@ li { margin-bottom: 1mm; }
 [lang="zh-CN"] { line-height: 1.55; }
 .zh { display: block; color: #444; }
 h1 .zh, h2 .zh { display: inline; margin-left: 0.5em; }
-.tiles { display: flex; gap: 3mm; margin: 3mm 0; }
-.tile { flex: 1 1 0; background: #eef4f8; border: 0.2mm solid #cfdde7; padding: 2mm 3mm;
+.tiles { display: flex; gap: 2.5mm; margin: 3mm 0; }
+.tile { flex: 1 1 0; background: #eef4f8; border: 0.2mm solid #cfdde7; padding: 2mm;
   min-width: 0; }
-.tile p { margin: 0; font-size: 0.8rem; color: #444; }
+.tile p { margin: 0; font-size: 0.73rem; color: #444; }
 .tile .value { font-size: 1.6rem; line-height: 1.35; color: #004a75; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: 0.8rem; line-height: 1.35;
@@ -60,7 +60,7 @@ caption { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-pa
 th, td { padding: 0.7mm 1.2mm; vertical-align: top; text-align: right; unicode-bidi: isolate; }
 th, td { white-space: pre; }
 th:first-child, .text { text-align: left; white-space: pre-line; overflow-wrap: break-word; }
-.text { min-width: 8.5em; }
+td.text { min-width: 12.2em; word-break: keep-all; }
 thead th { word-break: keep-all; color: #555; vertical-align: bottom;
   border-bottom: 0.3mm solid #999; }
 tbody tr { border-bottom: 0.2mm solid #e3e3e3; break-inside: avoid; }

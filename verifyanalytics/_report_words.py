@@ -40,7 +40,10 @@ _TEXT: dict[str, Say] = {
     "tile_faults": Say("faults: not answered", "故障率（未作答）"),
     "volume_change": Say("{change} on {other}", "较{other} {change}"),
     "volume_previous": Say("{change} on {other}", "环比 {change}"),
-    "rate_change": Say("{points} points ({low} to {high})", "{points} 个百分点（{low} 至 {high}）"),
+    "rate_change": Say(
+        "{points} points ({low}{nbsp}to{nbsp}{high})",
+        "{points} 个百分点（{low}{nbsp}至{nbsp}{high}）",
+    ),
     "rate_interval": Say("95{nbsp}% interval {interval}", "95% 区间 {interval}"),
     "no_interval": Say("nothing to count", "无可统计的数据"),
     # ---------------------------------------------------------------- in short
@@ -161,7 +164,7 @@ _TEXT: dict[str, Say] = {
     "down": Say("lower", "下降"),
     "none": Say(
         "no evidence of change\n(≥{nbsp}{smallest} would show)",
-        "无变化证据（≥{nbsp}{smallest} 可检出）",
+        "无变化证据（≥{nbsp}{smallest}{nbsp}可检出）",
     ),
     "none_blunt": Say("no evidence of change", "无变化证据"),
     # ---------------------------------------------------------------- gates
