@@ -86,18 +86,19 @@ def tally():
 @pytest.mark.parametrize("column", ["", "result", "req_key"])
 def test_the_numbers_are_those_of_the_functions(tally, column):
     by = column or None
+    thresholds = [0.0, 67.333, 70.07, 87.69] if column else RISING
     alone = V.drop(columns="subject")  # rows, without sessions, are what the tuner shows
     theirs = {
-        "match_rates": va.match_rates(V, RISING, by=by),
-        "label_free_bounds": va.label_free_bounds(V, RISING, by=by),
-        "what_if": stacked([va.what_if(alone, t, by=by) for t in RISING]),
+        "match_rates": va.match_rates(V, thresholds, by=by),
+        "label_free_bounds": va.label_free_bounds(V, thresholds, by=by),
+        "what_if": stacked([va.what_if(alone, t, by=by) for t in thresholds]),
     }
     groups = [(r, s) for r, s in tally.groups if s.column == column]
     assert len(groups) >= 7
     for where, segment in groups:
         for name, table in theirs.items():
             answer = getattr(tally, name)
-            mine = stacked([answer(where, segment, t) for t in RISING])
+            mine = stacked([answer(where, segment, t) for t in thresholds])
             wanted = at(table, where, segment).sort_values("threshold", kind="stable")
             same(mine, wanted.reset_index(drop=True), check_exact=True)
 
@@ -196,6 +197,12 @@ def test_selected_labels_give_no_rate_here_either():
     assert tuner.tables()["error_rates"]["fmr"].isna().all()
     assert "looks like a selection" not in tuner._numbers.value
     assert "The labels look like a selection" in tuner._numbers.value
+
+
+def test_rates_that_counts_do_not_give_are_said_to_be_weighted():
+    labels = LABELS.assign(inclusion_prob=[0.1 + 0.9 * (i % 2) for i in range(len(LABELS))])
+    assert "Weighted by how likely" in va.tune(V, labels)._numbers.value
+    assert "Weighted" not in va.tune(V, LABELS, assume_random=True)._numbers.value
 
 
 def test_labels_of_one_class_are_said_and_asked_for_no_rate():
@@ -326,7 +333,7 @@ def test_a_segment_that_the_next_regime_lacks_becomes_everyone():
 def test_the_code_gives_the_state(segment, given):
     names = {"va": va, "v": V, "labels": LABELS, "truth": va.join_labels(V, LABELS)}
     tuner = va.tune(
-        V, names.get(given), by=["result", "req_key"], threshold=70.07,
+        V, names.get(given), by=segment[:1] if segment else (), threshold=70.07,
         regime="unknown 60/70/80/90", segment=segment, lang="zh", assume_random=True,
     )  # fmt: skip
     results = []

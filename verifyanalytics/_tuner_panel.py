@@ -81,6 +81,10 @@ _WORDS = {
     ),
     "one_class_empty": ("One of the two classes has no label.", "两类中有一类没有标签。"),
     "labels taken as random": ("The labels are taken as random.", "假定标签为随机抽取。"),
+    "weighted": (
+        "Weighted by how likely each row was to be drawn; the counts are not.",
+        "比率按各行被抽中的概率加权，计数未加权。",
+    ),
     "no_labels": ("No label stands here.", "此处没有标签。"),
 }
 
@@ -191,8 +195,8 @@ def _swap(table: pd.DataFrame, own: float, lang: Lang) -> Section:
     ]
     notes = []
     if first["n_of"]:
-        told = word("reproduced", lang, share=percent(first["share"]), n=f"{first['n_of']:,}")
-        notes = [f"{told} {word('not_explained', lang)}" if first["reason"] else told]
+        notes = [word("reproduced", lang, share=percent(first["share"]), n=f"{first['n_of']:,}")]
+        notes += [word("not_explained", lang)] if first["reason"] else []
     return Section(word("swap", lang, own=f"{own:g}"), lines, [*notes, word("truth_unknown", lang)])
 
 
@@ -208,6 +212,7 @@ def _errors(table: pd.DataFrame, lang: Lang) -> Section:
         )
     ]
     notes = [word(key, lang) for key in (row["reason"], row["note"]) if key]
+    notes += [word("weighted", lang)] if row["weighted"] and not row["reason"] else []
     return Section(word("errors", lang), lines, notes)
 
 

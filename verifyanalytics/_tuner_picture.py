@@ -99,6 +99,7 @@ class Moving:
             label.set_text(text if shown else "")
         if part >= 0.8:  # no room on the right
             self._labels[0].set_text(texts[1])
+        self._labels[0].set_color(COLOURS[1] if part >= 0.8 else GREY)
 
     def draw(self, renderer: Any) -> None:
         """Draw the moving parts only."""
