@@ -19,6 +19,7 @@ import threading
 import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -74,13 +75,27 @@ def launcher():
     return module
 
 
+def asks_others(url):
+    return url.startswith(("http", "ws")) and urlsplit(url).hostname not in (
+        "127.0.0.1",
+        "localhost",
+    )
+
+
 @contextmanager
-def opened(browser, url, folder):
-    """Open a page; when something fails on it, leave a picture of it in the folder."""
+def opened(browser, url, folder, icons=None):
+    """Open a page with no way to other machines; when something fails, leave a picture of it.
+
+    Nothing may be asked of others but `icons`, and the page must do without them.
+    """
     page = browser.new_page(viewport={"width": 1500, "height": 1000})
+    outside = []
+    page.on("request", lambda one: outside.append(one.url) if asks_others(one.url) else None)
+    page.route(asks_others, lambda route: route.abort())
     try:
         page.goto(url, timeout=SECONDS * 1000)
         yield page
+        assert [one for one in outside if icons is None or icons not in one] == []
     except (AssertionError, sync_api.Error):
         page.screenshot(path=folder / "page.png")
         raise
@@ -274,5 +289,6 @@ def test_voila_shows_the_notebook_and_moves(browser, store, tmp_path, capsys):
         Server(["voila", NOTEBOOK, "--Voila.ip=127.0.0.1"], tmp_path, store) as server,
         ExitStack() as stack,
     ):
-        page = stack.enter_context(opened(browser, server.url, tmp_path))
+        # Voilà's own template fetches two style sheets of icons
+        page = stack.enter_context(opened(browser, server.url, tmp_path, icons="fontawesome"))
         try_out(page, store.read("verifications"), capsys, "Voilà")
