@@ -341,8 +341,3 @@ def test_the_verb_writes_the_course_from_an_installed_wheel(tmp_path):
 def test_no_such_notebook(tmp_path):
     with pytest.raises(UsageError, match="no notebook 'x'; there are: 01_first_look"):
         notebooks.execute("x", {}, tmp_path / "x.html")
-
-
-@pytest.mark.nightly
-def test_the_notebooks_are_what_their_sources_give():
-    notebooks.check(notebooks.folder() / "src", notebooks.folder())
