@@ -67,14 +67,16 @@ def timed(work: Callable[[], T]) -> tuple[T, float]:
     return made, 1000 * (time.perf_counter() - since)
 
 
-def moves(tuner: Any, n: int) -> list[float]:
-    """Move the slider up and down, by little and by much; return the milliseconds of each."""
-    took = []
+def moves(tuner: Any, n: int) -> tuple[list[float], list[float]]:
+    """Move the slider up and down, by little and by much: milliseconds of each, and of CPU time."""
+    took, cpu = [], []
     for i in range(n):
         score = 50.0 + 0.5 * (i * 37 % 97)
+        since = time.process_time()
         took.append(timed(lambda score=score: setattr(tuner._slider, "value", score))[1])
+        cpu.append(1000 * (time.process_time() - since))
         assert tuner.threshold == score
-    return took
+    return took, cpu
 
 
 def drawn_whole(histogram: pd.DataFrame, threshold: float) -> bytes:
@@ -143,8 +145,9 @@ def report(folder: Path, given: argparse.Namespace) -> int:
     line("labels joined, once", [joining])
     tuner, counting = timed(lambda: va.tune(v, truth, by="ctx_channel"))
     line("all counted, by four channels too, once", [counting])
-    moved = moves(tuner, given.moves)
+    moved, cpu = moves(tuner, given.moves)
     line("a move: numbers, picture, code", moved)
+    line("  in CPU time, which no neighbour lengthens", cpu)
     histogram = tuner._tally.histogram(tuner.regime, tuner._segment)
     line("  its picture alone", [timed(tuner.png)[1] for _ in range(given.moves)])
     whole = [timed(lambda: drawn_whole(histogram, tuner.threshold))[1] for _ in range(20)]
