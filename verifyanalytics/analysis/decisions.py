@@ -328,7 +328,7 @@ def _outcomes(v: Any, keys: list[str], risk_fail: int | None) -> pd.DataFrame:
     frame = rows(v, [*NEEDED, *(k for k in _plain_keys(keys) if k not in WELCOME)], WELCOME)
     frame = frame.with_columns(_pattern=gate_pattern(risk_fail))
     counted = {
-        "n_rows": _EACH_ROW,
+        "n_rows": None,
         "n_withheld": withheld(),
         "n_risk_not_asked": nw.col("risk_score").is_null(),
     }

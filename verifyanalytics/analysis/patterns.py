@@ -9,6 +9,8 @@ from verifyanalytics.analysis.counts import GATES, gate
 UNKNOWN_SHIFT = len(GATES)
 """Above the bits of the failing gates stand those of the unknown ones."""
 
+_MAY_BE_UNKNOWN = ("alive", "match")
+
 NO_GATE, SOME_UNKNOWN = "none", "unknown"
 """First gates that are none: all pass, or none fails and some are unknown."""
 
@@ -17,8 +19,9 @@ def gate_pattern(risk_fail: int | None = None) -> nw.Expr:
     """One bit a gate that fails, and above them one bit a gate that is unknown."""
     bits = nw.lit(0)
     for i, name in enumerate(GATES):
-        passes = gate(name, risk_fail=risk_fail)
-        failed = nw.when(~passes).then(1 << i).otherwise(1 << (i + UNKNOWN_SHIFT))
+        passes, failed = gate(name, risk_fail=risk_fail), nw.lit(1 << i)
+        if name in _MAY_BE_UNKNOWN:
+            failed = nw.when(~passes).then(failed).otherwise(1 << (i + UNKNOWN_SHIFT))
         bits = bits + nw.when(passes).then(0).otherwise(failed)
     return bits.cast(nw.Int64)
 

@@ -289,13 +289,16 @@ def _binned(frame: nw.LazyFrame[Any], edges: Any, keys: list[str]) -> pd.DataFra
         frame,
         edges,
         _regime_keys(keys),
-        counts={
-            "n": ~nw.col("score").is_null(),
-            "n_above": nw.col("score") > SCORE_RANGE[1],
-            "n_without_score": nw.col("score").is_null(),
-        },
+        counts={"n": None, "n_above": nw.col("score") > SCORE_RANGE[1]},
     )
+    table = _told_by_bin(table, "n")
     return counts.add_up(counts.name_regimes(table), [*_holders(keys), "bin"])
+
+
+def _told_by_bin(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Tell rows with a score from those without, which are in no bin: no engine need count them."""
+    scored, n = table["bin"] >= 0, table[name]
+    return table.assign(**{name: n.where(scored, 0), "n_without_score": n.where(~scored, 0)})
 
 
 def _first_thresholds(frame: nw.LazyFrame[Any]) -> Any:
@@ -380,8 +383,9 @@ def _at_scores(
     every: Every | None,
     tz: str,
 ) -> pd.DataFrame:
-    by, n = _regime_keys(keys), _row_counts()
-    table = counts.bin_counts(frame, thresholds, by, counts=n, every=every, tz=tz)
+    by, counted = _regime_keys(keys), {"n_scored": None, "n_withheld": counts.withheld()}
+    table = counts.bin_counts(frame, thresholds, by, counts=counted, every=every, tz=tz)
+    table = _told_by_bin(table, "n_scored")
     table = counts.add_up(counts.name_regimes(table), [*_holders(periods), "bin"])
     parts = [
         _cumulated(group, np.array(thresholds), [*periods, "regime"])
