@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -230,30 +231,62 @@ def prepare(source: Source, sizes: Sizes, on_bytes: Callable[[int], object]) -> 
         The source cannot be read.
     """
     before = signature(source)
-    digest = hashlib.sha256()
-    n_bytes = 0
-
-    def update(chunk: bytes) -> None:
-        nonlocal n_bytes
-        digest.update(chunk)
-        n_bytes += len(chunk)
-        on_bytes(len(chunk))
-
     cuts = []
     try:
-        if source.splittable:
-            for start, end, first_row, n_lines in line_ranges(
-                source, sizes.task_bytes, update=update
-            ):
-                cuts.append(Cut(Piece(source, start, end, first_row), end - start, n_lines))
-        else:
-            with open_stored(source) as file:
-                while chunk := file.read(BLOCK_BYTES):
-                    update(chunk)
+        with _Digest() as digest:
+
+            def update(chunk: bytes) -> None:
+                digest.update(chunk)
+                on_bytes(len(chunk))
+
+            if source.splittable:
+                for start, end, first_row, n_lines in line_ranges(
+                    source, sizes.task_bytes, update=update
+                ):
+                    cuts.append(Cut(Piece(source, start, end, first_row), end - start, n_lines))
+            else:
+                with open_stored(source) as file:
+                    while chunk := file.read(BLOCK_BYTES):
+                        update(chunk)
     except OSError as error:
         raise unreadable(source, error) from error
-    cuts = cuts or [Cut(Piece(source), n_bytes)]
-    return Prepared(source, digest.hexdigest(), n_bytes, before, cuts)
+    cuts = cuts or [Cut(Piece(source), digest.n_bytes)]
+    return Prepared(source, digest.sha256.hexdigest(), digest.n_bytes, before, cuts)
+
+
+class _Digest:
+    """SHA-256 of what it is given; a chunk is hashed while the next one is read and counted.
+
+    Attributes
+    ----------
+    sha256 : hash object
+        Complete once the `with` block is left.
+    n_bytes : int
+    """
+
+    def __init__(self) -> None:
+        self.sha256 = hashlib.sha256()
+        self.n_bytes = 0
+        self._pool: ThreadPoolExecutor | None = None
+        self._pending: Future[None] | None = None
+
+    def __enter__(self) -> _Digest:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown()
+
+    def update(self, chunk: bytes) -> None:
+        self.n_bytes += len(chunk)
+        if self._pool is None:
+            if self.n_bytes < BLOCK_BYTES:  # a thread would cost more than it saves
+                self.sha256.update(chunk)
+                return
+            self._pool = ThreadPoolExecutor(1, thread_name_prefix="sha256")
+        if self._pending is not None:
+            self._pending.result()
+        self._pending = self._pool.submit(self.sha256.update, chunk)
 
 
 def resume(prepared: Prepared, rows_done: int, bytes_done: int) -> Prepared:
