@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import shutil
 import statistics
 import subprocess
@@ -25,6 +24,7 @@ from pathlib import Path
 import duckdb
 
 from benchmarks._by_hand import MATED, QUESTIONS, Question, Rows
+from benchmarks._memory import peak_bytes
 from benchmarks._synthetic import build
 from verifyanalytics.store import Store
 
@@ -61,7 +61,7 @@ def one(question: Question, way: str, folder: Path) -> None:
     wall, cpu = time.perf_counter(), time.process_time()
     answer = work()
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = peak_bytes()
     print(json.dumps({"wall": wall, "cpu": cpu, "peak": peak, "answer": plain(answer)}))
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import shutil
 import statistics
 import subprocess
@@ -21,6 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks._memory import peak_bytes
 from benchmarks._synthetic import ROWS_A_FILE, build, grow
 from verifyanalytics.schema import THRESHOLD_COLUMNS
 from verifyanalytics.store import Store
@@ -117,7 +117,7 @@ def one(way: str, folder: str) -> None:
     wall, cpu = time.perf_counter(), time.process_time()
     answer = WAYS[way](store)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = peak_bytes()
     print(json.dumps({"wall": wall, "cpu": cpu, "peak": peak, "answer": _answer(*answer)}))
 
 
@@ -134,7 +134,7 @@ def append_some(folder: Path, n_rows: int) -> None:
     wall = time.perf_counter()
     grow(store, first, 5000, "2024-03")
     wall = time.perf_counter() - wall
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = peak_bytes()
     print(json.dumps({"wall": wall, "peak": peak}))
 
 
