@@ -4,6 +4,8 @@ import csv
 import json
 import os
 import stat
+import subprocess
+import sys
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -1104,3 +1106,47 @@ def test_a_relation_outlives_its_store(tmp_path):
     lazy = Store(tmp_path / "store", create=True).scan()
     assert isinstance(lazy, duckdb.DuckDBPyRelation)
     assert lazy.fetchall() == []
+
+
+APPEND = """
+import re, sys
+from pathlib import Path
+from staged_answers import answer, bring
+from verifyanalytics.store import Store
+
+def peak():
+    return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) >> 10
+
+store = Store(sys.argv[1])
+store.sql("SELECT count(*) FROM verifications")
+before = peak()
+count = bring(store, "few", [answer(n) for n in range(2_000)])
+print(count.n_known, peak() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux' /proc")
+def test_the_memory_of_an_append_does_not_grow_with_the_store(store):
+    """DuckDB takes all files to be as long as the first one, here the one of a single row."""
+    bring(store, "one", [answer(0)])
+    n = 800_000
+    batch = store.new_batch()
+    (file,) = stage(store, batch, "many", [answer(1)])
+    one = pq.read_table(file.path)
+    many = pa.table({name: pa.repeat(one[name][0], n) for name in one.column_names})
+    ids = pa.array([f"id-{number:036}" for number in range(n)])
+    rows = pa.array(range(1, n + 1), pa.int64())
+    for name, column in (("request_id", ids), ("source_row", rows)):
+        at = many.column_names.index(name)
+        many = many.set_column(at, name, column.cast(many.schema.field(at).type))
+    pq.write_table(many, file.path)
+    big = StagedFile(file.path, file.kind, file.month, n)
+    store.append(batch, [big], [part("many", [answer(1)], rows_done=n, n_read=n)])
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", APPEND, str(store.path)],
+        capture_output=True, text=True, check=True, env=environment,
+    )  # fmt: skip
+    n_known, grown_mb = map(int, done.stdout.split())
+    assert n_known == 1
+    assert grown_mb < 100, grown_mb

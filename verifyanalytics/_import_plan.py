@@ -35,7 +35,7 @@ class Sizes:
     """
 
     lot_bytes: int = 1 << 30
-    lot_rows: int = 1_000_000
+    lot_rows: int = 400_000
     lot_sources: int = 2_000
     task_bytes: int = 128 << 20
 

@@ -102,7 +102,7 @@ def import_responses(
     image_prints : bool
         Keep a keyed fingerprint of each image; the image itself is never kept.
     batch_bytes : int, optional
-        Input of one commit, about; by default 1 GiB or a million rows. Smaller commits lose less
+        Input of one commit, about; by default 1 GiB or 400,000 rows. Smaller commits lose less
         when the import is killed, and cost more.
     progress : callable, optional
         Gets an `ImportProgress` now and then, in the caller's thread.
@@ -314,9 +314,7 @@ class _Import:
 
     def _start(self, lot: Lot) -> _Started:
         batch = self._store.new_batch()
-        limits = (
-            (self._sizes.lot_rows // 2, self._sizes.lot_bytes) if lot.in_parts else (None, None)
-        )
+        limits = (self._sizes.lot_rows, self._sizes.lot_bytes) if lot.in_parts else (None, None)
         jobs = []
         for pieces in lot.tasks():
             self._n_tasks += 1
