@@ -52,8 +52,9 @@ def documents_of(block: Block) -> Documents:
     regular = (characters[starts] == ord("{")) & (characters[ends - 1] == ord("}"))
     if regular.all():
         return Documents(rows, starts, ends, regular)
-    bounds = zip(starts.tolist(), ends.tolist(), strict=True)
-    filled = np.array([bool(data[start:end].strip(_BLANK)) for start, end in bounds], bool)
+    filled = np.ones(len(rows), bool)
+    for place in np.flatnonzero(~regular).tolist():
+        filled[place] = bool(data[starts[place] : ends[place]].strip(_BLANK))
     return Documents(rows[filled], starts[filled], ends[filled], regular[filled])
 
 

@@ -19,7 +19,7 @@ from verifyanalytics.typed import Types, Undecodable, unknown_key
 STRETCH = 256
 """Answers decoded at once: few enough that what they become stays in the processor's cache."""
 
-PART = 32
+PART = 16
 """Answers of a stretch with bad ones among them that are decoded at once."""
 
 LEARN_AFTER = 4
@@ -90,6 +90,7 @@ class Decoding:
         self._stretch, self._part = stretch, part
         self._unknown: Counter[tuple[str, str]] = Counter()
         self._is_enveloped = False
+        self._was_sound = True  # bad answers seldom come alone: after one, parts are tried at once
 
     def stretches(self, data: bytes, documents: Documents) -> Iterator[Decoded]:
         """Decode what the types accept."""
@@ -104,7 +105,7 @@ class Decoding:
     def _decode(self, text: Text, regular: Flags, first: int) -> Decoded:
         """Decode a stretch at once; where it does not fit part by part, and those line by line."""
         n = len(text.starts)
-        lines = self._decode_lines(text, regular, 0, n)
+        lines = self._decode_lines(text, regular, 0, n) if self._was_sound else None
         if lines is not None:
             envelopes = lines if self._is_enveloped else None
             replies = [None] * n if self._is_enveloped else lines
@@ -133,6 +134,7 @@ class Decoding:
         enveloped: list[bool] = []
         places: list[int] = []
         n = len(text.starts)
+        self._was_sound = True
         for at in range(0, n, self._part):
             stop = min(at + self._part, n)
             part = self._decode_lines(text, regular, at, stop)
@@ -141,6 +143,7 @@ class Decoding:
                 enveloped += [self._is_enveloped] * len(part)
                 places += range(at, stop)
                 continue
+            self._was_sound = False
             for place in range(at, stop):
                 line = self._decode_line(text, place)
                 if line is not None:
