@@ -16,6 +16,8 @@ import itertools
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple
 
+import numpy as np
+
 from verifyanalytics._source_blocks import (
     BLOCK_BYTES,
     MAX_DOCUMENT,
@@ -59,6 +61,8 @@ __all__ = [
     "open_stored",
     "spool",
 ]
+
+NEWLINE = ord("\n")
 
 
 class Range(NamedTuple):
@@ -177,7 +181,7 @@ def line_ranges(
         if update is not None:
             update(chunk)
         cut = chunk.rfind(b"\n") + 1
-        n_lines += chunk.count(b"\n")
+        n_lines += int(np.count_nonzero(np.frombuffer(chunk, np.uint8) == NEWLINE))
         if cut and position + cut - start >= target_bytes:
             yield Range(start, position + cut, first_row, n_lines)
             start, first_row, n_lines = position + cut, first_row + n_lines, 0
