@@ -19,7 +19,7 @@ PACKAGE = Path(__file__).parents[1] / "verifyanalytics"
 
 LAYERS = (
     {"errors"},
-    {"schema", "codebook", "signing"},
+    {"schema", "codebook", "signing", "analysis.arguments"},
     {"sources", "responses", "glossary", "replies", "analysis.counts", "analysis.intervals"},
     {
         "flatten",
