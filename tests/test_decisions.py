@@ -198,6 +198,22 @@ def test_result_rule_finds_the_rule_that_made_the_verdicts():
     assert best["agreement"] == 1.0
 
 
+def test_result_rule_takes_any_text_for_a_tag():
+    renamed = {"13001": "a\0a", "14004": "", "14009": "a\0b"}
+    tags = [r["risk_tags"] and [renamed.get(t, t) for t in r["risk_tags"]] for r in ROWS]
+    rows = [r | {"risk_tags": held} for r, held in zip(ROWS, tags, strict=True)]
+    figures = ["n_rows", "n_unknown", "n_agree", "n_only_rule"]
+    plain, odd = (
+        d.result_rule(frame).set_index(["regime", "rule"]) for frame in (FRAME, w.frame(rows))
+    )
+    assert len(odd) == len(plain)
+    for old, new in renamed.items():
+        for (regime, rule), expected in plain.iterrows():
+            if rule.endswith(f"no tag {old}"):
+                got = odd.loc[(regime, rule.replace(old, new))]
+                assert got[figures].tolist() == expected[figures].tolist()
+
+
 def test_acceptance_rate_names_its_denominators():
     table = d.acceptance_rate(FRAME, by="regime").set_index("regime")
     for regime, got in table.iterrows():

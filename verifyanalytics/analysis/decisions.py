@@ -251,15 +251,16 @@ def result_rule(v: Any, max_tags: int = 20) -> pd.DataFrame:
     keyed = frame.with_columns(**{f"_{i}": expr for i, (_, expr) in enumerate(conditions)})
     keys = [*REGIME, *(f"_{i}" for i in range(len(conditions))), "result"]
     with_tag = {
-        f"tag:{t}": nw.col("risk_tags").list.contains(t).fill_null(value=False) for t in tags
+        f"tag:{i}": nw.col("risk_tags").list.contains(t).fill_null(value=False)
+        for i, t in enumerate(tags)
     }
     counts = {"n_rows": _EACH_ROW, **with_tag}
     table = group_counts(keyed, keys, counts=counts)
     table = name_regimes(table).drop(columns=list(REGIME))
     found = [
-        (regime, *_score_rule(part, rule, tag, conditions))
+        (regime, *_score_rule(part, rule, tag, conditions, tags))
         for regime, part in ((r, _as_arrays(p)) for r, p in table.groupby("regime", sort=True))
-        for rule, tag in _rules(len(conditions), tags)
+        for rule, tag in _rules(len(conditions), len(tags))
     ]
     columns = ["regime", "rule", "n_conditions", "n_rows", "n_unknown", "n_agree", "n_only_rule"]
     result = pd.DataFrame(found, columns=[*columns, "n_only_result"])
@@ -446,17 +447,21 @@ def _conditions() -> list[tuple[str, nw.Expr]]:
     ]
 
 
-def _rules(n_conditions: int, tags: list[str]) -> list[tuple[tuple[int, ...], str | None]]:
+def _rules(n_conditions: int, n_tags: int) -> list[tuple[tuple[int, ...], int | None]]:
     """All conjunctions that say something new: of two nested conditions only one is taken."""
     sets = [s for size in range(1, 4) for s in combinations(range(n_conditions), size)]
     sets = [s for s in sets if not {2, 3} <= {*s} and not {0, 1} <= {*s}]
-    plain: list[tuple[tuple[int, ...], str | None]] = [(s, None) for s in sets]
-    tagged = [(s, tag) for s in [(), *sets] for tag in tags]
+    plain: list[tuple[tuple[int, ...], int | None]] = [(s, None) for s in sets]
+    tagged = [(s, tag) for s in [(), *sets] for tag in range(n_tags)]
     return plain + tagged
 
 
 def _score_rule(
-    part: dict[str, Any], rule: tuple[int, ...], tag: str | None, conditions: list[Any]
+    part: dict[str, Any],
+    rule: tuple[int, ...],
+    tag: int | None,
+    conditions: list[Any],
+    tags: list[str],
 ) -> tuple[str, int, int, int, int, int, int]:
     n, accepted = part["n_rows"], part["result"]
     fails = np.zeros(n.size, dtype=bool)
@@ -465,12 +470,13 @@ def _score_rule(
         fails |= part[f"_{i}"] == 0
         unknown |= np.isnan(part[f"_{i}"])
     unknown &= ~fails  # a false condition decides a conjunction even when another one is unknown
-    tagged = part[f"tag:{tag}"] if tag else np.zeros_like(n)
+    tagged = np.zeros_like(n) if tag is None else part[f"tag:{tag}"]
     passing = np.where(fails | unknown, 0, n - tagged)
     failing = np.where(fails, n, tagged)
     only_rule, only_result = passing[~accepted].sum(), failing[accepted].sum()
     agree = passing[accepted].sum() + failing[~accepted].sum()
-    name = " and ".join([conditions[i][0] for i in rule] + ([f"no tag {tag}"] if tag else []))
+    without = [] if tag is None else [f"no tag {tags[tag]}"]
+    name = " and ".join([conditions[i][0] for i in rule] + without)
     known = int(passing.sum() + failing.sum())
     size = len(rule) + (tag is not None)
     return name, size, known, int(n.sum()) - known, int(agree), int(only_rule), int(only_result)
