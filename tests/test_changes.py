@@ -107,6 +107,14 @@ def test_a_change_of_that_size_is_found_eight_times_in_ten():
     assert 0.76 < np.mean((low > 0) | (high < 0)) < 0.86
 
 
+@pytest.mark.parametrize("verdict", [True, False])
+def test_where_all_rows_have_one_verdict_no_smallest_change_is_named(verdict):
+    table = c.minimal_change(w.frame([w.row(i, result=verdict) for i in range(50)]))
+    accepted = table[table["measure"] == "acceptance_rate"]
+    assert (accepted["rate"] == verdict).all()
+    assert accepted["minimal_change"].isna().all()
+
+
 def local_hour(r):
     if r["occurred_at"] is None:
         return None

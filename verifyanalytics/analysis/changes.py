@@ -105,8 +105,9 @@ def minimal_change(v: Any, cluster: str | None = "subject") -> pd.DataFrame:
     DataFrame
         `regime` (and `all`), `measure` (`acceptance_rate`; `match_rate` at the own 1e-4, only per
         regime), `n_rows` of the denominator, `rate`, `deff`, `minimal_change` =
-        2.8·√(2·p·(1−p)·DEFF/n): found with 80 % power at two-sided 5 %. It is as blunt as the rate
-        is near 0 or 1: there it is 0 and says nothing.
+        2.8·√(2·p·(1−p)·DEFF/n): found with 80 % power at two-sided 5 %. The normal curve behind it
+        fails where a rate is near 0 or 1; at 0 and 1 themselves it would call every change
+        visible, so nothing is said there: NaN.
     """
     wanted = [cluster] if cluster and cluster != "subject" else []
     frame = rows(v, [*NEEDED, *wanted], [*WELCOME, "subject"])
@@ -228,6 +229,7 @@ def _smallest(table: pd.DataFrame, measure: str) -> pd.DataFrame:
     p = spread.rate
     with np.errstate(divide="ignore", invalid="ignore"):
         smallest = _EIGHTY * np.sqrt(2 * p * (1 - p) * deff / at["n"])
+    smallest = np.where((p > 0) & (p < 1), smallest, np.nan)
     result = pd.DataFrame({"regime": table["regime"].astype("str"), "measure": measure})
     result["measure"] = result["measure"].astype("str")
     result["n_rows"], result["n_subjects"] = at["n"].astype("int64"), at["g"].astype("int64")
