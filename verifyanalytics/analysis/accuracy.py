@@ -143,7 +143,7 @@ def error_rates(
         table = add_up(table.assign(regime=POOLED), [*keys, "regime"])
         reasons = {POOLED: max(reasons.values(), default="")}
     if weighted or known_persons:
-        persons = _persons(truth, cluster)
+        persons = person_keys(truth, cluster)
         errors = {f"y:{i}": point.error() for i, point in enumerate(points)}
         among = None if pooled else regimes
         spread = person_sums(frame, keys, persons, errors, among, weighted=weighted)
@@ -255,8 +255,8 @@ def _regime_points(raw: pd.DataFrame, keys: list[str], *, pooled: bool) -> pd.Da
 # ------------------------------------------------------------------ persons
 
 
-def _persons(truth: Any, cluster: str | None) -> dict[str, nw.Expr]:
-    """Who is behind a row, as keys to group by: the cluster, else the token that labelled it."""
+def person_keys(truth: Any, cluster: str | None) -> dict[str, nw.Expr]:
+    """Return who is behind a row, as keys to group by: the cluster, else the labelling token."""
     if not has_person(truth, cluster):
         return {}
     whose = nw.col(str(cluster))

@@ -334,25 +334,23 @@ def compared_rows(
 def labelled_rows(
     truth: Any, columns: Sequence[str] = (), optional: Sequence[str] = ()
 ) -> nw.LazyFrame[Any]:
-    """`compared_rows` with boolean `mated`, text `attack`, `_bona_fide` and float `_chance`.
+    """`compared_rows` with boolean `mated`, text `attack`, `_bona_fide`, `_drawn`, float `_chance`.
 
-    `_bona_fide`: compared, mated known, no attack. Only such rows make FMR and FNMR. When some of
-    them were drawn with a known probability, only those are the sample: a fraud case that somebody
-    reported is no draw.
+    `_bona_fide`: compared, mated known, no attack, drawn. Only such rows make FMR and FNMR. When
+    some rows were drawn with a known probability, only those are the sample (`_drawn`, else true
+    everywhere): a fraud case that somebody reported is no draw.
     """
     wanted = [c for c in ("attack", "inclusion_prob", *optional) if c not in columns]
     frame = compared_rows(truth, ["mated", *columns], wanted)
-    frame = frame.with_columns(
-        nw.col("mated").cast(nw.Boolean), _chance=nw.col("inclusion_prob").cast(nw.Float64)
-    ).with_columns(
+    chance = nw.col("inclusion_prob").cast(nw.Float64)
+    drawn = (chance > 0).fill_null(value=False) if _is_drawn(truth) else nw.lit(value=True)
+    frame = frame.with_columns(nw.col("mated").cast(nw.Boolean), _chance=chance, _drawn=drawn)
+    return frame.with_columns(
         _bona_fide=(nw.col("_scored") | nw.col("_withheld"))
         & ~nw.col("mated").is_null()
         & nw.col("attack").is_null()
+        & nw.col("_drawn")
     )
-    if _is_drawn(truth):
-        drawn = nw.col("_bona_fide") & (nw.col("_chance") > 0).fill_null(value=False)
-        frame = frame.with_columns(_bona_fide=drawn)
-    return frame
 
 
 def _is_drawn(truth: Any) -> bool:
