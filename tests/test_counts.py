@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
+from collections import Counter
 
 import duckdb
 import narwhals as nw
@@ -149,6 +151,48 @@ def test_totals_without_a_key_stay_whole_numbers():
     )
     assert found.iloc[0].to_dict() == {"n": 2, "n_true": 1, "low": 70.5}
     assert found["n"].dtype == np.int64
+
+
+def of_each_kind(table):
+    """An Arrow table, NaN and all, in every engine."""
+    polars = pl.DataFrame(pl.from_arrow(table))
+    relation = duckdb.connect().from_arrow(table)
+    return {"Arrow": table, "Polars": polars, "lazy": polars.lazy(), "DuckDB": relation}
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Shanghai"])
+@pytest.mark.parametrize("unit", ["ms", "us", "ns"])
+def test_a_time_with_a_zone_has_any_unit(unit, zone):
+    moments = pd.to_datetime(["2024-06-02T15:59:59.999Z", None]).tz_convert(zone).as_unit(unit)
+    v = pd.DataFrame({"occurred_at": moments})
+    expected = [dt.datetime(2024, 6, 2, 15, 59, 59, 999000, tzinfo=dt.UTC).timestamp() * 1e6, None]
+    arrow = pa.Table.from_pandas(v, preserve_index=False)
+    for engine, held in ({"pandas": v} | of_each_kind(arrow)).items():
+        found = counts.rows(held, ["occurred_at"]).collect("pyarrow").to_native()
+        assert found["occurred_us"].to_pylist() == expected, engine
+
+
+def test_nan_and_what_no_whole_number_holds_are_null():
+    odd = [math.nan, None, math.inf, -1e300, 900.0]
+    names = ["code", "sub_code", "risk_score", "elapsed_ms", "score"]
+    table = pa.table({name: pa.array(odd, pa.float64()) for name in names})
+    for engine, v in of_each_kind(table).items():
+        found = counts.rows(v, names).collect("pyarrow").to_native().to_pydict()
+        for name in names[:3]:
+            assert found[name] == [None, None, None, None, 900], (engine, name)
+        for name in names[3:]:
+            assert found[name] == [None, None, math.inf, -1e300, 900], (engine, name)
+
+
+@pytest.mark.parametrize("edges", [[60, 70], [0.1, 60], [70.25, 70.5], [0.333, 70.01]])
+def test_a_score_of_any_size_is_in_a_bin(edges):
+    """No cell number that fits a whole number could hold these."""
+    scores = [math.inf, -math.inf, 1e300, -1e300, 2e19, 70.0, None]
+    table = pa.table({"score": pa.array(scores, pa.float64())})
+    bins = Counter(-1 if x is None else sum(x >= edge for edge in edges) for x in scores)
+    for engine, v in of_each_kind(table).items():
+        found = counts.bin_counts(counts.rows(v, ["score"]), edges, counts={"n": None})
+        assert dict(zip(found["bin"], found["n"], strict=True)) == bins, engine
 
 
 def test_what_cannot_be_is_refused():

@@ -86,6 +86,8 @@ OWN_THRESHOLD = "threshold_1e_4"
 """The vendor's documented pass rule: score at or above the row's own 1e-4 threshold."""
 
 _TIME = "occurred_at"
+_MEASURED = ("score", "elapsed_ms")  # of thresholds `complete` tells NaN, of quality its grid
+_PAST_INT64 = 2.0**63
 _SCALES = (1.0, 2.0, 4.0, 10.0, 20.0, 100.0)
 
 
@@ -146,28 +148,57 @@ def _frame(v: Any) -> nw.DataFrame[Any] | nw.LazyFrame[Any]:
 def _lazy(frame: nw.DataFrame[Any] | nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
     """Hand a frame in memory to DuckDB, as Arrow: pandas' NaN and None become null on the way."""
     if isinstance(frame, nw.LazyFrame):
-        return frame
+        return _with_known_times(frame) if frame.implementation.is_duckdb() else frame
     table = frame.to_arrow()
     for at, column in enumerate(table.schema):
-        if str(column.type) == "null":  # a column of only None has no type of its own
+        kind = column.type
+        if pa.types.is_null(kind):  # a column of only None has no type of its own
             known = column.name in VERIFICATIONS.names
-            kind = VERIFICATIONS.field(column.name).type if known else "string"
-            table = table.set_column(at, column.name, table[column.name].cast(kind))
+            kind = VERIFICATIONS.field(column.name).type if known else pa.string()
+        elif pa.types.is_timestamp(kind) and kind.unit == "ns":  # narwhals knows no zone of these
+            kind = pa.timestamp("us", kind.tz)
+        if kind != column.type:
+            values = table[column.name].cast(kind, safe=False)
+            table = table.set_column(at, column.name, values)
     lazy: nw.LazyFrame[Any] = nw.from_native(duckdb.connect().from_arrow(table))
     return lazy
+
+
+def _with_known_times(frame: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
+    """Cast times with a zone and nanoseconds, of which narwhals does not know, to microseconds."""
+    native = frame.to_native()
+    types = zip(native.columns, native.types, strict=True)
+    fine = [name for name, kind in types if str(kind) == "TIMESTAMPTZ_NS"]
+    if not fine:
+        return frame
+    casts = [duckdb.ColumnExpression(name).cast("TIMESTAMPTZ").alias(name) for name in fine]
+    known: nw.LazyFrame[Any] = nw.from_native(
+        native.select(duckdb.StarExpression(exclude=fine), *casts)
+    )
+    return known
 
 
 def _typed(frame: nw.LazyFrame[Any], names: Sequence[str]) -> nw.LazyFrame[Any]:
     schema = frame.collect_schema()
     casts = [
-        nw.col(name).cast(_dtype(name))
+        _cast(name, schema[name])
         for name in names
         if name in VERIFICATIONS.names and _must_cast(name, schema[name])
     ]
     frame = frame.with_columns(*casts) if casts else frame
-    if "score" in names:  # Arrow and Polars tell NaN from null; both mean not compared
-        frame = frame.with_columns(nw.when(~nw.col("score").is_nan()).then(nw.col("score")))
+    # Arrow and Polars tell NaN from null; both mean that nothing was measured
+    holed = [nw.when(~nw.col(x).is_nan()).then(nw.col(x)) for x in _MEASURED if x in names]
+    frame = frame.with_columns(*holed) if holed else frame
     return _with_micros(frame, schema) if _TIME in names else frame
+
+
+def _cast(name: str, have: Any) -> nw.Expr:
+    """Cast a column to the type of its name; a float that no whole number can be becomes null."""
+    want, value = _dtype(name), nw.col(name)
+    if have.is_float() and want != nw.Float64:
+        # NaN and infinity among them; engines round differently, and all have this
+        value = nw.when(value.abs() < _PAST_INT64).then(value.floor())
+    return value.cast(want)
 
 
 def _dtype(name: str) -> Any:
@@ -341,7 +372,7 @@ def _cell(scale: float) -> nw.Expr:
         each = cell - cell + scale
         short, over = score >= (cell + 1) / each, score < cell / each
         cell = nw.when(short).then(cell + 1).otherwise(nw.when(over).then(cell - 1).otherwise(cell))
-    return cell.cast(nw.Int64)
+    return cell  # stays a float: no whole number is large enough for every score
 
 
 # ------------------------------------------------------------------ the group-by
