@@ -17,6 +17,7 @@ from worlds import engines, frame, row
 
 from verifyanalytics.analysis import counts
 from verifyanalytics.errors import UsageError
+from verifyanalytics.schema import THRESHOLD_COLUMNS
 
 ROWS = {
     "code": [10000, None],
@@ -193,6 +194,13 @@ def test_a_score_of_any_size_is_in_a_bin(edges):
     for engine, v in of_each_kind(table).items():
         found = counts.bin_counts(counts.rows(v, ["score"]), edges, counts={"n": None})
         assert dict(zip(found["bin"], found["n"], strict=True)) == bins, engine
+
+
+def test_regimes_that_agree_to_six_digits_have_names_of_their_own():
+    near = [69.9999999, 70.0, 69.99999999999999]
+    table = pd.DataFrame(dict(zip(THRESHOLD_COLUMNS, (60.0, near, 80.5, 90.0), strict=True)))
+    names = counts.name_regimes(table.assign(req_key="a"))["regime"].tolist()
+    assert names == ["a 60/69.9999999/80.5/90", "a 60/70/80.5/90", "a 60/69.99999999999999/80.5/90"]
 
 
 def test_what_cannot_be_is_refused():

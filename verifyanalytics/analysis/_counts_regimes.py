@@ -31,9 +31,10 @@ _LEVELS = np.array([float(level) for level in THRESHOLD_LEVELS])
 def name_regimes(table: pd.DataFrame) -> pd.DataFrame:
     """Put a column `regime` in front of a count table that is grouped by `REGIME`.
 
-    `cert_pro_src_verify 60/70/80/90` for a complete regime; rows whose thresholds are not all
-    there, or do not rise, become `incomplete`, with unknown req_key and NaN thresholds: several
-    rows of the table may then have the same key (`add_up` merges them).
+    `cert_pro_src_verify 60/70/80/90` for a complete regime: thresholds to the last digit, so that
+    no two regimes share a name. Rows whose thresholds are not all there, or do not rise, become
+    `incomplete`, with unknown req_key and NaN thresholds: several rows of the table may then have
+    the same key (`add_up` merges them).
     """
     table = table.copy()
     points = table[list(THRESHOLD_COLUMNS)].to_numpy(dtype=float)
@@ -41,11 +42,16 @@ def name_regimes(table: pd.DataFrame) -> pd.DataFrame:
     table.loc[~whole, list(THRESHOLD_COLUMNS)] = np.nan
     table.loc[~whole, "req_key"] = UNKNOWN
     names = [
-        f"{key} {'/'.join(f'{x:g}' for x in row)}" if ok else INCOMPLETE
+        f"{key} {'/'.join(map(_exactly, row))}" if ok else INCOMPLETE
         for key, row, ok in zip(table["req_key"], points, whole, strict=True)
     ]
     table.insert(0, "regime", pd.Series(names, index=table.index, dtype="str"))
     return table
+
+
+def _exactly(score: float) -> str:
+    """Write a score with as few digits as tell it from every other one: 70, 69.9999999."""
+    return repr(float(score)).removesuffix(".0")
 
 
 def regime_number(named: pd.DataFrame) -> nw.Expr | None:
