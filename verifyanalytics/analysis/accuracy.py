@@ -27,7 +27,6 @@ from verifyanalytics.analysis.counts import (
 )
 from verifyanalytics.analysis.intervals import (
     FloatArray,
-    clustered,
     guard,
     relative_halfwidth,
     trials_to_claim,
@@ -42,7 +41,7 @@ from verifyanalytics.analysis.labels import (
     sample_counts,
     selection,
 )
-from verifyanalytics.analysis.rates import kish, limits, row_deff, says, share
+from verifyanalytics.analysis.rates import rated, says
 from verifyanalytics.errors import UsageError
 from verifyanalytics.schema import THRESHOLD_COLUMNS, THRESHOLD_LEVELS
 
@@ -303,17 +302,14 @@ def rates_at(
     for side, error, rate in (("nonmated", "fm", "fmr"), ("mated", "fnm", "fnmr")):
         x = table[f"{error}:{i}"].to_numpy(dtype=float)
         n = table[f"n_{side}"].to_numpy(dtype=float)
-        sums = _person_sums(table, side, f"{error}:{i}", x, n, weighted=weighted)
-        spread = clustered(np.minimum(sums[0], sums[1]), *sums[1:])
-        value = spread.rate if weighted else share(x, n)
-        deff = row_deff(spread, n, np.where(weighted, -1.0, sums[5]))
-        persons = np.minimum(sums[5], kish(sums[1], sums[4])) if weighted else sums[5]
+        sums = _person_sums(table, side, f"{error}:{i}")
+        value, deff, persons, n_persons = held = rated(x, n, sums, weighted=weighted)
         hidden = np.where(open_ended, table[f"n_{side}_withheld"].to_numpy(dtype=float), 0.0)
-        found = limits(value, n, deff, persons, hidden, upward=rate == "fmr")
+        found = held.limits(n, hidden, upward=rate == "fmr")
         name = "n_false_matches" if rate == "fmr" else "n_false_nonmatches"
         out[name] = x.astype("int64")
         out[rate], out[f"{rate}_low"], out[f"{rate}_high"] = value, found.low, found.high
-        out[f"{rate}_deff"], out[f"n_{side}_subjects"] = deff, sums[5].astype("int64")
+        out[f"{rate}_deff"], out[f"n_{side}_subjects"] = deff, n_persons.astype("int64")
         out[f"{rate}_guard"] = guard(persons)
         out[f"{rate}_says"] = [
             says(*row) for row in zip(x, n, value, out[f"{rate}_guard"], strict=True)
@@ -321,22 +317,14 @@ def rates_at(
     return out.assign(weighted=weighted)
 
 
-def _person_sums(
-    table: pd.DataFrame, side: str, error: str, x: FloatArray, n: FloatArray, *, weighted: bool
-) -> list[FloatArray]:
-    """Σy, Σm, Σy², Σym, Σm² and G over persons; the rows of unknown ones each count as one."""
+def _person_sums(table: pd.DataFrame, side: str, error: str) -> FloatArray:
+    """Σy, Σm, Σy², Σym, Σm² and G over persons; 0 where nobody is known."""
     names = [f"{error}:y", f"{side}:m", f"{error}:yy", f"{error}:ym", f"{side}:mm", f"{side}:g"]
     known = [
         table[name].fillna(0.0).to_numpy(dtype=float) if name in table else np.zeros(len(table))
         for name in names
     ]
-    if weighted:
-        return known
-    alone_y, alone = x - known[0], n - known[1]
-    return [
-        k + more
-        for k, more in zip(known, (alone_y, alone, alone_y, alone_y, alone, alone), strict=True)
-    ]
+    return np.array(known)
 
 
 def has_person(truth: Any, cluster: str | None) -> bool:

@@ -2,9 +2,58 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
-from verifyanalytics.analysis.intervals import Clustered, FloatArray, Interval, rate_interval
+from verifyanalytics.analysis.intervals import (
+    Clustered,
+    FloatArray,
+    Interval,
+    clustered,
+    rate_interval,
+)
+
+
+class Rated(NamedTuple):
+    """A rate, its design effect against n independent rows, and the persons who count for it.
+
+    `n_persons` is the number of persons, `persons` the same where rows are weighted alike, else at
+    most Kish's effective number of rows.
+    """
+
+    rate: FloatArray
+    deff: FloatArray
+    persons: FloatArray
+    n_persons: FloatArray
+
+    def limits(self, n: FloatArray, hidden: FloatArray | float = 0.0, *, upward: bool) -> Interval:
+        """Two-sided 95 % limits; see `limits`."""
+        held = np.broadcast_to(np.asarray(hidden, dtype=float), n.shape)
+        return limits(self.rate, n, self.deff, self.persons, held, upward=upward)
+
+
+def rated(x: FloatArray, n: FloatArray, sums: FloatArray, *, weighted: bool) -> Rated:
+    """Make rates of events x among n rows, and of what is known of the persons behind them.
+
+    Parameters
+    ----------
+    x, n : ndarray
+        Rows counted as they are.
+    sums : ndarray, shape (6, ...)
+        Σy, Σm, Σy², Σym, Σm² and G over persons; with weights over all rows, without over those of
+        known persons: any other row counts as a person.
+    weighted : bool
+        Rows were drawn with unequal probability: the rate is Σy / Σm (Hájek).
+    """
+    if not weighted:
+        alone_y, alone = x - sums[0], n - sums[1]
+        sums = np.asarray(sums) + np.array([alone_y, alone, alone_y, alone_y, alone, alone])
+    spread = clustered(np.minimum(sums[0], sums[1]), *sums[1:])
+    rate = spread.rate if weighted else share(x, n)
+    deff = row_deff(spread, n, np.full(n.shape, -1.0) if weighted else sums[5])
+    persons = np.minimum(sums[5], kish(sums[1], sums[4])) if weighted else sums[5]
+    return Rated(rate, deff, persons, sums[5])
 
 
 def limits(
