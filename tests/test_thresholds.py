@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import verifyanalytics as va
-from verifyanalytics.analysis import counts
+from verifyanalytics.analysis import counts, intervals
 from verifyanalytics.errors import MissingColumnError, UsageError
 
 FOUR = {"threshold_1e_3": 60, "threshold_1e_4": 70, "threshold_1e_5": 80, "threshold_1e_6": 90}
@@ -82,14 +82,24 @@ def test_a_threshold_that_comes_late_is_an_edge_too():
         assert [*zip(bins["score_low"], bins["score_high"], bins["n"], strict=True)] == expected
 
 
-def test_a_withheld_score_is_a_non_match_and_widens_what_lies_above_the_own_1e_4():
-    v = answers([95.0] * 8 + [None] * 2, sub_code=[0] * 8 + [210311] * 2)
-    table = va.match_rates(v, [70, 71]).set_index("threshold")
-    assert table["n"].tolist() == [10, 10]
-    assert table["match_rate"].tolist() == [0.8, 0.8]
-    assert table["n_withheld"].tolist() == [2, 2]
-    assert table.loc[70, "match_rate_high"] < 1
-    assert table.loc[71, "match_rate_high"] == 1  # both might have been above 71
+def test_a_withheld_score_is_a_non_match_and_widens_what_lies_below_the_own_1e_4():
+    v = answers([65.0] * 3 + [95.0] * 5 + [None] * 2, sub_code=[0] * 8 + [210311] * 2)
+    table = va.match_rates(v, [60, 69.99, 70, 71]).set_index("threshold")
+    assert table["n"].tolist() == [10] * 4
+    assert table["n_match"].tolist() == [8, 5, 5, 5]
+    assert table["n_withheld"].tolist() == [2] * 4
+    for threshold, most in ((60, 10), (69.99, 7), (70, 5), (71, 5)):  # what may have matched
+        row = table.loc[threshold]
+        assert row["match_rate_low"] == intervals.wilson(row["n_match"], 10).low
+        assert row["match_rate_high"] == intervals.wilson(most, 10).high
+    for own in (va.match_rates(v), va.vendor_thresholds(v.assign(occurred_at=pd.Timestamp(0)))):
+        assert own["match_rate_high"].tolist() == [
+            intervals.wilson(most, 10).high for most in (10, 5, 5, 5)
+        ]
+    nominal = va.match_rates(v, nominal_fmr=[1e-3, 5e-4, 1e-4, 1e-6])
+    assert nominal["match_rate_high"].tolist() == [
+        intervals.wilson(most, 10).high for most in (10, 10, 5, 5)
+    ]
 
 
 def test_no_score_without_a_comparison_is_in_no_rate():

@@ -170,8 +170,8 @@ class Tally:
         total = group.totals
         n, n_match = total["n_scored"] + total["n_withheld"], int(group.reached[self.at(threshold)])
         claim = float(counts.implied_fmr(group.points, threshold))
-        beyond = threshold > group.points[1]
-        high = n_match + total["n_withheld"] if beyond else n_match
+        below = threshold < group.points[1]  # a withheld score may reach what its own rule does not
+        high = n_match + total["n_withheld"] if below else n_match
         outside = "> 1e-3" if threshold < group.points[0] else "< 1e-6"
         row = _front(group, regime, segment) | {
             "threshold": threshold,

@@ -174,9 +174,10 @@ def match_rates(
         withheld), `n_match`, `match_rate` with Wilson's 95 % limits `match_rate_low` and
         `match_rate_high`, `n_withheld`, `n_without_score` (answered, no score) and `reason`: why
         something is NaN (`> 1e-3`, `< 1e-6`, `incomplete_regime`, `no_rows`), else empty.
-        A withheld score is a non-match; above the own 1e-4 threshold `match_rate_high` allows that
-        it is not. At a nominal FMR `n_regimes` says how many regimes `all` is made of, and rows of
-        no regime stand apart.
+        A withheld score lies below the own 1e-4 threshold: from there on it is a non-match for
+        certain; below, it is counted as one and `match_rate_high` allows that it is not, as in
+        `error_rates`. At a nominal FMR `n_regimes` says how many regimes `all` is made of, and
+        rows of no regime stand apart.
 
     Raises
     ------
@@ -440,7 +441,7 @@ def _at_nominal(
     for i, fmr in reversed([*enumerate(fmrs)]):  # from lenient to strict, as scores rise
         part = table.drop(columns=list(at)).assign(threshold=np.nan, n_match=table[f"at_{i}"])
         part["nominal_fmr"] = np.where(part["regime"] == INCOMPLETE, np.nan, fmr)
-        parts.append(part.assign(own=np.nan, beyond=fmr < float(THRESHOLD_LEVELS[1])))
+        parts.append(part.assign(own=np.nan, below=fmr > float(THRESHOLD_LEVELS[1])))
     return _rated(pd.concat(parts).sort_index(kind="stable").reset_index(drop=True))
 
 
@@ -451,9 +452,9 @@ def _rated(table: pd.DataFrame) -> pd.DataFrame:
     withheld = table["n_withheld"].to_numpy()
     n = table.pop("n_scored").to_numpy() + withheld
     own = table.pop("own").to_numpy(dtype=float)
-    beyond = table.pop("beyond") if "beyond" in table else table["threshold"] > own
+    below = table.pop("below") if "below" in table else table["threshold"] < own
     low = intervals.wilson(n_match, n).low
-    high = intervals.wilson(np.where(beyond, n_match + withheld, n_match), n).high
+    high = intervals.wilson(np.where(below, n_match + withheld, n_match), n).high
     with np.errstate(invalid="ignore"):
         rate = n_match / n
     table["n"] = n
