@@ -20,7 +20,8 @@ PACKAGE = Path(__file__).parents[1] / "verifyanalytics"
 LAYERS = (
     {"errors"},
     {"schema", "codebook", "signing", "analysis.arguments"},
-    {"sources", "responses", "glossary", "replies", "analysis.counts", "analysis.intervals"},
+    {"analysis.intervals"},
+    {"sources", "responses", "glossary", "replies", "analysis.counts"},
     {
         "flatten",
         "client",
@@ -69,18 +70,18 @@ PARTS = {
     "analysis.counts": (
         "analysis._counts_*",
         "analysis.hours",
+        "analysis.labels",
         "analysis.patterns",
         "analysis.sessions",
     ),
+    "analysis.intervals": ("analysis.rates",),
     "analysis.accuracy": (
         "analysis.claims",
         "analysis.comparisons",
         "analysis.curves",
         "analysis.detection",
         "analysis.differentials",
-        "analysis.labels",
         "analysis.operating",
-        "analysis.rates",
         "analysis._accuracy_*",
     ),
     "analysis.decisions": ("analysis.changes", "analysis._decisions_*"),
