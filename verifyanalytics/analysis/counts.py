@@ -383,6 +383,7 @@ def group_counts(
     by: Sequence[str] = (),
     *,
     counts: Mapping[str, nw.Expr | None],
+    sums: Mapping[str, nw.Expr] | None = None,
     least: Mapping[str, nw.Expr] | None = None,
     most: Mapping[str, nw.Expr] | None = None,
     every: Every | None = None,
@@ -400,6 +401,8 @@ def group_counts(
     counts : mapping of str to narwhals.Expr
         Boolean expressions; each becomes the int64 count of rows where it is true. None counts
         every row.
+    sums : mapping of str to narwhals.Expr, optional
+        Numbers; each becomes the sum over the group as float64, null adding nothing.
     least, most : mapping of str to narwhals.Expr, optional
         Numbers; each becomes the smallest, the largest value of the group as float64.
     every : {"day", "week", "month"}, optional
@@ -432,6 +435,7 @@ def group_counts(
         (nw.len() if expr is None else nw.when(expr).then(nw.lit(1)).count()).alias(name)
         for name, expr in counts.items()
     ]
+    measures += [e.cast(nw.Float64).sum().alias(name) for name, e in (sums or {}).items()]
     measures += [expr.min().alias(name) for name, expr in least.items()]
     measures += [expr.max().alias(name) for name, expr in most.items()]
     grouped = frame.group_by(keys).agg(*measures) if keys else frame.select(*measures)
