@@ -1,15 +1,22 @@
 """The client over a fake transport, and the transport over raw sockets."""
 
+import contextlib
 import json
+import math
 import pickle
 import socket
+import ssl
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import requests
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from verifyanalytics import replies, transport
 from verifyanalytics.client import (
@@ -17,6 +24,7 @@ from verifyanalytics.client import (
     CallRefusedError,
     Client,
     NotSentError,
+    call_error,
     check_endpoint,
     query_body,
     validate_request,
@@ -111,6 +119,7 @@ def without(name):
     ("request_", "named"),
     [
         (without("req_key"), "req_key"),
+        (REQUEST | {"req_key": "cert_pro_src_verfy"}, "req_key"),
         (without("byted_token"), "byted_token"),
         (without("risk_info"), "risk_info"),
         (without("sdk_data"), "sdk_data and video_key"),
@@ -149,12 +158,27 @@ def test_the_video_form_passes():
         "ftp://localhost",
         "localhost:80",
         "http://localhost:notaport",
+        "http://localhost:0",
+        "http://localhost:65536",
         "",
+        # another reader of addresses may find another host in these
+        "https://evil.example\\.volcengineapi.com",
+        "https://evil.example%2f.volcengineapi.com",
+        "https://evil.example／.volcengineapi.com",
+        "https://evil.example‥.volcengineapi.com",
+        "https://x;.volcengineapi.com",
+        "https://.volcengineapi.com",
+        "https://a b.volcengineapi.com",
+        "https://visual.volcengineapi.com.",
+        "https://visual.volcengineapi.com#x",
+        "http://[::1",
+        "http://localhost\n",
     ],
 )
 def test_other_endpoints_are_refused(endpoint):
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError) as caught:
         Client(KEYS, endpoint)
+    assert "pw" not in str(caught.value)
 
 
 def test_vendor_hosts_and_loopback_pass():
@@ -326,6 +350,27 @@ def test_a_trickle_ends_at_the_deadline():
     assert taken < 5.0  # far below the server's 5,000 s
 
 
+def test_the_deadline_holds_when_the_server_means_to_close():
+    """The connection lets go of its socket then, while the body is still to come."""
+    pulse = threading.Event()
+
+    def drip(connection):
+        connection.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 200\r\n\r\n")
+        try:
+            while not pulse.wait(0.05):
+                connection.sendall(b" ")
+        except OSError:
+            return
+
+    with scripted(drip) as (endpoint, _):
+        started = time.monotonic()
+        reply = Client(KEYS, endpoint, timeouts=Timeouts(2.0, 5.0, 0.6)).call("CertVerify", REQUEST)
+        taken = time.monotonic() - started
+        pulse.set()
+    assert reply.outcome is Outcome.LOST
+    assert taken < 5.0  # the server would take 10 s
+
+
 def test_a_reply_over_the_cap_is_not_kept(monkeypatch):
     monkeypatch.setattr(transport, "MAX_BODY", 50_000)
     with scripted(lambda c: c.sendall(http(b'{"code":10000}' + b" " * 60_000))) as (endpoint, _):
@@ -356,7 +401,103 @@ def test_no_tls_on_the_other_side_is_not_sent():
     reply = Client(KEYS, f"https://127.0.0.1:{port}", timeouts=QUICK).call("CertVerify", REQUEST)
     thread.join(10)
     listener.close()
+    assert (reply.outcome, reply.billed) == (Outcome.NOT_SENT, False)
+
+
+def test_a_handshake_that_breaks_off_is_not_sent():
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def hang_up():
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(65536)
+
+    thread = threading.Thread(target=hang_up)
+    thread.start()
+    endpoint = f"https://127.0.0.1:{listener.getsockname()[1]}"
+    reply = Client(KEYS, endpoint, timeouts=QUICK).call("CertVerify", REQUEST)
+    thread.join(10)
+    listener.close()
+    assert (reply.outcome, reply.billed) == (Outcome.NOT_SENT, False)
+
+
+def self_signed(path):
+    """A key and a certificate for loopback that nobody vouches for, in one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    day = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(day - timedelta(days=1))
+        .not_valid_after(day + timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    plain = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    path.write_bytes(plain + made.public_bytes(serialization.Encoding.PEM))
+    return path
+
+
+def test_a_certificate_nobody_vouches_for_stops(tmp_path):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(self_signed(tmp_path / "server.pem"))
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def shake_hands():
+        connection, _ = listener.accept()
+        with connection, contextlib.suppress(OSError):
+            context.wrap_socket(connection, server_side=True)
+
+    thread = threading.Thread(target=shake_hands)
+    thread.start()
+    endpoint = f"https://127.0.0.1:{listener.getsockname()[1]}"
+    reply = Client(KEYS, endpoint, timeouts=QUICK).call("CertVerify", REQUEST)
+    thread.join(10)
+    listener.close()
     assert (reply.outcome, reply.billed) == (Outcome.TLS, False)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_call_to_this_machine_goes_through_no_proxy(host, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    with scripted(lambda c: c.sendall(http(OK_BODY))) as (endpoint, heard):
+        there = endpoint.replace("127.0.0.1", host)
+        reply = Client(KEYS, there, timeouts=QUICK).call("CertVerify", REQUEST)
+    assert (reply.outcome, len(heard)) == (Outcome.ANSWERED, 1)
+
+
+def test_an_answer_that_repeats_the_token_is_cleaned():
+    token = REQUEST["byted_token"]
+    body = json.dumps({"code": 50215, "message": f"token {token} is used"}).encode()
+    with scripted(lambda c: c.sendall(http(body))) as (endpoint, _):
+        reply = Client(KEYS, endpoint, timeouts=QUICK).call("CertVerify", REQUEST)
+    assert reply.message == "token [redacted] is used"
+    assert token.encode() not in reply.body
+
+
+@pytest.mark.parametrize("value", [math.inf, math.nan, object(), "\ud800"])
+def test_what_json_has_no_form_for_is_not_sent(value):
+    told = Told(Reply(Outcome.ANSWERED))
+    with pytest.raises(InputError):
+        Client(KEYS, transport=told).call("CertVerify", REQUEST | {"extra": {"n": value}})
+    assert told.sent == []
+
+
+def test_an_error_travels_between_processes_without_the_body():
+    error = call_error(Reply(Outcome.LOST, message="timed out", body=b"CANARY"))
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), str(again), again.retryable) == (type(error), str(error), False)
+    assert again.reply.body == b""
 
 
 def test_an_unknown_name_is_not_sent(monkeypatch):

@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -102,6 +103,35 @@ def test_a_broken_file_is_named_without_its_content(tmp_path, name, text):
         find_credentials({}, tmp_path)
     seen = str(caught.value) + str(caught.value.__cause__)
     assert "canary" not in seen
+
+
+@pytest.mark.parametrize("current", ["[]", "{}", "5", "null"])
+def test_a_profile_that_is_no_name_is_none(tmp_path, current):
+    path = tmp_path / ".volcengine" / "config.json"
+    path.parent.mkdir()
+    path.write_text(f'{{"current": {current}, "profiles": {{"a": {{}}}}}}')
+    path.chmod(0o600)
+    with pytest.raises(CredentialsError, match="no credentials"):
+        find_credentials({}, tmp_path)
+
+
+def test_deep_json_is_not_json(tmp_path):
+    path = tmp_path / ".volc" / "config"
+    path.parent.mkdir()
+    path.write_text("[" * 100_000)
+    path.chmod(0o600)
+    with pytest.raises(CredentialsError, match="is not JSON"):
+        find_credentials({}, tmp_path)
+
+
+def test_the_environment_is_enough_where_nobody_has_a_home(monkeypatch):
+    def lost():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", lost)
+    assert find_credentials(ENV_OLD).access_key == "AKold"
+    with pytest.raises(CredentialsError, match="no credentials"):
+        find_credentials({})
 
 
 @pytest.mark.parametrize("bad", ["", "AK\r\nX-Evil: 1", "AK é", "AK b"])

@@ -1,6 +1,7 @@
 """Each reply of the table of outcomes, written out by hand."""
 
 import json
+import time
 
 import pytest
 
@@ -12,6 +13,7 @@ from verifyanalytics.replies import (
     as_query,
     read_failure,
     read_reply,
+    without,
 )
 
 NOW = 1_717_200_000.0
@@ -119,17 +121,31 @@ def test_a_query_reply_tells_of_the_verification_not_of_itself():
     [
         ("7", 7.0),
         (" 120 ", 120.0),
-        ("1.5", 1.0),
+        ("1.5", 1.5),
         ("Sat, 01 Jun 2024 00:00:30 GMT", 30.0),
         ("Fri, 31 May 2024 00:00:00 GMT", 0.0),
         ("soon", None),
         ("-3", None),
-        ("99999999999999999999", None),
+        ("8640000000", 365 * 86_400.0),
+        ("9" * 400, 365 * 86_400.0),
+        ("Sat Jun  1 00:00:30 2024", 30.0),
+        ("Saturday, 01-Jun-24 00:00:30 GMT", 30.0),
         ("", None),
     ],
 )
 def test_retry_after_in_every_form(value, seconds):
     assert read(429, service(50429), retry_after=value).retry_after == seconds
+
+
+def test_a_date_without_a_zone_is_utc_wherever_we_are(monkeypatch):
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    try:
+        reply = read(429, service(50429), retry_after="Sat Jun  1 00:00:30 2024")
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert reply.retry_after == 30.0
 
 
 def test_the_servers_date_is_read():
@@ -169,8 +185,63 @@ def test_every_outcome_has_a_rule_and_only_proof_leads_back_to_planned():
 )
 def test_a_query_that_tells_of_no_verification_is_no_answer(data, outcome):
     assert as_query(read(200, service(10000, data=data))).outcome is outcome
-    rejected = as_query(read(400, service(50215, data=data))).outcome
-    assert rejected is (Outcome.NO_RESULT if outcome is Outcome.NO_RESULT else Outcome.REJECTED)
+
+
+@pytest.mark.parametrize(
+    ("code", "sub_code", "outcome"),
+    [
+        (50215, 201202, Outcome.NO_RESULT),
+        (50215, 201201, Outcome.FAULT),
+        (50215, None, Outcome.FAULT),
+        (50511, None, Outcome.FAULT),
+        (50200, 201202, Outcome.FAULT),
+    ],
+)
+def test_only_a_refusal_that_says_so_proves_that_there_is_no_result(code, sub_code, outcome):
+    data = {"algorithm_base_resp": {"status_code": sub_code}}
+    reply = as_query(read(400, service(code, data=data)))
+    assert reply.outcome is outcome
+    assert QUERY_RULES[outcome].state is State.PLANNED  # of the query, which may be asked again
+
+
+def test_a_query_may_tell_of_a_refused_verification():
+    data = {"verify_algorithm_base_resp": {"status_code": 210311}}
+    assert as_query(read(400, service(50215, data=data))).outcome is Outcome.REJECTED
+
+
+def test_an_empty_error_is_none():
+    """A call that was answered must not look refused: it would be sent and billed again."""
+    reply = read(200, {**service(10000), "ResponseMetadata": {"Error": {}}})
+    assert reply.outcome is Outcome.ANSWERED
+
+
+SECRETS = ["token-0123456789", 'a "quoted" 人脸 secret', "short"]
+
+
+@pytest.mark.parametrize("ascii_only", [True, False])
+def test_what_the_call_said_in_secret_is_taken_out(ascii_only):
+    said = {"note": SECRETS[1], "short": "short", "byted_token": SECRETS[0]}
+    document = service(50215, message=f"{'x' * 190} {SECRETS[0]} is used", data=said)
+    reply = read(400, json.dumps(document, ensure_ascii=ascii_only).encode())
+    cleaned = without(reply, SECRETS)
+    assert json.loads(cleaned.body)["data"] == {
+        "note": "[redacted]",
+        "short": "short",
+        "byted_token": "[redacted]",
+    }
+    assert cleaned.message == f"{'x' * 190} [redacted]"[:200]
+    assert (cleaned.outcome, cleaned.code) == (reply.outcome, reply.code)
+    assert without(cleaned, SECRETS) is cleaned
+
+
+def test_the_gateways_words_are_cleaned_too():
+    error = {"Code": "Denied", "Message": f"no {SECRETS[0]}"}
+    reply = read(403, {"ResponseMetadata": {"RequestId": "g", "Error": error}})
+    assert without(reply, SECRETS).message == "no [redacted]"
+
+
+def test_a_picture_is_not_in_the_repr():
+    assert "CANARY" not in repr(read(200, service(10000, data={"images": "CANARY"})))
 
 
 def test_a_query_that_failed_stays_what_it_was():

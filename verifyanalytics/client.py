@@ -7,30 +7,42 @@ error that says whether the call may be sent again.
 
 from __future__ import annotations
 
-import ipaddress
 import json
+import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NoReturn
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 import requests
 
 from verifyanalytics.credentials import Credentials, find_credentials
 from verifyanalytics.errors import InputError, RefusedError, UsageError, VerifyAnalyticsError
-from verifyanalytics.replies import Outcome, Reply
+from verifyanalytics.replies import Outcome, Reply, without
 from verifyanalytics.signing import DATE_FORMAT, SignedRequest
-from verifyanalytics.transport import RequestsTransport, Timeouts, Transport
+from verifyanalytics.transport import RequestsTransport, Timeouts, Transport, is_loopback
 
 ENDPOINT = "https://visual.volcengineapi.com"
 API_VERSION = "2022-08-31"
 VENDOR_DOMAINS = ("volcengineapi.com",)
+VERIFY_KEYS = ("cert_pro_src_verify", "cert_pro_no_src_verify")
+"""Values of ``req_key``: with a picture of the vendor's source, and without."""
+
 QUERY_KEY = "cert_pro_verify_query"
+SECRET_FIELDS = ("byted_token", "sdk_data", "risk_info", "video_key")
 REQUEST_FIELDS = frozenset(
     {"req_key", "byted_token", "sdk_data", "video_key", "tos_bucket", "extra", "risk_info"}
+)
+
+
+_LABEL = "[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
+_ENDPOINT = re.compile(
+    rf"(?P<scheme>https?)://(?P<host>{_LABEL}(?:\.{_LABEL})*|\[[0-9a-f:.]+\])"
+    r"(?::(?P<port>[0-9]{1,5}))?/?",
+    re.ASCII,
 )
 
 
@@ -62,6 +74,9 @@ class CallError(VerifyAnalyticsError):
             ("request_id", reply.request_id),
         ) if value is not None]  # fmt: skip
         super().__init__(f"{reply.outcome}: {', '.join([reply.message or 'no reply', *known])}")
+
+    def __reduce__(self) -> tuple[type[CallError], tuple[Reply]]:
+        return type(self), (replace(self.reply, body=b""),)  # a face stays where it came
 
 
 class NotSentError(CallError):
@@ -152,6 +167,8 @@ def validate_request(request: Mapping[str, Any]) -> dict[str, Any]:
         )
     for name in ("req_key", "byted_token", "risk_info"):
         _require_text(given, name)
+    if given["req_key"] not in VERIFY_KEYS:
+        raise InputError(f"req_key must be {' or '.join(VERIFY_KEYS)}")
     if ("sdk_data" in given) == ("video_key" in given):
         raise InputError("exactly one of sdk_data and video_key must be set")
     if "sdk_data" in given:
@@ -254,9 +271,12 @@ class Client:
         ))  # fmt: skip
 
     def call(self, action: str, body: Mapping[str, Any]) -> Reply:
-        """Send one validated body and read what comes back; raises nothing for it."""
+        """Send one validated body and read what comes back; raises nothing for it.
+
+        What the call itself says in secret is taken out of the reply, should it be repeated there.
+        """
         query = urlencode({"Action": action, "Version": API_VERSION})
-        data = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+        data = _serialised(body)
         request = requests.Request(
             "POST",
             f"{self.endpoint}/?{query}",
@@ -275,7 +295,11 @@ class Client:
                 self.credentials.session_token,
             ),
         )
-        return self._transport.send(request, self.timeouts)
+        keys = (self.credentials.access_key, self.credentials.secret_key)
+        said = (body.get(name) for name in SECRET_FIELDS)
+        secrets = (*keys, self.credentials.session_token, *said)
+        reply = self._transport.send(request, self.timeouts)
+        return without(reply, [text for text in secrets if isinstance(text, str)])
 
     def correct_clock(self, reply: Reply) -> bool:
         """Take the server's ``Date`` as the time to sign with; False when it gave none."""
@@ -314,6 +338,21 @@ class Client:
         )
 
 
+def _serialised(body: Mapping[str, Any]) -> bytes:
+    """The body as JSON, UTF-8.
+
+    Raises
+    ------
+    InputError
+        A part of it is no JSON.
+    """
+    try:
+        text = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        return text.encode()
+    except (ValueError, TypeError, RecursionError):
+        raise InputError("the request holds what JSON has no form for") from None
+
+
 def call_error(reply: Reply) -> CallError:
     """The class of error for a reply that is no answer."""
     if reply.outcome in _REFUSED:
@@ -349,31 +388,20 @@ def check_endpoint(endpoint: str) -> str:
     UsageError
         Names the host and what would be accepted.
     """
-    parts = urlsplit(endpoint)
-    try:
-        host, _ = (parts.hostname or ""), parts.port
-    except ValueError:
-        raise UsageError("the endpoint's port is not a number") from None
-    plain = parts.path in {"", "/"} and not (parts.query or parts.fragment or "@" in parts.netloc)
+    found = _ENDPOINT.fullmatch(endpoint.lower())
+    if found is None:
+        raise UsageError("the endpoint is no scheme://host or scheme://host:port")
+    scheme, host, port = found["scheme"], found["host"].strip("[]"), found["port"]
     vendor = any(host == name or host.endswith(f".{name}") for name in VENDOR_DOMAINS)
-    allowed = (parts.scheme == "https" and vendor) or (
-        parts.scheme in {"http", "https"} and _is_loopback(host)
-    )
-    if not (plain and allowed):
+    if not ((scheme == "https" and vendor) or is_loopback(host)):
         raise UsageError(
-            f"endpoint {parts.scheme}://{host} is not allowed; "
+            f"endpoint {scheme}://{host} is not allowed; "
             "give a host of volcengineapi.com over https, or loopback"
         )
-    return f"{parts.scheme}://{parts.netloc}"
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    if port is not None and not 0 < int(port) < 1 << 16:
+        raise UsageError("the endpoint's port is not one of 1 to 65535")
+    # put together anew: what was not matched goes nowhere
+    return f"{scheme}://{found['host']}" + (f":{int(port)}" if port else "")
 
 
 def _require_text(given: Mapping[str, Any], name: str) -> None:

@@ -103,7 +103,7 @@ def find_credentials(
         others.
     """
     env = os.environ if environ is None else environ
-    folder = Path.home() if home is None else home
+    folder = home or _home()
     places: list[tuple[str, Callable[[], Credentials | None]]] = [
         (
             "VOLCENGINE_ACCESS_KEY, VOLCENGINE_SECRET_KEY",
@@ -128,6 +128,14 @@ def find_credentials(
     raise CredentialsError(f"no credentials; looked in {'; '.join(tried)}", tried)
 
 
+def _home() -> Path:
+    """The user's folder; one that is nowhere when the system knows none, as in some containers."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return Path(os.devnull)
+
+
 def _from_environment(
     env: Mapping[str, str], access: str, secret: str, token: str
 ) -> Credentials | None:
@@ -139,8 +147,9 @@ def _from_cli(path: Path) -> Credentials | None:
     data = _read_json(path)
     if data is None:
         return None
-    profiles = data.get("profiles")
-    profile = profiles.get(data.get("current")) if isinstance(profiles, dict) else None
+    profiles, current = data.get("profiles"), data.get("current")
+    known = isinstance(profiles, dict) and isinstance(current, str)
+    profile = profiles.get(current) if known else None
     if not isinstance(profile, dict):
         return None
     return _pair(
@@ -208,7 +217,7 @@ def _read_json(path: Path) -> dict[str, Any] | None:
         return None
     try:
         data = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise CredentialsError(f"{_shown(path)} is not JSON") from None
     if not isinstance(data, dict):
         raise CredentialsError(f"{_shown(path)} is not a JSON object")

@@ -9,9 +9,11 @@ is not proof costs a query, never a second call.
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import Any
@@ -21,10 +23,21 @@ import msgspec
 MAX_BODY = 32 * 1024 * 1024
 """Bytes of a reply that are read; a longer one is `Outcome.UNPARSED`."""
 
+MAX_MESSAGE = 200
+"""Characters of the vendor's words that are kept."""
+
+MAX_WAIT = 365 * 86_400.0
+"""Seconds; who asks for more means never."""
+
+MIN_SECRET = 8
+REDACTED = "[redacted]"
+
 SUCCESS = 10000
 RATE_CODES = frozenset({50429, 50430})
 FAULT_CODES = frozenset({50500, 50501})
 REFUSED_CODES = frozenset({50400})
+UNKNOWN_TOKEN = (50215, 201202)
+"""Code and sub-code with which a query says that it knows no result of its token."""
 GATEWAY_IN_DOUBT = frozenset({"InternalError", "InternalServiceTimeout"})
 """Gateway errors that do not say whether the service behind had worked already."""
 
@@ -148,7 +161,7 @@ class Reply:
     retry_after: float | None = None
     server_time: float | None = None
     message: str = ""
-    body: bytes = b""
+    body: bytes = field(default=b"", repr=False)
 
 
 def read_reply(status: int, headers: Mapping[str, str], body: bytes, now: float) -> Reply:
@@ -185,9 +198,49 @@ def read_reply(status: int, headers: Mapping[str, str], body: bytes, now: float)
 
 
 def as_query(reply: Reply) -> Reply:
-    """Read the reply to a query: one that tells of no verification is no answer about it."""
-    answered = reply.outcome in {Outcome.ANSWERED, Outcome.REJECTED}
-    return replace(reply, outcome=Outcome.NO_RESULT) if answered and not _tells(reply) else reply
+    """Read the reply to a query: only one that says so proves that there is no result.
+
+    A refusal for another reason, of the query itself, tells nothing about the verification.
+    """
+    if reply.outcome not in {Outcome.ANSWERED, Outcome.REJECTED} or _tells(reply):
+        return reply
+    is_unknown = reply.code == SUCCESS or (reply.code, reply.sub_code) == UNKNOWN_TOKEN
+    return replace(reply, outcome=Outcome.NO_RESULT if is_unknown else Outcome.FAULT)
+
+
+def without(reply: Reply, secrets: Iterable[str]) -> Reply:
+    """Take out of a reply what the call itself said and nobody shall keep.
+
+    Parameters
+    ----------
+    reply : Reply
+    secrets : iterable of str
+        Token, payloads and keys of the call; those shorter than eight characters are left, since
+        they occur by chance.
+    """
+    long = [secret for secret in secrets if len(secret) >= MIN_SECRET]
+    forms = {form for secret in long for form in _written(secret)}
+    found = sorted((form for form in forms if form.encode() in reply.body), key=len, reverse=True)
+    if not found:
+        return reply
+    body, told = reply.body, _message(reply.body) or reply.message
+    for form in found:
+        body = body.replace(form.encode(), REDACTED.encode())
+    for secret in long:
+        told = told.replace(secret, REDACTED)
+    return replace(reply, body=body, message=told[:MAX_MESSAGE])
+
+
+def _written(text: str) -> tuple[str, str]:
+    """A text as it may stand in JSON: escaped where it must be, and in ASCII only."""
+    return json.dumps(text, ensure_ascii=False)[1:-1], json.dumps(text)[1:-1]
+
+
+def _message(body: bytes) -> str | None:
+    """The vendor's words in full."""
+    document = _parse(body) or {}
+    error = _gateway_error(document)
+    return _text(document.get("message")) if error is None else _text(error.get("Message"))
 
 
 def _tells(reply: Reply) -> bool:
@@ -249,7 +302,7 @@ def _read_gateway(told: _Told, document: dict[str, Any], error: dict[str, Any]) 
         outcome,
         gateway_code=code[:100],
         request_id=_text(metadata.get("RequestId")),
-        message=(_text(error.get("Message")) or code)[:200],
+        message=(_text(error.get("Message")) or code)[:MAX_MESSAGE],
     )
 
 
@@ -258,7 +311,7 @@ def _read_service(told: _Told, document: dict[str, Any]) -> Reply:
     known: dict[str, Any] = {
         "code": code,
         "request_id": _text(document.get("request_id")),
-        "message": (_text(document.get("message")) or "")[:200],
+        "message": (_text(document.get("message")) or "")[:MAX_MESSAGE],
     }
     data = document.get("data")
     if isinstance(data, dict):
@@ -292,7 +345,7 @@ def _verify_outcome(data: dict[str, Any]) -> dict[str, Any]:
 def _gateway_error(document: dict[str, Any]) -> dict[str, Any] | None:
     metadata = document.get("ResponseMetadata")
     error = metadata.get("Error") if isinstance(metadata, dict) else None
-    return error if isinstance(error, dict) else None
+    return error if isinstance(error, dict) and error else None
 
 
 def _parse(body: bytes) -> dict[str, Any] | None:
@@ -304,7 +357,7 @@ def _parse(body: bytes) -> dict[str, Any] | None:
     return document if isinstance(document, dict) else None
 
 
-_SECONDS = re.compile(r"\s*([0-9]{1,9})(?:\.[0-9]+)?\s*")
+_SECONDS = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*", re.ASCII)
 
 
 def _retry_after(value: str | None, now: float) -> float | None:
@@ -312,16 +365,18 @@ def _retry_after(value: str | None, now: float) -> float | None:
     if value is None:
         return None
     if match := _SECONDS.fullmatch(value):
-        return float(match[1])
+        return min(float(match[1]), MAX_WAIT)
     at = _http_date(value)
     return None if at is None else max(0.0, at - now)
 
 
 def _http_date(value: str | None) -> float | None:
+    """POSIX time of a date in any of the three forms of RFC 9110; all of them are UTC."""
     if value is None:
         return None
     try:
-        return parsedate_to_datetime(value).timestamp()
+        at = parsedate_to_datetime(value)
+        return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
 

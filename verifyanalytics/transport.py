@@ -7,11 +7,14 @@ fails after it may have been. A deadline bounds the whole call, however slowly b
 
 from __future__ import annotations
 
+import ipaddress
+import ssl
 import threading
 import time
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 import requests
 import urllib3
@@ -55,8 +58,12 @@ class RequestsTransport:
         try:
             return self._exchange(request, timeouts, watch)
         except requests.exceptions.SSLError as error:
-            kind = Outcome.LOST if watch.connected else Outcome.TLS
-            return read_failure(kind, _failure_name(error))
+            # a certificate that does not hold will not hold next time; other handshakes may
+            kind = Outcome.TLS if _is_distrust(error) else Outcome.NOT_SENT
+            return read_failure(
+                Outcome.LOST if watch.connected else kind,
+                "timed out" if watch.expired else _failure_name(error),
+            )
         except (
             requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSError,
         ) as error:  # fmt: skip
@@ -82,9 +89,10 @@ class RequestsTransport:
         place = url.partition("?")[0]
         if place not in self._settings:
             with requests.Session() as session:
-                self._settings[place] = session.merge_environment_settings(
-                    url, {}, True, None, None
-                )
+                settings = session.merge_environment_settings(url, {}, True, None, None)
+            if is_loopback(urlsplit(url).hostname or ""):
+                settings["proxies"] = {}  # another machine's loopback is not ours
+            self._settings[place] = settings
         return self._settings[place]
 
     def _read(self, response: requests.Response, watch: _Watch) -> Reply:
@@ -152,6 +160,7 @@ class _Watch:
         self.expired = False
         self._lock = threading.Lock()
         self._connection: Any = None
+        self._sock: Any = None
 
     def connects(self, connection: Any) -> None:
         with self._lock:
@@ -159,11 +168,17 @@ class _Watch:
             if self.expired:
                 raise TimeoutError("timed out")
 
+    def stands(self, sock: Any) -> None:
+        """Keep the socket: its connection lets go of it when the server means to close."""
+        with self._lock:
+            self._sock = sock
+            self.connected = True
+
     def expire(self) -> None:
         """Shut the socket, so that whoever waits on it wakes up."""
         with self._lock:
             self.expired = True
-            sock = getattr(self._connection, "sock", None)
+            sock = self._sock or getattr(self._connection, "sock", None)
         if sock is not None:
             try:
                 sock.shutdown(2)
@@ -191,7 +206,7 @@ def _watched(kind: type, watch: _Watch) -> type:
         def connect(self) -> None:
             watch.connects(self)
             super().connect()
-            watch.connected = True
+            watch.stands(self.sock)
 
     return Watched
 
@@ -222,6 +237,20 @@ def _causes(error: BaseException) -> list[BaseException]:
             break
         chain.append(inner)
     return chain
+
+
+def _is_distrust(error: BaseException) -> bool:
+    return any(isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(error))
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether a host is this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _failure_name(error: BaseException) -> str:

@@ -13,7 +13,7 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl
@@ -171,6 +171,8 @@ class Desk:
         if rule is not None and not rule.processed:
             return rule.steps(self._code(50500, "Internal Error", 500, now))
         reply = self._served(action, body or {}, digest, fault, now)
+        if request.headers.get("connection", "").lower() == "close":  # said back, as servers do
+            reply = replace(reply, headers={**reply.headers, "Connection": "close"})
         return [Send(reply.whole())] if rule is None else rule.steps(reply)
 
     def _refusal(
