@@ -1,5 +1,6 @@
 """Bounds without labels: the formulas by another road, counts by plain loops."""
 
+import datetime as dt
 import json
 import math
 from pathlib import Path
@@ -131,11 +132,13 @@ def test_bounds_are_the_formulas_on_the_counts_of_a_loop(seed, share):
             claim = log_linear(points, min(t, points[3]))
             assert got["false_matches_high"] == min(at_most(impostors * k * claim, m), impostors)
         strangers = at_most(impostors * k * (1e-3 - claim), m)
-        low = 0.0
-        if len(mine) > impostors:
-            low = max(0.0, max(0, below - n3) - strangers) / (len(mine) - impostors)
+        # below the own 1e-4 threshold the withheld may be owners who match
+        hidden = got["n_withheld"] if t < points[1] else 0
+        low, owners = 0.0, min(len(mine), len(mine) - impostors + hidden)
+        if owners:
+            low = max(0.0, max(0, below - n3) - strangers) / owners
         if share is not None:
-            low = max(low, (below - share * len(mine)) / (len(mine) * (1 - share)))
+            low = max(low, (below - hidden - share * len(mine)) / (len(mine) * (1 - share)))
         assert got["fnmr_low"] == pytest.approx(min(low, below / len(mine)))
         assert got["covers"].startswith("zero-effort false matches only")
 
@@ -155,6 +158,72 @@ def test_a_threshold_at_each_regimes_own_claim():
     own = {w.regime(r): r["threshold_1e_5"] for r in rows if w.rising(r)}
     assert dict(zip(got["regime"], got["threshold"], strict=True)) == own
     assert got["claimed_fmr"].to_numpy() == pytest.approx(1e-5)
+
+
+@pytest.mark.parametrize("share", [None, 0.0, 0.2])
+@pytest.mark.parametrize("t", [50.0, 60.0, 66.0, 69.999, 70.0, 75.0])
+def test_owners_whose_score_was_withheld_may_match_below_the_pass_threshold(t, share):
+    """Whatever scores below 70 the withheld have, the rate of the owners is within the bounds."""
+    rows = [w.row(i, score=None, sub_code=210311, result=False) for i in range(400)]
+    rows += [w.row(400 + i, score=63.0, result=False) for i in range(60)]
+    rows += [w.row(460 + i, score=85.0) for i in range(540)]
+    got = b.label_free_bounds(w.frame(rows), t, k=[1], impostor_share=share).iloc[0]
+    scored_below = 60 * (t > 63)
+    possible = [scored_below, scored_below + 400] if t < 70 else [460]
+    assert got["fnmr_low"] <= min(possible) / 1000
+    assert got["fnmr_high"] >= max(possible) / 1000
+    assert got["fnmr_low"] > 0 or t <= 63
+
+
+def groups_of_tries(rows, key):
+    """Rows by regime and group: a loop; a list counts as a set, an absent value is one group."""
+    found = {}
+    for r in rows:
+        if w.rising(r) and (w.is_scored(r) or w.is_withheld(r)):
+            value = tuple(sorted(r[key])) if isinstance(r[key], list) else r[key]
+            found.setdefault((w.regime(r), repr(value)), []).append(r)
+    return found
+
+
+def plain(value):
+    if isinstance(value, (tuple, list)):
+        return repr(tuple(sorted(value)))
+    if not isinstance(value, str) and pd.isna(value):
+        return "None"
+    if isinstance(value, pd.Timestamp):
+        return repr(value.date())
+    return repr(bool(value) if isinstance(value, np.bool_) else value)
+
+
+@pytest.mark.parametrize("engine", ["pandas", "pandas_numpy", "arrow", "polars_lazy", "duckdb"])
+@pytest.mark.parametrize("key", ["alive", "result", "risk_tags", "day", "kind"])
+def test_persons_are_found_again_in_groups_of_any_type(key, engine):
+    rows = w.messy(240, seed=11)
+    days = [dt.date(2024, 5, 1), dt.date(2024, 5, 2), None]
+    for i, r in enumerate(rows):
+        # texts that a category holds; an absent one is the group `unknown`
+        r |= {"subject": f"s{i % 40}", "day": days[i % 7 % 3], "kind": "pq"[i % 2]}
+        r["alive"] = r["alive"] if i % 5 else None
+    pandas = w.frame(rows)
+    pandas["kind"] = pandas["kind"].astype("str").astype("category")
+    table = b.label_free_bounds(w.engines(pandas)[engine], 75.0, k=[1], by=key)
+    expected = groups_of_tries(rows, key)
+    assert {(r["regime"], plain(r[key])) for r in table.to_dict("records")} == {*expected}
+    for got in table.to_dict("records"):
+        mine = expected[got["regime"], plain(got[key])]
+        low = [r for r in mine if r["score"] is None or r["score"] < r["threshold_1e_3"]]
+        m = max(tries_a_person(mine), math.ceil(tries_a_person(low) - 1e-9))
+        assert got["attempts_per_person"] == pytest.approx(m)
+        assert got["n_compared"] == len(mine)
+
+
+def test_one_absent_value_does_not_undo_the_persons_of_all_groups():
+    rows = [w.row(i, score=85.0, subject=f"o{i}") for i in range(300)]
+    rows += [w.row(300 + i, score=50.0, subject=f"x{i // 30}", result=False) for i in range(900)]
+    rows[0]["alive"] = None
+    got = b.label_free_bounds(w.frame(rows), 60.0, k=[1], by="alive").set_index("alive")
+    assert got.loc[True, "attempts_per_person"] == 30  # thirty strangers, thirty tries each
+    assert got.loc[True, "false_matches_high"] == 30
 
 
 @pytest.mark.parametrize("per_month", [1, 5, 40])
@@ -197,6 +266,40 @@ def test_the_length_of_the_data_is_that_of_their_times():
         assert row["months"] == pytest.approx(days / (365.25 / 12))
 
 
+def test_a_regime_seen_for_a_moment_has_no_month():
+    hours = [dt.timedelta(hours=i) for i in range(200)]
+    rows = [
+        w.row(i, score=50.0 if i < 20 else 85.0, occurred_at=w.START + hours[i]) for i in range(200)
+    ]
+    alone = b.threshold_for_budget(w.frame(rows), 5)
+    for seconds in (None, 0, 1, 3599):
+        times = [w.START] if seconds is None else [w.START, w.START + dt.timedelta(seconds=seconds)]
+        more = [
+            w.row(900 + i, thresholds=w.OTHER, score=58.0, occurred_at=time)
+            for i, time in enumerate(times)
+        ]
+        got = b.threshold_for_budget(w.frame(rows + more), 5)
+        short = got["regime"].str.endswith("55/66/77.5/91")
+        assert set(got.loc[short, "reason"]) == {"shorter_than_an_hour"}
+        missing = ["threshold", "claimed_fmr", "false_matches_high", "n_below", "fnmr_high",
+                   "more_turned_away_per_month", "n_more_turned_away"]  # fmt: skip
+        assert got.loc[short, missing].isna().all(axis=None)
+        assert set(got.loc[short, "n_below_own"]) == {len(times)}
+        pd.testing.assert_frame_equal(got[~short].reset_index(drop=True), alone)
+        with pytest.raises(UsageError, match="give months="):
+            b.threshold_for_budget(w.frame(more), 5)
+    told = b.threshold_for_budget(w.frame(more), 5, months=0.25)
+    assert set(told["threshold"]) == {55.0}
+
+
+def test_a_frame_without_rows_gives_a_budget_table_without_rows():
+    frame = w.frame(w.messy(60))
+    full, empty = (b.threshold_for_budget(v, 5, months=1) for v in (frame, frame.iloc[:0]))
+    assert empty.empty
+    assert list(empty) == list(full)
+    assert list(b.threshold_for_budget(frame.iloc[:0], 5)) == list(full)
+
+
 @pytest.mark.parametrize("engine", ["pandas_numpy", "arrow", "polars", "polars_lazy", "duckdb"])
 def test_every_engine_gives_the_same_frame(engine):
     pandas = w.frame(w.messy(200))
@@ -213,11 +316,24 @@ def test_nonsense_is_refused():
     frame = w.frame(w.messy(30))
     for nonsense, message in (
         (lambda: b.label_free_bounds(frame), "give threshold or nominal_fmr"),
-        (lambda: b.label_free_bounds(frame, 70.0, k=[0]), "k is above 0"),
-        (lambda: b.label_free_bounds(frame, 70.0, k=[1000]), "k is above 0"),
-        (lambda: b.label_free_bounds(frame, 70.0, impostor_share=1.0), "impostor_share"),
-        (lambda: b.label_free_bounds(frame, math.nan), "finite score"),
-        (lambda: b.threshold_for_budget(frame, 0), "budget"),
+        (lambda: b.label_free_bounds(frame, 70.0, k=[0]), "k must be above 0"),
+        (lambda: b.label_free_bounds(frame, 70.0, k=[1000]), "k must be above 0 and below 1000"),
+        (lambda: b.label_free_bounds(frame, 70.0, k="x"), "k must be a finite number"),
+        (lambda: b.label_free_bounds(frame, 70.0, impostor_share=1.0), "impostor_share must be"),
+        (lambda: b.label_free_bounds(frame, 70.0, impostor_share="x"), "impostor_share must be"),
+        (lambda: b.label_free_bounds(frame, math.nan), "threshold must be a finite number"),
+        (lambda: b.label_free_bounds(frame, "x"), "threshold must be a finite number"),
+        (lambda: b.label_free_bounds(frame, []), "threshold must be one number or more"),
+        (lambda: b.label_free_bounds(frame, nominal_fmr=[]), "nominal_fmr must be one number"),
+        (lambda: b.label_free_bounds(frame, 70.0, by=5), "by must be the name of a column"),
+        (lambda: b.label_free_bounds(frame, 70.0, by="threshold_1e_4"), "cannot be split by"),
+        (lambda: b.label_free_bounds(frame, 70.0, by="occurred_at"), "cannot be split by"),
+        (lambda: b.threshold_for_budget(frame, 0), "false_matches_per_month must be above 0"),
+        (lambda: b.threshold_for_budget(frame, None), "false_matches_per_month must be a finite"),
+        (lambda: b.threshold_for_budget(frame, 1, impostor_share=-1), "impostor_share must be"),
+        (lambda: b.threshold_for_budget(frame, 1, impostor_share=2), "impostor_share must be"),
+        (lambda: b.threshold_for_budget(frame, 1, months=0), "months must be above 0"),
+        (lambda: b.threshold_for_budget(frame, 1, months=math.nan), "months must be a finite"),
         (lambda: b.threshold_for_budget(frame.assign(occurred_at=pd.NaT), 1), "give months="),
     ):
         with pytest.raises(UsageError, match=message):

@@ -174,7 +174,7 @@ def test_labellers_who_differ_are_said(capsys, tmp_path, labelled):
         (["--at", "high"], "Invalid value for '--at'"),
         (["--at", "nan"], "thresholds are finite scores"),
         (["--json", "--csv"], "give one of them"),
-        (["--impostor-share", "2"], "impostor_share lies in [0, 1)"),
+        (["--impostor-share", "2"], "impostor_share must be at least 0 and below 1"),
         (["--since", "someday"], "someday"),
         (["75"], "unexpected extra argument"),
     ],

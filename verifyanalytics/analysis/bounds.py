@@ -20,9 +20,11 @@ import pandas as pd
 from scipy import special
 
 from verifyanalytics.analysis import counts
+from verifyanalytics.analysis._bounds_persons import reached, with_attempts
+from verifyanalytics.analysis.arguments import names, number, numbers
 from verifyanalytics.analysis.counts import (
+    OWN_THRESHOLD,
     REGIME,
-    add_up,
     complete,
     group_counts,
     name_regimes,
@@ -53,10 +55,18 @@ MEANING = "P(score >= s | impostor), not P(impostor | score)"
 BELOW = "below_calibration"
 """Reason of a missing false-match bound: the vendor claims nothing below its 1e-3 threshold."""
 
+SHORT = "shorter_than_an_hour"
+"""Reason of a missing budget threshold: so little time says nothing about a month."""
+
 _Q = 0.975
-_T3, _T4, _T5, _T6 = THRESHOLD_COLUMNS
-_DAYS_A_MONTH = 365.25 / 12
-_DAY_US = 86_400_000_000
+_T3 = THRESHOLD_COLUMNS[0]
+_HOURS_A_MONTH = 365.25 * 24 / 12
+_HOUR_US = 3_600_000_000
+_MOST = 2.0**53
+_BUDGET = ("regime", "k", "budget_per_month", "months", "n_compared", "n_withheld",
+           "impostors_high", "attempts_per_person", "threshold", "claimed_fmr",
+           "false_matches_high", "false_matches_per_month_high", "n_below_own",
+           "reason")  # fmt: skip
 _NEEDED = ("code", "score", *THRESHOLD_COLUMNS)
 _WELCOME = ("gateway_code", "sub_code", "req_key")
 
@@ -133,23 +143,23 @@ def label_free_bounds(
         matches among these rows, 97.5 %), `attempts_per_person` m = Σmᵢ²/Σmᵢ of all rows, or of
         those below the 1e-3 threshold, rounded up, if that is larger (NaN without subjects: the
         bound takes tries as independent, and `false_matches_high_m3` says what three tries each
-        would make of it); `match_rate`, `fnmr_low`, `fnmr_high` (both together 95 %);
+        would make of it); `match_rate`, `fnmr_low`, `fnmr_high` (both together 95 %; below the own
+        1e-4 threshold a withheld score may match: `fnmr_low` takes it for a match there);
         `impostor_share` as assumed; `reason` of a missing bound, `covers`. Incomplete regimes claim
         nothing and are left out.
 
     Raises
     ------
     UsageError
-        Neither or both of threshold and nominal_fmr; k or impostor_share out of range.
+        Neither or both of threshold and nominal_fmr; k or impostor_share out of range; `by` names
+        the score, the time or what makes a regime.
     """
-    keys = [] if by is None else [by] if isinstance(by, str) else list(by)
+    keys = _keys(by)
     points = _asked(threshold, nominal_fmr)
-    factors = _factors(k)
-    if impostor_share is not None and not 0 <= impostor_share < 1:
-        raise UsageError(f"impostor_share lies in [0, 1), not {impostor_share}")
+    factors, impostor_share = _factors(k), _share(impostor_share)
     frame = _compared(v, keys)
-    below = {f"below:{i}": reached for i, (_, _, reached) in enumerate(points)}
-    table = _counted(frame, keys, below).merge(_attempts(frame, keys), how="left")
+    below = {f"below:{i}": lower for i, (_, _, lower) in enumerate(points)}
+    table = with_attempts(_counted(frame, keys, below), frame, keys)
     parts = []
     for i, (t, nominal, _) in enumerate(points):
         at = table.drop(columns=list(below)).assign(n_below=table[f"below:{i}"])
@@ -178,37 +188,31 @@ def threshold_for_budget(
     k, impostor_share
         As in `label_free_bounds`.
     months : float, optional
-        How long the data are; default from the first to the last time of the regime.
+        How long the data are, above 0; default from the first to the last time of the regime.
 
     Returns
     -------
     DataFrame
         A row per regime and k: `threshold` (never below the regime's 1e-3 threshold; NaN with
-        reason `not_reachable` when even 1e-6 is not enough), `claimed_fmr` there,
+        reason `not_reachable` when even 1e-6 is not enough, `shorter_than_an_hour` when the
+        regime's times are no measure of a month), `claimed_fmr` there,
         `false_matches_high` in the data and `…_per_month`; `n_below` rows at the threshold and
         `n_below_own` at the vendor's own 1e-4; `n_more_turned_away`, their difference (negative:
         fewer), also per month; `fnmr_high`. Rows below a threshold are owners and strangers alike.
     """
-    if not (false_matches_per_month > 0 and math.isfinite(false_matches_per_month)):
-        raise UsageError("a budget is a number of false matches above 0")
-    factors = _factors(np.atleast_1d(np.asarray(k, dtype=float)))
-    timed = [] if months is not None else ["occurred_at"]
-    frame = _compared(v, [], timed)
-    table = _counted(frame, [], {"n_below_own": ~_reached(nw.col(_T4))}, times=not months)
-    table = table.merge(_attempts(frame, []), how="left")
-    if months is None:
-        table["months"] = (table.pop("_last") - table.pop("_first")) / _DAY_US / _DAYS_A_MONTH
-        if not (table["months"] > 0).all():
-            raise UsageError("the data's length is not known; give months=")
-    else:
-        table["months"] = float(months)
+    budget = number(false_matches_per_month, "false_matches_per_month", above=0)
+    factors, impostor_share = _factors(k), _share(impostor_share)
+    length = None if months is None else number(months, "months", above=0)
+    frame = _compared(v, [], ["occurred_at"] if length is None else [])
+    own = {"n_below_own": ~reached(nw.col(OWN_THRESHOLD))}
+    table = with_attempts(_counted(frame, [], own, times=length is None), frame, [])
+    table = _with_months(table, length)
     found = [
-        _solve(row, factor, false_matches_per_month, impostor_share)
+        _solve(row, factor, budget, impostor_share)
         for row in table.to_dict("records")
         for factor in factors
     ]
-    result = pd.DataFrame(found)
-    return _turned_away(frame, result)
+    return _turned_away(frame, pd.DataFrame(found, columns=[*_BUDGET]))
 
 
 # ------------------------------------------------------------------ formulas
@@ -280,9 +284,9 @@ def bound(at: pd.DataFrame, k: float, share: float | None) -> pd.DataFrame:
     three = np.minimum(false_matches_high(impostors, rate, 3.0), impostors)
     at["false_matches_high_m3"] = np.where(known & np.isnan(m), three, np.nan)
     at["match_rate"] = _divide(n - n_below, n)
-    at["fnmr_low"] = _fnmr_low(
-        n, n3, n_below, claim, k, impostors, np.nan_to_num(m, nan=1.0), share
-    )
+    # under the own 1e-4 threshold a withheld score may be above the one asked for
+    hidden = np.where(at["threshold"] < at[OWN_THRESHOLD], at["n_withheld"], 0).astype(float)
+    at["fnmr_low"] = _fnmr_low(n, n3, n_below, claim, k, impostors, tries, share, hidden)
     at["fnmr_high"] = _divide(n_below, n)
     at["impostor_share"] = np.nan if share is None else share
     at["reason"] = pd.Series(np.where(known, "", BELOW), index=at.index, dtype="str")
@@ -298,55 +302,80 @@ def _fnmr_low(
     impostors: FloatArray,
     m: FloatArray,
     share: float | None,
+    hidden: FloatArray,
 ) -> FloatArray:
-    """Owners surely below: rows between 1e-3 and the threshold that strangers cannot explain."""
+    """Owners surely below: rows between 1e-3 and the threshold that strangers cannot explain.
+
+    `hidden` rows count as below 1e-3, yet may be owners who match: owners they are then, not below.
+    """
     between = np.maximum(n_below - n3, 0.0)
     strangers = false_matches_high(impostors, k * (1e-3 - np.nan_to_num(claim, nan=1e-3)), m)
-    owners = n - impostors
+    owners = np.minimum(n - impostors + hidden, n)
     with np.errstate(divide="ignore", invalid="ignore"):
         low = np.where(owners > 0, np.maximum(0.0, between - strangers) / owners, 0.0)
         if share is not None:
-            capped = (n_below - share * n) / (n - share * n)
+            capped = (n_below - hidden - share * n) / (n - share * n)
             low = np.maximum(low, np.nan_to_num(capped))
     return np.where(n > 0, np.minimum(low, _divide(n_below, n)), np.nan)
 
 
+def _with_months(table: pd.DataFrame, length: float | None) -> pd.DataFrame:
+    """Add how many months the data of each regime last, and whether that can be told."""
+    if length is not None:
+        return table.assign(months=length, _told=True)
+    hours = (table.pop("_last") - table.pop("_first")) / _HOUR_US
+    table = table.assign(months=hours / _HOURS_A_MONTH, _told=hours >= 1)
+    if len(table) and not table["_told"].any():
+        raise UsageError("the times of the data are unknown or within one hour; give months=")
+    return table
+
+
 def _solve(row: dict[str, Any], k: float, budget: float, share: float | None) -> dict[str, Any]:
-    points = np.array([row[c] for c in THRESHOLD_COLUMNS], dtype=float)
-    n = float(row["n_compared"])
+    """Find the smallest threshold within a budget for one regime and k."""
+    n, months = float(row["n_compared"]), row["months"]
     m = max(1.0, np.nan_to_num(row["attempts_per_person"], nan=1.0))
     strangers = impostors_high(row["n_below_1e_3"], k, _cap(n, share), m)
     impostors = float(np.minimum(strangers, n))
-    total = math.floor(budget * row["months"])
+    threshold = claim = high = math.nan
+    if row["_told"]:
+        points = np.array([row[c] for c in THRESHOLD_COLUMNS], dtype=float)
+        threshold, claim, high = _smallest(points, impostors, k, m, budget * months)
+    missing = "not_reachable" if row["_told"] else SHORT
+    return {
+        **{name: row[name] for name in _BUDGET if name in row},
+        "k": k, "budget_per_month": budget, "impostors_high": impostors, "threshold": threshold,
+        "claimed_fmr": claim, "false_matches_high": high,
+        "false_matches_per_month_high": high / months if row["_told"] else math.nan,
+        "reason": missing if math.isnan(threshold) else "",
+    }  # fmt: skip
+
+
+def _smallest(
+    points: FloatArray, impostors: float, k: float, m: float, budget: float
+) -> tuple[float, float, float]:
+    """Return the smallest threshold within a budget, the claim there and the bound; or NaN."""
+    total = math.floor(min(budget, _MOST))
     # P(Poisson(mean) ≤ c) ≥ 97.5 % up to this mean: the tail of the gamma distribution
     together = m * float(special.gammainccinv(math.floor(total / m + 1e-12) + 1, _Q))
     mean = min(together, float(special.gammainccinv(total + 1, _Q)))
     target = math.inf if impostors == 0 else mean / (k * impostors)
-    if target >= 1e-3:
-        threshold = float(points[0])
-    elif target < 1e-6:
-        threshold = math.nan
-    else:
-        threshold = float(score_at_fmr(points, target))
-    claim = float(claimed(points[None], threshold)[0]) if threshold == threshold else math.nan
-    high = float(false_matches_high(impostors, k * claim, m)) if claim == claim else math.nan
-    if high > budget * row["months"]:  # the last digit of the inverse fell on the wrong side
-        threshold = math.nextafter(threshold, math.inf)
+    if target < 1e-6:
+        return math.nan, math.nan, math.nan
+    threshold = float(points[0] if target >= 1e-3 else score_at_fmr(points, target))
+    while True:
         claim = float(claimed(points[None], threshold)[0])
         high = float(false_matches_high(impostors, k * claim, m))
-    return {
-        "regime": row["regime"], "k": k, "budget_per_month": budget, "months": row["months"],
-        "n_compared": int(n), "n_withheld": row["n_withheld"], "impostors_high": impostors,
-        "attempts_per_person": row["attempts_per_person"], "threshold": threshold,
-        "claimed_fmr": claim, "false_matches_high": high,
-        "false_matches_per_month_high": high / row["months"], "n_below_own": row["n_below_own"],
-    }  # fmt: skip
+        if high <= budget:
+            return threshold, claim, high
+        # the last digit of the inverse fell on the wrong side
+        threshold = math.nextafter(threshold, math.inf)
 
 
 def _turned_away(frame: nw.LazyFrame[Any], result: pd.DataFrame) -> pd.DataFrame:
     """Count the rows below each threshold found: one more pass over the data."""
+    result = result.astype({name: _kind(name) for name in result})
     wanted = sorted(set(result["threshold"].dropna()))
-    below = {f"below:{t!r}": ~_reached(nw.lit(t)) for t in wanted}
+    below = {f"below:{t!r}": ~reached(nw.lit(t)) for t in wanted}
     table = _counted(frame, [], below).set_index("regime")
     at = [
         math.nan if math.isnan(t) else float(table.loc[regime, f"below:{t!r}"])
@@ -356,10 +385,13 @@ def _turned_away(frame: nw.LazyFrame[Any], result: pd.DataFrame) -> pd.DataFrame
     result["n_more_turned_away"] = result["n_below"] - result["n_below_own"]
     more = result["n_more_turned_away"].astype("Float64").to_numpy(dtype=float, na_value=np.nan)
     result["more_turned_away_per_month"] = more / result["months"]
-    result["fnmr_high"] = np.array(at) / result["n_compared"]
-    reason = np.where(result["threshold"].isna(), "not_reachable", "")
-    result["reason"] = pd.Series(reason, index=result.index, dtype="str")
+    result["fnmr_high"] = np.array(at, dtype=float) / result["n_compared"]
+    result["reason"] = result.pop("reason")
     return result.assign(covers=COVERS)
+
+
+def _kind(name: str) -> str:
+    return "int64" if name[:2] == "n_" else "str" if name in {"regime", "reason"} else "float64"
 
 
 # ------------------------------------------------------------------ counts
@@ -370,17 +402,12 @@ def _compared(v: Any, keys: Sequence[str], more: Sequence[str] = ()) -> nw.LazyF
     return frame.filter(complete(), scored() | withheld())
 
 
-def _reached(threshold: nw.Expr) -> nw.Expr:
-    """Return true where the score reaches the threshold; a withheld one does not."""
-    return (nw.col("score") >= threshold).fill_null(value=False)
-
-
 def _counted(
     frame: nw.LazyFrame[Any], keys: list[str], below: dict[str, nw.Expr], *, times: bool = False
 ) -> pd.DataFrame:
     is_null = nw.col("score").is_null()
     counted = {"n_compared": is_null | ~is_null, "n_withheld": is_null}
-    counted |= {"n_below_1e_3": ~_reached(nw.col(_T3)), **below}
+    counted |= {"n_below_1e_3": ~reached(nw.col(_T3)), **below}
     ends = {"_first": nw.col("occurred_us")} if times else None
     last = {"_last": nw.col("occurred_us")} if times else None
     groups = [*keys, *(c for c in REGIME if c not in keys)]
@@ -401,40 +428,14 @@ def _with_times(frame: nw.LazyFrame[Any], table: pd.DataFrame, groups: list[str]
     return table.merge(ends, on=groups, how="left")
 
 
-def _attempts(frame: nw.LazyFrame[Any], keys: list[str]) -> pd.DataFrame:
-    """Tries a person, m = Σmᵢ²/Σmᵢ, per regime and group; NaN where no row has a subject.
-
-    The larger of all rows' and of the rows below the 1e-3 threshold: strangers are found there, and
-    a stranger who tries ten times among owners who try once must not count as one who tries twice.
-    The latter is rounded up, for owners are among those rows too and thin it out.
-    """
-    groups = [*keys, *(c for c in REGIME if c not in keys)]
-    known = ~nw.col("subject").is_null()
-    low = (~_reached(nw.col(_T3))).cast(nw.Int64)
-    by_person = frame.filter(known).group_by([*groups, "subject"])
-    people = by_person.agg(_n=nw.len().cast(nw.Int64), _low=low.sum())
-    n, b = nw.col("_n"), nw.col("_low")
-    squares = people.group_by(groups).agg(n=n.sum(), nn=(n * n).sum(), b=b.sum(), bb=(b * b).sum())
-    found: pd.DataFrame = squares.collect(backend="pyarrow").to_native().to_pandas()
-    single = {"alone": ~known, "alone_low": ~_reached(nw.col(_T3))}
-    alone = group_counts(frame.filter(~known), groups, counts=single)
-    for name in ("req_key", *keys):
-        if found[name].dtype == object or isinstance(found[name].dtype, pd.StringDtype):
-            found[name] = found[name].fillna(counts.UNKNOWN).astype("str")
-            alone[name] = alone[name].astype("str")
-    sums = dict.fromkeys(["n", "nn", "b", "bb", "alone", "alone_low"], 0.0)
-    table = name_regimes(pd.concat([found, alone], ignore_index=True).fillna(sums))
-    table = table[["regime", *keys, *sums]].astype(dict.fromkeys(sums, float))
-    table = add_up(table, ["regime", *keys])
-    everywhere = (table["nn"] + table["alone"]) / (table["n"] + table["alone"])
-    below = _divide(
-        (table["bb"] + table["alone_low"]).to_numpy(), (table["b"] + table["alone_low"]).to_numpy()
-    )
-    m = np.fmax(everywhere, np.ceil(below - 1e-9))
-    return table[["regime", *keys]].assign(attempts_per_person=m.where(table["n"] > 0))
-
-
 # ------------------------------------------------------------------ arguments
+
+
+def _keys(by: By) -> list[str]:
+    keys = names(by, "by")
+    if wrong := {"regime", "score", "occurred_at", "subject", *REGIME[1:]} & {*keys}:
+        raise UsageError(f"bounds cannot be split by {', '.join(sorted(wrong))}")
+    return keys
 
 
 def _asked(threshold: Any, nominal_fmr: Any) -> list[tuple[float, float, nw.Expr]]:
@@ -442,19 +443,20 @@ def _asked(threshold: Any, nominal_fmr: Any) -> list[tuple[float, float, nw.Expr
     if (threshold is None) == (nominal_fmr is None):
         raise UsageError("give threshold or nominal_fmr")
     if threshold is not None:
-        scores = [float(t) for t in np.atleast_1d(np.asarray(list(np.atleast_1d(threshold))))]
-        if not np.isfinite(scores).all():
-            raise UsageError("a threshold is a finite score")
-        return [(t, 1e-4, ~_reached(nw.lit(t))) for t in scores]
-    levels = [float(f) for f in np.atleast_1d(np.asarray(nominal_fmr, dtype=float))]
-    return [(math.nan, f, ~_reached(counts.threshold_at_fmr(f))) for f in levels]
+        scores = numbers(threshold, "threshold")
+        return [(t, 1e-4, ~reached(nw.lit(t))) for t in scores]
+    levels = numbers(nominal_fmr, "nominal_fmr")
+    return [(math.nan, f, ~reached(counts.threshold_at_fmr(f))) for f in levels]
 
 
 def _factors(k: Any) -> list[float]:
-    factors = [float(x) for x in k]
-    if not factors or not all(0 < x < 1000 for x in factors):
-        raise UsageError("k is above 0 and below 1000: 1e-3 times k is a rate")
-    return factors
+    return numbers(k, "k", above=0, below=1000)  # 1e-3 times k is a rate
+
+
+def _share(impostor_share: float | None) -> float | None:
+    if impostor_share is None:
+        return None
+    return number(impostor_share, "impostor_share", low=0, below=1)
 
 
 def _cap(n: Any, share: float | None) -> Any:
