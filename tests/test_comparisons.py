@@ -9,7 +9,7 @@ import pytest
 import worlds as w
 from scipy import stats
 
-from verifyanalytics.analysis import claims, comparisons, detection, differentials
+from verifyanalytics.analysis import accuracy, claims, comparisons, detection, differentials
 from verifyanalytics.analysis import intervals as iv
 from verifyanalytics.analysis import labels as lb
 from verifyanalytics.errors import UsageError
@@ -32,7 +32,8 @@ def truth_of(rows, seed=0, attacks=True):
 
 def test_detection_rates_are_those_of_a_loop():
     said, truth = truth_of(w.messy(600, seed=1), 1)
-    table = detection.detection_rates(truth).set_index(["measure", "species"])
+    table = detection.detection_rates(truth, assume_random=True)
+    table = table.set_index(["measure", "species"])
     for species in ("mask", "screen"):
         mine = [r for r, _, a in said if a == species]
         decided = [r for r in mine if r["alive"] is not None]
@@ -122,6 +123,155 @@ def test_selected_labels_give_no_transaction_rate():
     assert set(detection.transaction_rates(truth, assume_random=True)["note"]) == {
         "labels taken as random"
     }
+
+
+def repeated(n_persons, tries, seed=0):
+    """Persons who only repeat themselves: a tenth of the owners fails, of the strangers matches."""
+    rng = np.random.default_rng(seed)
+    who = np.repeat(np.arange(n_persons), tries)
+    mated, odd = who % 2 == 0, rng.random(n_persons)[who] < 0.1
+    score = np.where(mated, np.where(odd, 65.0, 85.0), np.where(odd, 75.0, 45.0))
+    return [
+        w.row(
+            i, score=float(s), result=bool(s >= 70), subject=f"p{p}",
+            occurred_at=w.START + dt.timedelta(hours=i), alive=bool(p % 3),
+        )
+        for i, (s, p) in enumerate(zip(score, who, strict=True))
+    ], mated.tolist()  # fmt: skip
+
+
+def persons_interval(persons, base, event):
+    """The interval of a rate when persons are the sample: the formula, over a dict of persons."""
+    m, y = {}, {}
+    for i, who in enumerate(persons):
+        m[who] = m.get(who, 0) + base[i]
+        y[who] = y.get(who, 0) + event[i]
+    n, g = sum(m.values()), sum(1 for v in m.values() if v)
+    rate = sum(y.values()) / n
+    spread = sum((y[p] - rate * m[p]) ** 2 for p in m)
+    deff = g / (g - 1) * spread / n**2 / (rate * (1 - rate) / n)
+    return rate, iv.rate_interval(sum(y.values()), n, deff, g)
+
+
+def test_ten_tries_of_a_person_are_not_ten_transactions():
+    rows, mated = repeated(600, 10)
+    truth = w.frame(rows).assign(mated=mated, attack=None)
+    table = detection.transaction_rates(truth, assume_random=True)
+    table = table[table["first_gate"] == "all"].set_index(["unit", "measure"])
+    for measure, side, wrong in (("FRR", True, False), ("FAR", False, True), ("FNMR", True, False)):
+        mine = [r for r, m in zip(rows, mated, strict=True) if m == side]
+        rate, (low, high) = persons_interval(
+            [r["subject"] for r in mine], [1] * len(mine), [r["result"] == wrong for r in mine]
+        )
+        for unit in ("row",) if measure == "FNMR" else ("row", "session"):
+            got = table.loc[(unit, measure)]
+            assert got["rate"] == pytest.approx(rate)
+            assert [got["rate_low"], got["rate_high"]] == pytest.approx([low, high])
+    blind = detection.transaction_rates(truth, cluster=None, assume_random=True).iloc[0]
+    assert blind["rate_high"] < table.loc[("row", "FRR"), "rate_high"]
+
+
+def test_ten_tries_of_an_attacker_are_not_ten_attacks():
+    rows, mated = repeated(60, 10)
+    species = [None if m else "mask" for m in mated]
+    truth = w.frame(rows).assign(mated=mated, attack=species)
+    table = detection.detection_rates(truth, assume_random=True)
+    got = table.set_index(["measure", "species"])
+    for measure, name, side, wrong in (
+        ("APCER", "mask", False, True), ("BPCER", "bona fide", True, False),
+    ):  # fmt: skip
+        mine = [r for r, m in zip(rows, mated, strict=True) if m == side]
+        rate, limits = persons_interval(
+            [r["subject"] for r in mine], [1] * len(mine), [r["alive"] == wrong for r in mine]
+        )
+        there = got.loc[(measure, name)]
+        assert there["rate"] == pytest.approx(rate)
+        assert [there["rate_low"], there["rate_high"]] == pytest.approx([*limits])
+
+
+def drawn_unequally(n=3000, seed=3):
+    """Rows near the threshold drawn always, others one time in ten; a third come with a person."""
+    rng = random.Random(seed)
+    rows, labels = [], []
+    for i in range(n):
+        owner = rng.random() < 0.6
+        score = min(100.0, max(0.0, rng.gauss(82 if owner else 45, 9)))
+        row = w.row(
+            i, score=score, result=score >= 70, alive=rng.random() < (0.95 if owner else 0.3),
+            subject=f"s{rng.randrange(n // 4)}" if i % 3 else None,
+            occurred_at=w.START + dt.timedelta(hours=5 * i),
+        )  # fmt: skip
+        rows.append(row)
+        chance = 1.0 if 60 < score < 80 else 0.1
+        if rng.random() < chance:
+            attack = "mask" if not owner and i % 4 == 0 else None
+            labels.append((row["request_id"], owner, attack, chance))
+        elif rng.random() < 0.05:  # reported: no draw
+            labels.append((row["request_id"], owner, "mask", None))
+    names = ["request_id", "mated", "attack", "inclusion_prob"]
+    table = pd.DataFrame(labels, columns=names)
+    by_id = {r["request_id"]: r for r in rows}
+    sample = [(by_id[i], m, a, c) for i, m, a, c in labels if c]
+    return sample, lb.join_labels(w.frame(rows), table)
+
+
+def hajek(sample, base, event):
+    weights = [(1 / c, event(r)) for r, m, a, c in sample if base(r, m, a)]
+    return sum(x for x, e in weights if e) / sum(x for x, _ in weights)
+
+
+def test_rows_drawn_unequally_are_weighted_in_transactions_and_attacks():
+    sample, truth = drawn_unequally()
+    table = detection.transaction_rates(truth)
+    rows = table[table["unit"] == "row"].set_index(["measure", "first_gate"])
+    frr = hajek(sample, lambda r, m, a: m and a is None, lambda r: not r["result"])
+    far = hajek(sample, lambda r, m, a: not m and a is None, lambda r: r["result"])
+    dead = hajek(
+        sample, lambda r, m, a: m and a is None, lambda r: not r["result"] and not r["alive"]
+    )
+    got = [rows.loc[k, "rate"] for k in (("FRR", "all"), ("FAR", "all"), ("FRR", "alive"))]
+    assert got == pytest.approx([frr, far, dead])
+    same = accuracy.error_rates(truth, 70.0).iloc[0]
+    assert rows.loc[("FNMR", "all"), ["rate", "rate_low", "rate_high"]].tolist() == pytest.approx(
+        same[["fnmr", "fnmr_low", "fnmr_high"]].tolist()
+    )
+    sessions = table[table["unit"] == "session"]
+    assert set(sessions["reason"]) == {"unequal_inclusion"}
+    assert sessions[["rate", "rate_low", "rate_high"]].isna().all(axis=None)
+    found = detection.detection_rates(truth).set_index(["measure", "species"])["rate"]
+    apcer = hajek(sample, lambda r, m, a: a == "mask", lambda r: r["alive"])
+    bpcer = hajek(sample, lambda r, m, a: m and a is None, lambda r: not r["alive"])
+    assert found[("APCER", "mask")] == pytest.approx(apcer)
+    assert found[("BPCER", "bona fide")] == pytest.approx(bpcer)
+
+
+def test_reported_attacks_are_a_selection_while_rows_are_drawn():
+    _, truth = drawn_unequally()
+    drawn_attack = truth["attack"].notna() & truth["inclusion_prob"].notna()
+    truth = truth[~drawn_attack]
+    table = detection.detection_rates(truth).set_index("measure")
+    assert table.loc["APCER", ["reason", "n_rows"]].tolist() == [
+        "selected_labels", int(truth["attack"].notna().sum()),
+    ]  # fmt: skip
+    assert np.isnan(table.loc["APCER", "rate"])
+    assert table.loc["BPCER", "rate"] > 0
+    taken = detection.detection_rates(truth, assume_random=True).set_index(["measure", "species"])
+    assert taken.loc[("APCER", "mask"), "note"] == "labels taken as random"
+    assert taken.loc[("BPCER", "bona fide"), "note"] == ""
+
+
+def test_labels_of_those_whom_liveness_turned_away_give_no_rate_of_detection():
+    rows = [w.row(i, alive=i % 10 != 0, result=i % 10 != 0) for i in range(300)]
+    mated = pd.array([True if i % 10 == 0 else None for i in range(300)], dtype="boolean")
+    attack = ["print" if i == 5 else None for i in range(300)]
+    truth = w.frame(rows).assign(mated=mated, attack=attack)
+    table = detection.detection_rates(truth)
+    assert set(table["reason"]) == {"selected_labels"}
+    assert table[["rate", "rate_low", "rate_high"]].isna().all(axis=None)
+    assert table.set_index("measure").loc["BPCER", ["n_errors", "n_rows"]].tolist() == [30, 30]
+    taken = detection.detection_rates(truth, assume_random=True).set_index("measure")
+    assert taken.loc["BPCER", "rate"] == 1
+    assert set(taken["note"]) == {"labels taken as random"}
 
 
 # ------------------------------------------------------------------ two rules
@@ -366,7 +516,7 @@ def test_every_engine_gives_the_same_frame(engine):
     other = w.engines(w.frame(rows))[engine]
     truth = lb.join_labels(other, labels)
     for statistic in (
-        detection.detection_rates,
+        lambda t: detection.detection_rates(t, assume_random=True),
         lambda t: detection.transaction_rates(t, assume_random=True),
         lambda t: comparisons.compare(t, "result", 70.0),
         lambda t: comparisons.out_of_sample(t, 0.5),

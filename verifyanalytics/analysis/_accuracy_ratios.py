@@ -7,6 +7,7 @@ several, so here each event names its base. Persons are added up where the data 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import narwhals as nw
 import numpy as np
@@ -23,14 +24,14 @@ NOBODY: Sums = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 def ratio_sums(
-    frame: nw.LazyFrame,
+    frame: nw.LazyFrame[Any],
     by: str,
     bases: Mapping[str, nw.Expr],
     events: Mapping[str, tuple[str, nw.Expr]],
     persons: Mapping[str, nw.Expr],
     *,
     weighted: bool,
-) -> dict[tuple[object, str], Sums]:
+) -> dict[tuple[Any, str], Sums]:
     """Add up over persons what the design effect of each event needs.
 
     Parameters
@@ -89,12 +90,12 @@ def _total(name: str, *, weighted: bool) -> nw.Expr:
 
 
 def _moments(
-    part: nw.LazyFrame,
+    part: nw.LazyFrame[Any],
     by: str,
     bases: Mapping[str, nw.Expr],
     events: Mapping[str, tuple[str, nw.Expr]],
 ) -> pd.DataFrame:
-    sums = {}
+    sums: dict[str, nw.Expr] = {}
     for name in bases:
         m = nw.col(f"m:{name}").cast(nw.Float64)
         sums |= {f"{name}:m": m, f"{name}:mm": m * m, f"{name}:g": (m > 0).cast(nw.Float64)}
@@ -109,7 +110,7 @@ def _moments(
     return table
 
 
-def person_moments(persons: Sequence[object], base: FloatArray, event: FloatArray) -> Sums:
+def person_moments(persons: Sequence[Any], base: FloatArray, event: FloatArray) -> Sums:
     """Return the same sums for rows that are here: nobody is unknown."""
     codes = pd.factorize(np.asarray(persons, dtype=object))[0]
     m, y = np.bincount(codes, weights=base), np.bincount(codes, weights=event)
