@@ -137,6 +137,7 @@ def test_reasons(text, reason):
         ("code", "10000", "code", 10000, True),
         ("code", 10000.0, "code", 10000, True),
         ("code", 10000.5, "code", None, True),
+        ("data.req_measure_info.value", 9007199254740992.0, "measure_value", 2**53, True),
         ("code", 2**31, "code", None, True),
         ("code", -(2**31), "code", -(2**31), False),
         ("data.result", "true", "result", True, True),
@@ -163,6 +164,35 @@ def test_coercions_lose_nothing_and_are_named(path, sent, column, value, issue):
         assert kept == ("[4 bytes]" if path == "data.images" else sent)
     refused = read(answer, strict=True)
     assert (isinstance(refused, Refusal) and refused.reason == "type") is issue
+
+
+@pytest.mark.parametrize(
+    ("number", "value"),
+    [
+        ("9007199254740993.0", 9007199254740993), ("9223372036854775807e0", 2**63 - 1),
+        ("1e18", 10**18),
+        ("10000.00000000000000000001", None), ("1e-400", None), ("0.0", 0), ("-0.0", 0),
+        ("9007199254740993.5", None), ("1e-99999999999999999999", None),
+    ],
+)  # fmt: skip
+def test_integers_written_as_floats_lose_no_digit(number, value):
+    data = b'{"code":1,"data":{"req_measure_info":{"value":%s}}}' % number.encode()
+    made = row(data)
+    assert made["measure_value"] == value
+    assert made["issues"] == ["type:$.data.req_measure_info.value"]
+    kept = f'{{"data":{{"req_measure_info":{{"value":{number}}}}}}}'
+    assert made["extra"] == (kept if value is None else None)
+
+
+@pytest.mark.parametrize("name", ["algorithm_base_resp", "req_measure_info"])
+def test_null_is_absent_beside_what_a_query_holds(name):
+    plain, own = {name: PAGE_SAMPLE["data"][name]}, {f"verify_{name}": None}
+    without = row({"code": 1, "request_id": "1", "data": plain})
+    assert row({"code": 1, "request_id": "1", "data": plain | own}) == without
+    turned = {f"verify_{name}": plain[name]}
+    assert row({"code": 1, "request_id": "1", "data": turned | {name: None}}) == without
+    no_error = {"ResponseMetadata": {"Error": None, "RequestId": "1"}, "code": 1}
+    assert row(no_error)["extra"] is None
 
 
 @pytest.mark.parametrize(

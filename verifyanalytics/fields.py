@@ -12,6 +12,7 @@ import hashlib
 import math
 import re
 from datetime import datetime
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from verifyanalytics.envelope import read_time
@@ -61,8 +62,10 @@ class Fields:
         self._failed: set[str] = set()
 
     def holds(self, name: str) -> bool:
-        """Whether the key is there and not null."""
-        return self.values.get(name) is not None
+        """Whether the key is there; null is absent, and gone from here on."""
+        if self.values.get(name) is None:
+            self.values.pop(name, None)
+        return name in self.values
 
     def failed(self, name: str) -> bool:
         """Whether the key was there with a type that does not fit."""
@@ -199,6 +202,11 @@ class Fields:
             value = None
         return self._enter(name, value)
 
+    def first(self, *names: str) -> Fields:
+        """Enter the first of these objects that is there; the others are left over."""
+        there = [name for name in names if self.holds(name)]
+        return self.object((there or names)[0])
+
     def nested(self, name: str) -> Fields:
         """Enter an object that may be written as a JSON text."""
         value: Any = self.values.pop(name, None)
@@ -253,11 +261,16 @@ def _is_tag(item: Any) -> bool:
 
 
 def _integer(text: str) -> int | None:
-    """Read a JSON number that is an integer without loss."""
+    """Read a JSON number that is an integer without loss, if it is not beyond all our integers."""
     if text.lstrip("-").isdigit():
         return int(text) if len(text) <= 20 else None
-    value = float(text)
-    return int(value) if value.is_integer() and abs(value) <= 2**53 else None
+    if abs(float(text)) >= 2.0**64:
+        return None
+    try:
+        value = Decimal(text)  # exact, whatever the precision of the context
+    except InvalidOperation:  # an exponent beyond those of decimals
+        return None
+    return int(value) if value == value.to_integral_value() else None
 
 
 def _is_beyond(number: Number, integer: int | None) -> bool:

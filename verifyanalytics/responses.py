@@ -194,12 +194,10 @@ class _Reading:
     def _read_outcome(self, data: Fields) -> None:
         """Read sub code and billing; a query reply holds the verification's own under `verify_`."""
         values = self.row
-        prefix = "verify_" if data.holds("verify_algorithm_base_resp") else ""
-        outcome = data.object(f"{prefix}algorithm_base_resp")
+        outcome = data.first("verify_algorithm_base_resp", "algorithm_base_resp")
         values["sub_code"] = outcome.integer("status_code", bits=32)
         values["sub_message"] = outcome.text("status_message")
-        prefix = "verify_" if data.holds("verify_req_measure_info") else ""
-        measure = data.object(f"{prefix}req_measure_info")
+        measure = data.first("verify_req_measure_info", "req_measure_info")
         values["measure_type"] = measure.text("measure_type")
         values["measure_value"] = measure.integer("value", bits=64)
 

@@ -54,7 +54,8 @@ KEYS = (
     "image_env_detail", "status_code", "status_message", "measure_type", "value", "video",
     "new key",
     "新", "a`b", "", "occurred_at", "context", "action", "verify_idcard_info", "binary_data_base64",
-    "verify_algorithm_base_resp", "verify_req_measure_info", "Error", "k" * 300,
+    "verify_algorithm_base_resp", "verify_req_measure_info", "Error", "RequestId", "Action", "Code",
+    "Message", "tags", "1e-3", "have_cap", "brightness", "tos_data", "subject", "k" * 300,
 )  # fmt: skip
 
 
@@ -117,8 +118,11 @@ def lines(draw: st.DrawFn) -> bytes:
 
 def mutate(draw: st.DrawFn, answer: dict) -> None:
     target = draw(st.sampled_from(objects(answer)))
-    kind = draw(st.sampled_from(("drop", "retype", "retype", "add", "twice", "nested")))
+    kind = draw(st.sampled_from(("drop", "retype", "retype", "add", "null", "twice", "nested")))
     keys = sorted(target)
+    if kind == "null":
+        target[draw(st.sampled_from(KEYS))] = None
+        return
     if kind == "add" or not keys:
         target[draw(st.sampled_from(KEYS))] = Raw(draw(st.sampled_from(VALUES)))
         return
@@ -207,6 +211,25 @@ def test_kernel_equals_reference(given_lines, options, data):
     for _ in range(2):  # the second time with whatever was learnt
         assert by_kernel(flattener, text, draw_cuts(data, text)) == expected
     assert as_documents(Flattener(options), text) == expected
+
+
+@pytest.mark.parametrize(
+    "base", [PAGE_SAMPLE, FAULT, GATEWAY, QUERY], ids=["page", "fault", "gateway", "query"]
+)
+def test_null_is_absent_on_both_roads(base):
+    """Each known key is null once, at each level and beside whatever stands there."""
+    paths = [
+        (level, key)
+        for level in range(len(objects(base)))
+        for key in sorted({*KEYS, *objects(base)[level]})
+    ]
+    texts = []
+    for level, key in paths:
+        answer = copy.deepcopy(base)
+        objects(answer)[level][key] = None
+        texts.append(write(answer, False))
+    text = "\n".join(texts).encode()
+    assert by_kernel(Flattener(ReadOptions()), text, []) == by_reference(text, ReadOptions())
 
 
 @pytest.mark.parametrize("form", ["plain", "object", "text"])
