@@ -1,5 +1,6 @@
 """Labels, error rates and operating points: goldens of other programs, and plain loops."""
 
+import datetime as dt
 import json
 import random
 from collections import Counter
@@ -217,6 +218,34 @@ def test_the_design_effect_is_that_of_a_loop_over_persons():
             continue
         var = g / (g - 1) * sum((sum(p) - rate * len(p)) ** 2 for p in people.values()) / n**2
         assert got["fnmr_deff"] == pytest.approx(var / (rate * (1 - rate) / n))
+
+
+@pytest.mark.parametrize("engine", ["pandas", "arrow", "polars_lazy", "duckdb"])
+@pytest.mark.parametrize("key", ["alive", "risk_score", "day", "kind", "when", "risk_tags"])
+def test_persons_are_found_again_in_groups_of_any_type(key, engine):
+    """A hundred persons try ten times each: whatever splits them, they stay a hundred."""
+    days = [dt.date(2024, 5, 1), dt.date(2024, 5, 2), None]
+    held = {
+        "alive": [True, False, None],
+        "risk_score": [0, 300, None],
+        "risk_tags": [["13001", "14004"], [], None],
+        "day": days,
+        "when": [d and dt.datetime(d.year, d.month, d.day) for d in days],
+        "kind": ["p", "q", None],
+    }
+    rows = []
+    for i in range(1000):
+        score = 65.0 if i // 10 % 10 == 0 else 85.0
+        row = w.row(i, score=score, subject=f"s{i // 10}") | {"day": None, "when": None}
+        rows.append(row | {"kind": None, "mated": i < 990, key: held[key][i // 10 % 3]})
+    v = w.frame(rows)
+    v["kind"] = v["kind"].astype("str").astype("category")
+    got = a.error_rates(w.engines(v)[engine], 70.0, by=key, assume_random=True)
+    n_rows = [sum(r["mated"] and r[key] == value for r in rows) for value in held[key]]
+    assert sorted(got["n_mated"]) == sorted(n_rows)
+    assert (got["n_mated_subjects"] * 10 == got["n_mated"]).all()
+    n = got["n_mated"] / 10
+    assert got["fnmr_deff"].to_numpy() == pytest.approx((10 * n / (n - 1)).to_numpy())
 
 
 @pytest.mark.parametrize("n_regimes", [3, 33])
@@ -597,7 +626,7 @@ def test_nonsense_is_refused_in_one_clear_line():
         "an operating point needs both": lambda: op.operating_points(truth, fmr=0.1),
         "no column mated": lambda: a.error_rates(frame, 70.0),
         "ask for a rule": lambda: op.operating_points(truth),
-        "fmr is a rate": lambda: op.operating_points(truth, fmr=10),
+        "fmr must be at least 0 and at most 1": lambda: op.operating_points(truth, fmr=10),
         "goes with fmr": lambda: op.operating_points(truth, eer=True, assured=0.95),
         "conflict is raise": lambda: lb.join_labels(frame, some, conflict="newest"),
         "lies in (0, 1]": lambda: lb.join_labels(frame, some.assign(inclusion_prob=0.0)),
@@ -606,10 +635,24 @@ def test_nonsense_is_refused_in_one_clear_line():
         "mated holds true, false or null": lambda: lb.join_labels(frame, some.assign(mated="yes")),
         "not both": lambda: a.error_rates(truth, 70.0, nominal_fmr=1e-4),
         "outside the vendor's points": lambda: a.error_rates(truth, nominal_fmr=0.5),
-        "finite score": lambda: a.error_rates(truth, float("nan")),
+        "thresholds must be a finite number": lambda: a.error_rates(truth, float("nan")),
+        "finite number; 'abc' was given": lambda: a.error_rates(truth, "abc"),
+        "thresholds must be one number or more": lambda: a.error_rates(truth, []),
+        "nominal_fmr must be one number": lambda: a.error_rates(truth, nominal_fmr=[]),
+        "nominal_fmr must be a finite": lambda: a.error_rates(truth, nominal_fmr="x"),
+        "column": lambda: a.error_rates(truth, 70.0, by=5),
+        "occurred_at": lambda: a.error_rates(truth, 70.0, by="occurred_at"),
+        "cluster is the name": lambda: a.error_rates(truth, 70.0, cluster=5),
+        "fmr must be a finite number": lambda: a.sample_size("x"),
+        "fmr must be one number": lambda: a.sample_size([]),
+        "fmr must be at least 1e-09": lambda: a.sample_size(1e-320),
+        "n_errors must be at least 0": lambda: a.sample_size(1e-3, n_errors=-1),
+        "n_errors must be a whole": lambda: a.sample_size(1e-3, n_errors=1.5),
+        "deff must be at least 1": lambda: a.sample_size(1e-3, deff=0),
+        "confidence must be above 0": lambda: a.sample_size(1e-3, confidence=1),
         "give thresholds=": lambda: a.error_rates(scores([1.0], [2.0])),
         "is no frame": lambda: a.error_rates([1, 2]),
-        "at least 2 points": lambda: op.det_curve(scores([1.0], [2.0]), max_points=1),
+        "must be at least 2": lambda: op.det_curve(scores([1.0], [2.0]), max_points=1),
     }
     for message, nonsense in cases.items():
         with pytest.raises((UsageError, MissingColumnError)) as error:

@@ -10,18 +10,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import narwhals as nw
-import numpy as np
 import pandas as pd
 
 from verifyanalytics.analysis.counts import (
     INCOMPLETE,
     REGIME,
+    _plain_key,
     add_up,
     complete,
     name_regimes,
     regime_number,
 )
-from verifyanalytics.schema import THRESHOLD_COLUMNS
+from verifyanalytics.errors import UsageError
 
 
 def person_sums(
@@ -74,7 +74,7 @@ def person_sums(
         parts.append(used.select(*groups, "mated", **{":m": weight}, **each))
     tables = [_sum_moments(part, [*groups, "mated"], [*errors]) for part in parts]
     table = pd.concat([t for t in tables if len(t)] or tables[:1], ignore_index=True)
-    table = _with_regime(table, groups, regimes)
+    table = _with_regime(table, regimes)
     return _by_side(table, [*keys, *(["regime"] if regimes is not None else [])])
 
 
@@ -97,14 +97,11 @@ def _with_group(
     return frame.with_columns(*alike, **short), [*keys, *(short or regime_columns(keys))]
 
 
-def _with_regime(
-    table: pd.DataFrame, groups: list[str], regimes: pd.DataFrame | None
-) -> pd.DataFrame:
+def _with_regime(table: pd.DataFrame, regimes: pd.DataFrame | None) -> pd.DataFrame:
     """Name the regime that `_with_group` put on the rows."""
-    table = _plain_groups(table, [k for k in groups if k not in THRESHOLD_COLUMNS])
     if regimes is None:
         return table
-    if "_regime" not in groups:
+    if "_regime" not in table:
         return name_regimes(table)
     names = dict(enumerate(_whole(regimes)["regime"]))
     found = [INCOMPLETE if pd.isna(number) else names[int(number)] for number in table["_regime"]]
@@ -136,7 +133,11 @@ def _sum_moments(part: nw.LazyFrame[Any], groups: list[str], errors: list[str]) 
             (y * m).sum().alias(f"{name}:ym"),
         ]
     grouped = part.group_by(groups).agg(*sums)
-    table: pd.DataFrame = grouped.collect(backend="pyarrow").to_native().to_pandas()
+    found = grouped.collect(backend="pyarrow").to_native()
+    table: pd.DataFrame = found.to_pandas()
+    for name, kind in zip(found.column_names, found.schema.types, strict=True):
+        if name in groups:  # the same values as of `group_counts`, else no group finds itself
+            table[name] = _plain_key(table[name], kind)
     return table
 
 
@@ -151,18 +152,18 @@ def _by_side(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     return add_up(pd.concat(parts, ignore_index=True), keys)
 
 
-def _plain_groups(table: pd.DataFrame, texts: list[str]) -> pd.DataFrame:
-    for key in texts:
-        column = table[key]
-        if column.dtype == object or isinstance(column.dtype, pd.StringDtype):
-            held = column.dropna()
-            if len(held) and isinstance(held.iloc[0], (bool, np.bool_)):
-                table[key] = column.astype("boolean")
-            else:
-                table[key] = column.fillna("unknown").astype("str")
-        elif column.dtype == bool:
-            table[key] = column.astype("boolean")
-    return table
+def with_sums(table: pd.DataFrame, sums: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """Put the sums over persons beside the counts of their group; NaN where nobody is known.
+
+    Raises
+    ------
+    UsageError
+        The sums of a group find no counts: the values of a column are not comparable.
+    """
+    both = table.merge(sums, on=keys, how="left", indicator="_found")
+    if len(both) != len(table) or (both.pop("_found") == "both").sum() != len(sums):
+        raise UsageError(f"groups of {', '.join(keys)} cannot be told apart; make them text")
+    return both
 
 
 def regime_columns(keys: Sequence[str]) -> list[str]:

@@ -16,7 +16,8 @@ import narwhals as nw
 import numpy as np
 import pandas as pd
 
-from verifyanalytics.analysis._accuracy_persons import person_sums, regime_columns
+from verifyanalytics.analysis._accuracy_persons import person_sums, regime_columns, with_sums
+from verifyanalytics.analysis.arguments import names, number, numbers
 from verifyanalytics.analysis.counts import (
     REGIME,
     add_up,
@@ -51,6 +52,7 @@ POOLED = "all complete regimes"
 """The regime of rates across regimes, which only a nominal FMR allows."""
 
 _OWN = "threshold_1e_4"
+_SMALLEST = 1e-9  # rarer errors need more comparisons than there are people
 _LEVELS = tuple(float(level) for level in THRESHOLD_LEVELS)
 
 
@@ -117,6 +119,8 @@ def error_rates(
     `inclusion_prob`, by which they are then weighted.
     """
     keys = _keys(by)
+    if not isinstance(cluster, str | None):
+        raise UsageError(f"cluster is the name of a column or None; {cluster!r} was given")
     points = _points(thresholds, nominal_fmr)
     pooled = nominal_fmr is not None
     wanted = [*keys, *([cluster] if cluster and cluster != "subject" else [])]
@@ -147,7 +151,7 @@ def error_rates(
         among = None if pooled else regimes
         spread = person_sums(frame, keys, persons, errors, among, weighted=weighted)
         spread = spread.assign(regime=POOLED) if pooled else spread
-        table = table.merge(spread, on=[*keys, "regime"], how="left")
+        table = with_sums(table, spread, [*keys, "regime"])
     parts = [rates_at(table, i, point, regimes, weighted) for i, point in enumerate(points)]
     result = pd.concat(parts, ignore_index=True)
     return finished(result, keys, reasons, assume_random=assume_random, own=thresholds is None)
@@ -161,13 +165,13 @@ def sample_size(
     Parameters
     ----------
     fmr : float or sequence of float
-        Error rates that shall be claimed (an FNMR works alike), in (0, 1).
+        Error rates that shall be claimed (an FNMR works alike), in [1e-9, 1).
     n_errors : int
         Errors among them that shall not refute the claim.
     deff : float
-        Design effect: how many tries count as one person.
+        Design effect, at least 1: how many tries count as one person.
     confidence : float
-        One-sided.
+        One-sided, in (0, 1).
 
     Returns
     -------
@@ -182,9 +186,10 @@ def sample_size(
     >>> sample_size(1e-4)[["n_to_claim", "n_to_measure"]].to_numpy().tolist()
     [[29956, 300000]]
     """
-    rates = np.atleast_1d(np.asarray(fmr, dtype=float))
-    if not deff >= 1:
-        raise UsageError(f"a design effect is 1 or more, not {deff}")
+    rates = np.array(numbers(fmr, "fmr", low=_SMALLEST, below=1))
+    n_errors = int(number(n_errors, "n_errors", low=0, high=1e6, whole=True))
+    deff = number(deff, "deff", low=1, high=1e6)
+    confidence = number(confidence, "confidence", above=0, below=1)
     claim = trials_to_claim(rates, n_errors, confidence)
     measure = np.ceil(30 / rates - 1e-9)
     table = pd.DataFrame({"fmr": rates, "n_errors": n_errors, "n_to_claim": claim})
@@ -205,17 +210,14 @@ def _points(thresholds: Any, nominal_fmr: Any) -> list[Point]:
     if thresholds is not None and nominal_fmr is not None:
         raise UsageError("give thresholds or nominal_fmr, not both")
     if nominal_fmr is not None:
-        levels = [float(f) for f in np.atleast_1d(np.asarray(nominal_fmr, dtype=float))]
+        levels = numbers(nominal_fmr, "nominal_fmr")
         return [Point(np.nan, f, nw.col("score") >= threshold_at_fmr(f)) for f in levels]
     if thresholds is None:
         return [
             Point(np.nan, level, nw.col("score") >= nw.col(name))
             for name, level in zip(THRESHOLD_COLUMNS, _LEVELS, strict=True)
         ]
-    scores = [float(t) for t in np.atleast_1d(np.asarray(list(np.atleast_1d(thresholds))))]
-    if not scores or not np.isfinite(scores).all():
-        raise UsageError("a threshold is a finite score")
-    return [Point(t, np.nan, nw.col("score") >= t) for t in scores]
+    return [Point(t, np.nan, nw.col("score") >= t) for t in numbers(thresholds, "thresholds")]
 
 
 def _reached_counts(points: Sequence[Point]) -> dict[str, nw.Expr]:
@@ -394,10 +396,11 @@ def _refuse_one_class(table: pd.DataFrame) -> None:
 
 
 def _keys(by: By) -> list[str]:
-    keys = [] if by is None else [by] if isinstance(by, str) else list(by)
-    keys = [key for key in keys if key not in {"regime", *THRESHOLD_COLUMNS}]
+    keys = [key for key in names(by, "by") if key not in {"regime", *THRESHOLD_COLUMNS}]
     if {"mated", "score", "result"} & {*keys}:
         raise UsageError(
             "error rates cannot be split by score, result or mated: they are made of it"
         )
+    if "occurred_at" in keys:
+        raise UsageError("error rates cannot be split by occurred_at: make it days or months")
     return keys
