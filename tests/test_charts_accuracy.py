@@ -107,7 +107,9 @@ def test_claimed_and_measured_stand_at_each_vendor_threshold():
 
 def test_a_triangle_is_explained_only_where_one_is_drawn():
     few = truth(n=60)
-    note = "triangles: no false match was found; up to here the sample cannot rule it out (95 %)"
+    note = (
+        "triangles: no false match was found; up to here the sample cannot rule it out (95\u00a0%)"
+    )
     assert any(note in w for w in figure_words(va.charts.det_curve(va.det_curve(few))))
     many = truth(n=900)
     many["score"] = np.where(many["mated"].astype(bool), many["score"], many["score"] + 60).clip(
@@ -165,13 +167,22 @@ def test_operating_points_are_dots_limits_targets_and_thresholds():
     assert [f"≥ {t:g}" for t in frame["threshold"]] == [w for w in words(ax) if w[:1] == "≥"]
 
 
+def test_operating_points_explain_triangles_only_where_one_is_drawn():
+    told = "triangles: no such error was found"
+    frame = va.operating_points(truth(), fmr=[0.05, 1e-6])
+    assert any(told in w for w in figure_words(va.charts.operating_points(frame)))
+    some = frame[(frame["n_false_matches"] > 0) & (frame["n_false_nonmatches"] > 0)]
+    assert len(some)
+    assert not any(told in w for w in figure_words(va.charts.operating_points(some)))
+
+
 def test_a_rule_that_no_threshold_meets_keeps_an_empty_row():
     frame = va.operating_points(truth(n=90), fmr=0.01, assured=0.95)
     assert frame["threshold"].isna().tolist() == [False, True]
     ax = va.charts.operating_points(frame)
     assert "–" in words(ax)
     labels = [t.get_text() for t in ax.get_yticklabels()]
-    assert labels == ["fmr ≤ 0.01", "fmr ≤ 0.01, assured 95 %"]
+    assert labels == ["fmr ≤ 0.01", "fmr ≤ 0.01, assured 95\u00a0%"]
 
 
 # ------------------------------------------------------------------ languages and refusals

@@ -77,7 +77,32 @@ def test_funnel_names_those_accepted_although_a_gate_fails(rows, frame):
     n = sum(worlds.first_gate(r) == "match" and r["result"] is True for r in rows)
     assert n
     assert any(f"({n:,} accepted)" in word for word in words(ax))
-    assert "n = 600" in words(ax)
+    undecided = sum(r["result"] is None for r in rows)
+    assert undecided  # and all the same counted
+    assert "n = 600 answers, with a verdict or without" in words(ax)
+
+
+@pytest.mark.parametrize(
+    ("lang", "shares"),
+    [("en", "−1  (25.0\u00a0%)"), ("zh", "−1  (25.0%)"), ("both", "25.0\u00a0%")],
+)
+def test_a_gate_that_took_nobody_took_0_and_shares_are_of_all_answers(lang, shares):
+    if lang != "en" and va.charts.style.cjk_font() is None:
+        pytest.skip("no font with Chinese is installed")
+    rows = [worlds.row(i) for i in range(3)]
+    rows += [worlds.row(9, score=65.0, result=False)]
+    said = words(va.charts.funnel(va.funnel(worlds.frame(rows)), lang=lang))
+    assert sum(word == "0" for word in said) >= 4  # four gates of five, and a tick of the axis
+    assert not any("−0" in word or "(0" in word for word in said)
+    assert any(shares in word for word in said)
+
+
+def test_in_two_languages_no_line_stands_twice(frame):
+    axes = [va.charts.funnel(va.funnel(frame), lang="both")]
+    axes += list(np.ravel(va.charts.score_histogram(va.score_histogram(frame), lang="both")))
+    for ax in axes:
+        for word in words(ax):
+            assert len(word.split("\n")) == len({*word.split("\n")}), word
 
 
 def test_a_group_of_the_funnel_has_its_panel(frame):
@@ -142,10 +167,20 @@ def test_a_reason_is_named_by_the_book_and_its_codes():
     labels = [label.get_text() for label in ax.get_yticklabels()]
     assert labels[0].endswith("(50215/210302)")
     assert labels[1:] == [
-        "score below own 1e-4",
+        "only score below own 1e-4",
         "liveness failed + score below own 1e-4",
         "rejected, all gates pass",
     ]
+
+
+def test_reasons_of_one_code_are_told_apart_by_their_gates():
+    failed = {"code": 50215, "sub_code": 210702, "score": None, "result": False}
+    rows = [worlds.row(i, **failed) for i in range(4)]
+    rows += [worlds.row(i + 9, alive=False, **failed) for i in range(2)]
+    ax = va.charts.reject_reasons(va.reject_reasons(worlds.frame(rows)))
+    labels = [label.get_text() for label in ax.get_yticklabels()]
+    assert labels[0].endswith("(50215/210702): only no score")
+    assert labels[1].endswith("(50215/210702): no score + liveness failed")
 
 
 def test_reasons_of_groups_are_refused(frame):

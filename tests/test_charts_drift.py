@@ -196,6 +196,21 @@ def test_bars_of_both_images_fill_the_axis(frames):
     assert ends == pytest.approx([1.0] * len(ends))
 
 
+@pytest.mark.parametrize("measures", [1, 11])
+@pytest.mark.parametrize("lang", ["en", "zh", "both"])
+def test_the_legend_of_both_images_is_whole_and_below_the_axis(frames, lang, measures):
+    if lang != "en" and style.cjk_font() is None:
+        pytest.skip("no font with Chinese characters is installed")
+    table = frames["face_vs_environment"].head(measures)
+    ax = va.charts.face_vs_environment(table, lang=lang)
+    ax.figure.canvas.draw()
+    legend, page = ax.get_legend().get_window_extent(), ax.figure.bbox
+    assert page.x0 <= legend.x0
+    assert legend.x1 <= page.x1
+    assert page.y0 <= legend.y0
+    assert legend.y1 <= ax.xaxis.label.get_window_extent().y0
+
+
 def test_alerts_are_orange_and_limits_are_drawn(frames):
     frame = frames["drift"][frames["drift"]["psi"].notna()]
     axes = np.ravel(va.charts.drift(frame))

@@ -29,6 +29,7 @@ _FMR_TICKS = (1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.1, 0.5)
 _FNMR_TICKS = (1e-3, 0.01, 0.05, 0.2, 0.5, 0.8, 0.95)
 _FLOOR = 5e-7  # a little below the vendor's smallest claim
 _FEW = 12  # up to so many thresholds are marked
+_FEW_NAMES = 3  # so many regimes without a rate are named
 
 _TEXT = {
     "fmr": ("FMR: strangers who match", "FMR：他人被误识"),
@@ -42,22 +43,30 @@ _TEXT = {
     "fnmr_axis": ("FNMR, normal deviates", "FNMR（正态偏差轴）"),
     "n_both": ("n = {a:,} mated · {b:,} non-mated", "同人 n = {a:,} · 非同人 {b:,}"),
     "hollow": (
-        "circles: measured at the vendor's thresholds, with 95 % intervals; diamonds: claimed FMR",
-        "圆：在厂商阈值处的实测值及 95 % 区间；菱形：该处的标称 FMR",
+        (
+            "circles: measured at the vendor's thresholds, with 95\u00a0% intervals; "
+            "diamonds: claimed FMR"
+        ),
+        "圆：在厂商阈值处的实测值及 95% 区间；菱形：该处的标称 FMR",
     ),
     "none_found": (
-        "triangles: no false match was found; up to here the sample cannot rule it out (95 %)",
-        "三角：未发现误识；样本只能排除更高的值（95 %）",
+        "triangles: no false match was found; up to here the sample cannot rule it out (95\u00a0%)",
+        "三角：未发现误识；样本只能排除更高的值（95%）",
+    ),
+    "none_found_of": (
+        "triangles: no such error was found; up to here the sample cannot rule it out (95\u00a0%)",
+        "三角：未发现此类错误；样本只能排除更高的值（95%）",
     ),
     "bands": (
-        "bands: 95 % intervals; a line ends where no error was found",
-        "色带：95 % 区间；未发现错误处曲线中断",
+        "bands: 95\u00a0% intervals; a line ends where no error was found",
+        "色带：95% 区间；未发现错误处曲线中断",
     ),
     "weighted": (
         "rows weighted by the probability with which they were chosen",
         "各行按其抽样概率加权",
     ),
     "random": ("labels taken as random", "假定标注为随机抽取"),
+    "assured": (", assured {share}\u00a0%", "（把握 {share}%）"),
     "target": ("bars: the target; right: the threshold", "竖线：目标值；右侧：阈值"),
     "no_rate": (
         "no rate is given for: {regimes}",
@@ -135,7 +144,7 @@ def _over_thresholds(ax: Any, part: pd.DataFrame, lang: Lang) -> None:
         f"{_rate(x)}\n{t:g}" for x, t in zip(own["nominal_fmr"], own["threshold"], strict=True)
     ]
     lines = panels.rules(ax, list(own["threshold"]), labels)
-    panels.heading(ax, panels.word(part["regime"].iloc[0], lang), _counts(part, lang), lines)
+    panels.heading(ax, panels.regime(part["regime"].iloc[0], lang), _counts(part, lang), lines)
 
 
 # ------------------------------------------------------------------ DET
@@ -197,7 +206,7 @@ def _det(ax: Any, part: pd.DataFrame, lang: Lang) -> bool:
     none = [_vendor_point(ax, level, row) for level, row in points]
     ax.set_xlabel(_say("fmr_axis", lang, "  "))
     ax.set_ylabel(_say("fnmr_axis", lang))
-    panels.heading(ax, panels.word(part["regime"].iloc[0], lang), _counts(part, lang))
+    panels.heading(ax, panels.regime(part["regime"].iloc[0], lang), _counts(part, lang))
     return any(none)
 
 
@@ -276,17 +285,19 @@ def operating_points(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> A
     with style():
         height = 1.6 + 0.34 * max(len(part) for part in regimes)
         axes = panels.panels(len(regimes), ax, what="regimes", height=height)
-        for one, part in zip(axes, regimes, strict=True):
-            _rules(one, part, usable_lang)
+        found_none = [_rules(*each, usable_lang) for each in zip(axes, regimes, strict=True)]
         _legend(axes, ax is None)
-        notes = [_say("target", usable_lang), _say("none_found", usable_lang)]
+        notes = [_say("target", usable_lang)]
+        notes += [_say("none_found_of", usable_lang)] if any(found_none) else []
         panels.finish(axes, ax is None, _say("points", usable_lang),
                       [*notes, *_notes(frame, held, usable_lang)])  # fmt: skip
     return panels.returned(axes)
 
 
-def _rules(ax: Any, part: pd.DataFrame, lang: Lang) -> None:
-    names = [_rule(row) for row in part.itertuples()]
+def _rules(ax: Any, part: pd.DataFrame, lang: Lang) -> bool:
+    """Draw one regime; tell whether a rule saw no error of one of the kinds."""
+    found_none = False
+    names = [_rule(row, lang) for row in part.itertuples()]
     y = np.arange(len(part))
     for side, colour, events, shift in (
         ("fmr", FMR, "n_false_matches", -0.13), ("fnmr", FNMR, "n_false_nonmatches", 0.13),
@@ -300,6 +311,7 @@ def _rules(ax: Any, part: pd.DataFrame, lang: Lang) -> None:
         ax.plot(rate[some], (y + shift)[some], "o", color=colour, label=_say(side, lang, "  "))
         guard = part[f"{side}_guard"].to_numpy(dtype=float)
         ax.plot(guard[none], (y + shift)[none], "<", color=colour, mfc="white")
+        found_none |= bool(np.isfinite(guard[none]).any())
     target = part["target"].to_numpy(dtype=float)
     ax.plot(target, y, "|", color=GREY, markersize=16, markeredgewidth=1.2)
     ax.set_xscale("log")
@@ -318,15 +330,17 @@ def _rules(ax: Any, part: pd.DataFrame, lang: Lang) -> None:
         shown = "–" if pd.isna(score) else f"≥ {score:g}"
         ax.annotate(shown, (1, at), (4, 0), xycoords=("axes fraction", "data"), va="center",
                     textcoords="offset points", fontsize=8, color=GREY)  # fmt: skip
-    panels.heading(ax, panels.word(part["regime"].iloc[0], lang), _counts(part, lang))
+    panels.heading(ax, panels.regime(part["regime"].iloc[0], lang), _counts(part, lang))
+    return found_none
 
 
-def _rule(row: Any) -> str:
-    name = str(row.rule).replace(" assured", " ≤ {}, assured")
+def _rule(row: Any, lang: Lang) -> str:
+    kind, _, assured = str(row.rule).partition(" assured ")
     if pd.isna(row.target):
-        return name.upper() if name == "eer" else name
-    target = _rate(row.target)
-    return name.format(target) if "{}" in name else f"{name} ≤ {target}"
+        return kind.upper() if kind == "eer" else kind
+    asked = f"{kind} ≤ {_rate(row.target)}"
+    sure = assured.removesuffix("%").strip()
+    return asked + _say("assured", lang, " ", share=sure) if sure else asked
 
 
 # ------------------------------------------------------------------ what all of them need
@@ -346,7 +360,9 @@ def _rated(frame: pd.DataFrame, before: str) -> pd.DataFrame:
 
 def _notes(frame: pd.DataFrame, held: pd.DataFrame, lang: Lang) -> list[str]:
     names = [r for r in frame["regime"].unique() if r not in set(held["regime"])]
-    left = [panels.word(name, lang) for name in names]
+    left = [panels.regime(name, lang) for name in names[:_FEW_NAMES]]
+    if len(names) > len(left):
+        left.append(f"… (+ {len(names) - len(left):,})")
     notes = [_say("no_rate", lang, regimes=", ".join(left))] if left else []
     if "weighted" in held and bool(held["weighted"].any()):
         notes.append(_say("weighted", lang))

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib import ticker
 
 from verifyanalytics.charts import panels
+from verifyanalytics.charts.names import name
 from verifyanalytics.charts.sentences import lines, outcome, say
 from verifyanalytics.charts.style import COLOURS, GREY, INK, RULE, style, usable
 from verifyanalytics.codebook import Lang
@@ -51,7 +52,7 @@ def tag_lift(frame: pd.DataFrame, ax: Any = None, lang: str = "en", top: int = _
         _lifts(axes, shown)
         _named_rows(axes, shown, chosen)
         axes.set_xlabel(lines("lift", chosen, **words), loc="right")  # often wider than the axes
-        panels.heading(axes, "", _both(
+        panels.heading(axes, "", panels.both(
             chosen,
             lambda one: say("n_outcome", one, n=int(first["n"]), x=int(first["n_outcome"]), **words)
             + "\n" + say("left_out", one, unknown=int(first["n_unknown"]),
@@ -61,11 +62,6 @@ def tag_lift(frame: pd.DataFrame, ax: Any = None, lang: str = "en", top: int = _
             [axes], ax is None, lines("tag_lift", chosen), _warnings(frame, shown, chosen)
         )
     return axes
-
-
-def _both(lang: Lang, write: Any) -> str:
-    """One language on one line; both on two."""
-    return f"{write('en')}\n{write('zh')}" if lang == "both" else str(write(lang))
 
 
 def _warnings(frame: pd.DataFrame, shown: pd.DataFrame, lang: Lang) -> list[str]:
@@ -151,19 +147,23 @@ def tag_pairs(
         for tag, en, zh in (
             (row.tag_a, row.name_a_en, row.name_a_zh), (row.tag_b, row.name_b_en, row.name_b_zh)
         ):  # fmt: skip
-            names[tag] = {"en": en, "zh": zh}.get(chosen, f"{en} {zh}")
+            told = {"en": en, "zh": zh}
+            names[tag] = " ".join(name(told[one], panels.GLOSS) for one in panels.languages(chosen))
         if row.tag_a in place and row.tag_b in place:
             i, j = sorted((place[row.tag_a], place[row.tag_b]))
             phi[j, i], both[j, i] = row.phi, row.n_both
     with style():
         (axes,) = panels.panels(1, ax, what="charts", height=1.6 + 0.42 * len(tags))
         _matrix(axes, phi[1:, :-1], both[1:, :-1])
-        axes.set_xticks(range(len(tags) - 1), tags[:-1], rotation=90 if len(tags) > 8 else 0)
-        axes.set_yticks(range(len(tags) - 1), [f"{t}  {names[t]}" for t in tags[1:]])
+        spelt = [name(tag, panels.TAG) for tag in tags]
+        turned = len(tags) > 8 or max(map(len, spelt)) > 8
+        axes.set_xticks(range(len(tags) - 1), spelt[:-1], rotation=90 if turned else 0)
+        each = zip(spelt[1:], tags[1:], strict=True)
+        axes.set_yticks(range(len(tags) - 1), [f"{shown}  {names[tag]}" for shown, tag in each])
         for label in (*axes.get_xticklabels(), *axes.get_yticklabels()):
             label.set_parse_math(False)
         n = int(frame["n"].iloc[0])
-        panels.heading(axes, "", _both(chosen, lambda one: say("n_asked", one, n=n)))
+        panels.heading(axes, "", panels.both(chosen, lambda one: say("n_asked", one, n=n)))
         notes = [lines("phi", chosen)]
         if left := len(sizes) - len(tags):
             notes.append(say("more", chosen, n=left))
@@ -236,7 +236,9 @@ def tag_catch(frame: pd.DataFrame, ax: Any = None, lang: str = "en", top: int = 
         axes.grid(visible=False, axis="y")
         axes.set_xlabel(lines("catch_rate", chosen, **words))
         n, x = int(first["n"]), int(first["n_outcome"])
-        panels.heading(axes, "", _both(chosen, lambda o: say("n_outcome", o, n=n, x=x, **words)))
+        panels.heading(
+            axes, "", panels.both(chosen, lambda o: say("n_outcome", o, n=n, x=x, **words))
+        )
         notes = [lines("catch_note", chosen), lines(first["basis"], chosen)]
         if first["circular"]:
             notes.append(lines("circular", chosen))
@@ -289,7 +291,7 @@ def risk_bands(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> Any:
         axes.set_ylabel(lines("outcome_rate", chosen, **words))
         yes = int(frame["n_outcome"].sum())
         panels.heading(
-            axes, "", _both(chosen, lambda o: say("n_outcome", o, n=total, x=yes, **words))
+            axes, "", panels.both(chosen, lambda o: say("n_outcome", o, n=total, x=yes, **words))
         )
         notes = [lines("direction", chosen, auc=first["auc"], low=first["auc_low"],
                        high=first["auc_high"], **turn), lines(first["basis"], chosen)]  # fmt: skip
@@ -335,7 +337,7 @@ def tag_scores(
         axes = panels.panels(len(tags[:top]), ax, what="tags", height=2.7)
         for one, tag in zip(axes, tags[:top], strict=True):
             _with_without(one, held[held["tag"] == tag], chosen)
-        notes = [str(regimes[0])]
+        notes = [panels.regime(regimes[0], chosen)]
         if left := len(tags) - top:
             notes += [say("more", chosen, n=left)] if left > 0 else []
         panels.finish(axes, ax is None, lines("tag_scores", chosen), notes)
@@ -356,5 +358,5 @@ def _with_without(ax: Any, part: pd.DataFrame, lang: Lang) -> None:
     row = next(part.iloc[:1].itertuples())
     gone: dict[str, Any] = {"a": int(row.n_no_score_with), "b": int(row.n_no_score_without)}
     panels.heading(
-        ax, panels.tag_name(row, lang), _both(lang, lambda one: say("no_score", one, **gone))
+        ax, panels.tag_name(row, lang), panels.both(lang, lambda one: say("no_score", one, **gone))
     )

@@ -113,4 +113,4 @@ def _finish(ax: Any, part: pd.DataFrame, lang: Lang) -> None:
         ("n_compared", int(part["n_compared"].iloc[0])),
         ("n_withheld", int(part["n_withheld"].iloc[0])),
     )
-    panels.heading(ax, panels.word(part["regime"].iloc[0], lang), counted)
+    panels.heading(ax, panels.regime(part["regime"].iloc[0], lang), counted)

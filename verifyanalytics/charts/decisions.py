@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib import ticker
 
 from verifyanalytics.charts import panels
+from verifyanalytics.charts.names import name
 from verifyanalytics.charts.style import COLOURS, GREY, INK, RULE, style, text, usable
 from verifyanalytics.codebook import Lang
 from verifyanalytics.errors import UsageError
@@ -61,7 +62,8 @@ def funnel(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> Any:
         axes = panels.panels(len(parts), ax, what="groups", height=height)
         for one, (label, _, part) in zip(axes, parts, strict=True):
             _steps(one, part, label, usable_lang)
-        panels.finish(axes, ax is None, text("funnel", usable_lang, joint="\n"))
+        notes = [text("of_all", usable_lang)]
+        panels.finish(axes, ax is None, text("funnel", usable_lang, joint="\n"), notes)
     return panels.returned(axes)
 
 
@@ -72,19 +74,19 @@ def _steps(ax: Any, part: pd.DataFrame, label: str, lang: Lang) -> None:
     ax.barh(0, total, color=_PALE, height=0.62)
     ax.annotate(f"{total:,}", (total, 0), (4, 0), textcoords="offset points", va="center",
                 fontsize=8.5)  # fmt: skip
-    for y, (name, n, despite) in enumerate(steps, start=1):
+    for y, (step, n, despite) in enumerate(steps, start=1):
         left -= n
-        colour = _ORANGE if name in _GATES else _PINK if name == "unexplained" else GREY
+        colour = _ORANGE if step in _GATES else _PINK if step == "unexplained" else GREY
         ax.barh(y, left, color=_PALE, height=0.62)
         ax.barh(y, n, left=left, color=colour, height=0.62)
-        told = f"−{n:,}  ({_share(n, total)})"
+        told = f"−{n:,}  ({panels.share(n / total, lang)})" if n else "0"
         if despite:
             told += "  " + text("despite", lang, joint=" / ", n=despite)
         ax.annotate(told, (left + n, y), (4, 0), textcoords="offset points", va="center",
                     fontsize=8.5)  # fmt: skip
-        names.append(text(f"lost_{name}", lang, joint="\n"))
+        names.append(text(f"lost_{step}", lang, joint="\n"))
     ax.barh(len(steps) + 1, left, color=_GREEN, height=0.62)
-    ax.annotate(f"{left:,}  ({_share(left, total)})", (left, len(steps) + 1), (4, 0),
+    ax.annotate(f"{left:,}  ({panels.share(left / total, lang)})", (left, len(steps) + 1), (4, 0),
                 textcoords="offset points", va="center", fontsize=8.5)  # fmt: skip
     names.append(text("accepted", lang, joint="\n"))
     ax.set_yticks(range(len(names)), names)
@@ -95,7 +97,7 @@ def _steps(ax: Any, part: pd.DataFrame, label: str, lang: Lang) -> None:
     ax.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,.0f}"))
     ax.grid(visible=False)
     ax.set_xlabel(text("n_answers", lang))
-    panels.heading(ax, label, panels.counts_line(lang, ("n", total)))
+    panels.heading(ax, label, panels.counts_line(lang, ("n_answered_or_not", total)))
 
 
 def _losses(part: pd.DataFrame) -> list[tuple[str, int, int]]:
@@ -113,15 +115,11 @@ def _losses(part: pd.DataFrame) -> list[tuple[str, int, int]]:
         ("unexplained", _sum(part, passes & decided & ~accepted), 0),
         ("no_verdict", _sum(part, passes & ~decided), 0),
     ]
-    return [(name, n, despite) for name, n, despite in found if n or name in _GATES]
+    return [(step, n, despite) for step, n, despite in found if n or step in _GATES]
 
 
 def _sum(part: pd.DataFrame, where: pd.Series) -> int:
     return int(part.loc[where, "n_rows"].sum())
-
-
-def _share(n: int, total: int) -> str:
-    return f"{100 * n / total:.1f} %"
 
 
 # ------------------------------------------------------------------ acceptance
@@ -274,7 +272,7 @@ def _bars(ax: Any, rows: pd.DataFrame, lang: Lang) -> None:
     for at, end, n in zip(y, ends, rows["n_rows"], strict=True):
         ax.annotate(f"{n:,}", (end, at), (4, 0), textcoords="offset points", va="center",
                     fontsize=8, color=GREY)  # fmt: skip
-    ax.set_yticks(y, [_reason(row, lang) for row in rows.itertuples()])
+    ax.set_yticks(y, _reasons(rows, lang))
     for label in ax.get_yticklabels():
         label.set_parse_math(False)
     ax.set_ylim(len(rows) - 0.4, -0.6)
@@ -287,19 +285,34 @@ def _bars(ax: Any, rows: pd.DataFrame, lang: Lang) -> None:
     ax.legend(loc="lower right", handlelength=1.0)
 
 
+def _reasons(rows: pd.DataFrame, lang: Lang) -> list[str]:
+    """Name each reason; where two have the same name, with the gates that tell them apart."""
+    found = [_reason(row, lang) for row in rows.itertuples()]
+    return [
+        _with_gates(row, lang) if found.count(reason) > 1 else reason
+        for reason, row in zip(found, rows.itertuples(), strict=True)
+    ]
+
+
+def _with_gates(row: Any, lang: Lang) -> str:
+    return panels.both(lang, lambda one: f"{_reason(row, one)}: {_gates(row, one)}")
+
+
 def _reason(row: Any, lang: Lang) -> str:
     """Name a reason: the gates that failed, or what the code book says, with the codes."""
     told = pd.notna(row.sub_code) and row.sub_code != 0
     if row.first_gate not in ("answered", "scored") and not told:
-        gates = ["unexplained"] if row.first_gate == "none" else row.failing_gates.split("+")
-        names = [[text(f"lost_{gate or 'unknown'}", one) for gate in gates] for one in _each(lang)]
-        return "\n".join(" + ".join(one) for one in names)
-    codes = [row.gateway_code or row.code, row.sub_code if told else None]
+        return panels.both(lang, lambda one: _gates(row, one))
+    codes = [name(row.gateway_code, panels.TAG) or row.code, row.sub_code if told else None]
     spelt = "/".join(str(code) for code in codes if pd.notna(code))
     words = {"en": row.meaning, "zh": row.meaning_zh}
-    named = "\n".join(dict.fromkeys(words[one] for one in _each(lang)))
+    named = panels.both(lang, lambda one: name(words[one], panels.GLOSS))
     return f"{named} ({spelt})" if spelt else named
 
 
-def _each(lang: Lang) -> tuple[Lang, ...]:
-    return ("en", "zh") if lang == "both" else (lang,)
+def _gates(row: Any, lang: Lang) -> str:
+    """Name the gates that failed; those who failed one and no other are `only` there."""
+    if not row.failing_gates:
+        return text("lost_unexplained" if row.first_gate == "none" else "lost_unknown", lang)
+    gates = [text(f"lost_{gate}", lang) for gate in row.failing_gates.split("+")]
+    return " + ".join(gates) if len(gates) > 1 else text("only", lang, gate=gates[0])

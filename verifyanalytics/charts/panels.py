@@ -16,11 +16,13 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib import ticker
 
-from verifyanalytics.charts.style import COLOURS, GREY, RULE, known, text
+from verifyanalytics.charts.names import MOST, name
+from verifyanalytics.charts.style import COLOURS, GREY, RULE, known, known_regime, text
 from verifyanalytics.codebook import Lang
 from verifyanalytics.errors import UsageError
 
 _LABEL_SIZE, _LINE = 8.0, 10.5
+_REQ_KEY, _VALUE, TAG, GLOSS = 28, 24, 24, 72  # columns that these names may take
 
 
 def panels(n: int, ax: Any, *, what: str, height: float = 3.1, columns: int = 2) -> list[Any]:
@@ -140,8 +142,8 @@ def _stagger(ax: Any, positions: Sequence[float], labels: Sequence[str]) -> list
 
 def groups(frame: pd.DataFrame, before: str) -> list[str]:
     """Return the columns the frame was split by: those that stand before its first own column."""
-    names = list(frame.columns[: frame.columns.get_loc(before)])
-    return [name for name in names if name not in ("period", "period_start", "partial")]
+    columns = list(frame.columns[: frame.columns.get_loc(before)])
+    return [column for column in columns if column not in ("period", "period_start", "partial")]
 
 
 Palette: TypeAlias = dict[str, str]
@@ -181,16 +183,17 @@ def split(
 def group_label(by: Sequence[str], key: Any, lang: Lang) -> str:
     """Name a group, as `result true`."""
     keys = key if isinstance(key, tuple) else (key,)
-    return ", ".join(
-        word(value, lang)
-        if name == "regime"
-        else f"{word(name.removeprefix('ctx_'), lang)} {word(value, lang)}"
-        for name, value in zip(by, keys, strict=True)
+    label = ", ".join(
+        regime(value, lang)
+        if column == "regime"
+        else f"{word(column.removeprefix('ctx_'), lang, _VALUE)} {word(value, lang, _VALUE)}"
+        for column, value in zip(by, keys, strict=True)
     )
+    return f" {label}" if label.startswith("_") else label  # a legend would leave it out
 
 
-def word(value: Any, lang: Lang) -> str:
-    """Write a value of the data; ours in the language, theirs as it is."""
+def word(value: Any, lang: Lang, most: int = MOST) -> str:
+    """Write a value of the data; ours in the language, theirs as they can be drawn."""
     plain = (
         "unknown"
         if pd.isna(value)
@@ -198,20 +201,52 @@ def word(value: Any, lang: Lang) -> str:
         if isinstance(value, (bool, np.bool_))
         else str(value)
     )
-    return text(plain, lang, joint=" ") if known(plain) else plain
+    return text(plain, lang, joint=" ") if known(plain) else name(plain, most)
+
+
+def regime(value: Any, lang: Lang) -> str:
+    """Name a regime; of a long request key the end goes, its thresholds stay."""
+    if known_regime(plain := str(value)):
+        return text(plain, lang, joint=" ")
+    key, _, thresholds = plain.rpartition(" ")
+    shown = [name(key, _REQ_KEY)] if key else []
+    return " ".join([*shown, name(thresholds)])
 
 
 def tag_name(row: Any, lang: Lang) -> str:
     """Name a risk tag: its digits, and what the code book says of them."""
-    names = {"en": row.name_en, "zh": row.name_zh}.get(lang, f"{row.name_en} {row.name_zh}")
-    return f"{row.tag}  {names if row.known else text('unknown_tag', lang, joint=' ')}"
+    glosses = {"en": row.name_en, "zh": row.name_zh}
+    told = " ".join(name(glosses[one], GLOSS) for one in languages(lang))
+    return f"{name(row.tag, TAG)}  {told if row.known else text('unknown_tag', lang, joint=' ')}"
+
+
+def both(lang: Lang, write: Callable[[Lang], str]) -> str:
+    """One language on one line; `both` on two, unless they say the same."""
+    return "\n".join(dict.fromkeys(write(one) for one in languages(lang)))
+
+
+def languages(lang: Lang) -> tuple[Lang, ...]:
+    """Return the language, or the two of `both`."""
+    return ("en", "zh") if lang == "both" else (lang,)
 
 
 def counts_line(lang: Lang, *parts: tuple[str, int | None]) -> str:
     """Join counts with dots; in `both`, English on one line and Chinese on the next."""
     kept = [(key, n) for key, n in parts if n is not None]
-    each: Callable[[Lang], str] = lambda one: " · ".join(text(k, one, n=n) for k, n in kept)  # noqa: E731
-    return f"{each('en')}\n{each('zh')}" if lang == "both" else each(lang)
+    return both(lang, lambda one: " · ".join(text(key, one, n=n) for key, n in kept))
+
+
+def share(rate: float, lang: Lang) -> str:
+    """Write a rate: `62.3 %` with a blank that does not break, in Chinese `62.3%`.
+
+    Below one per cent with two decimals; what is more than nothing is never written as nothing,
+    nor what is less than all as all.
+    """
+    digits = 2 if 0 < rate < 0.01 else 1
+    while rate < 1 and digits < 4 and f"{100 * rate:.{digits}f}".startswith("100"):
+        digits += 1
+    shown = "< 0.01" if 0 < rate < 5e-5 else f"{100 * rate:.{digits}f}"
+    return f"{shown}%" if lang == "zh" else f"{shown}\u00a0%"
 
 
 class _Percent(ticker.Formatter):

@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.transforms import ScaledTranslation
 
 from verifyanalytics.charts import panels
+from verifyanalytics.charts.names import name
 from verifyanalytics.charts.sentences import lines, say
 from verifyanalytics.charts.style import COLOURS, GREY, INK, RULE, style, usable
 from verifyanalytics.codebook import Lang
@@ -16,17 +18,12 @@ from verifyanalytics.errors import UsageError
 _MOST = 12
 
 
-def _both(lang: Lang, write: Any) -> str:
-    """One language on one line; both on two."""
-    return f"{write('en')}\n{write('zh')}" if lang == "both" else str(write(lang))
-
-
 def _measure(row: Any, lang: Lang, *, image: bool = True) -> str:
     def one(lang: Lang) -> str:
-        name = str(row.name_zh if lang == "zh" else row.name_en)
-        return f"{say(row.image, lang)}: {name}" if image else name
+        told = name(row.name_zh if lang == "zh" else row.name_en)
+        return f"{say(row.image, lang)}: {told}" if image else told
 
-    return f"{one('en')}\n{one('zh')}" if lang == "both" else one(lang)
+    return panels.both(lang, one)
 
 
 def quality_limits(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> Any:
@@ -82,12 +79,12 @@ def _percentiles(ax: Any, part: pd.DataFrame, lang: Lang) -> None:
     def line(one: Lang) -> str:
         if not first.limit:
             return f"{say('graded', one, **counts)} · {say('no_limit', one)}"
-        rates = " / ".join(f"{rate:.1%}" for rate in part["beyond_rate"])
+        rates = " / ".join(panels.share(rate, one) for rate in part["beyond_rate"])
         return (
             f"{say('graded', one, **counts)} · {say('beyond', one, rate=rates, limit=first.limit)}"
         )
 
-    panels.heading(ax, _measure(first, lang, image=False), _both(lang, line))
+    panels.heading(ax, _measure(first, lang, image=False), panels.both(lang, line))
 
 
 def quality_bands(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> Any:
@@ -128,12 +125,12 @@ def quality_bands(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> Any:
 
 def _rates(ax: Any, part: pd.DataFrame, lang: Lang) -> None:
     x = np.arange(len(part)) + 0.35 * (part["band"] == "missing").to_numpy()
-    for name, colour, shift in (
+    for rate, colour, shift in (
         ("reject_rate", COLOURS[1], -0.09),
         ("match_rate", COLOURS[0], 0.09),
     ):
-        ax.vlines(x + shift, part[f"{name}_low"], part[f"{name}_high"], color=colour, linewidth=1.3)
-        ax.plot(x + shift, part[name], "o", color=colour, label=lines(name, lang), markersize=5)
+        ax.vlines(x + shift, part[f"{rate}_low"], part[f"{rate}_high"], color=colour, linewidth=1.3)
+        ax.plot(x + shift, part[rate], "o", color=colour, label=lines(rate, lang), markersize=5)
     limit = str(part["limit"].iloc[0])
     if limit:
         value = float(limit.split()[1])
@@ -157,7 +154,7 @@ def _rates(ax: Any, part: pd.DataFrame, lang: Lang) -> None:
     n = int(part.loc[part["band"] != "missing", "n"].sum())
     m = int(part.loc[part["band"] == "missing", "n"].sum())
     title = _measure(row, lang).replace("\n", "  ")
-    panels.heading(ax, title, _both(lang, lambda one: say("graded", one, n=n, m=m)))
+    panels.heading(ax, title, panels.both(lang, lambda one: say("graded", one, n=n, m=m)))
 
 
 def error_versus_discard(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> Any:
@@ -199,7 +196,7 @@ def error_versus_discard(frame: pd.DataFrame, ax: Any = None, lang: str = "en") 
 def _curves(ax: Any, part: pd.DataFrame, regime: str, lang: Lang, *, labelled: bool) -> None:
     for i, (quality, curve) in enumerate(part.groupby("quality", sort=False)):
         colour, area = COLOURS[i % len(COLOURS)], curve["pauc_03"].iloc[0]
-        label = f"{quality}  ({area:.4f})"
+        label = f"{name(quality)}  ({area:.4f})"
         x, y = curve["discard_fraction"], curve["error_fraction"]
         ax.plot(x, y, color=colour, drawstyle="steps-post", label=label)
     curve = part[part["quality"] == part["quality"].iloc[0]]
@@ -217,8 +214,8 @@ def _curves(ax: Any, part: pd.DataFrame, regime: str, lang: Lang, *, labelled: b
     first = part.iloc[0]
     counted: dict[str, Any] = {"n": int(first["n"]), "null": int(first["n_null_quality"])}
     out = int(first["n_not_compared"])
-    title = "" if regime in ("not told", "all") else regime
-    panels.heading(ax, title, _both(lang, lambda o: say("null_first", o, out=out, **counted)))
+    title = "" if regime in ("not told", "all") else panels.regime(regime, lang)
+    panels.heading(ax, title, panels.both(lang, lambda o: say("null_first", o, out=out, **counted)))
 
 
 def quality_coaching(
@@ -273,7 +270,7 @@ def quality_coaching(
         if left := len(frame) - len(shown):
             notes.append(say("more", chosen, n=left))
         n, m = int(frame["n"].max()), int(frame["n_missing"].min())
-        panels.heading(axes, "", _both(chosen, lambda one: say("graded", one, n=n, m=m)))
+        panels.heading(axes, "", panels.both(chosen, lambda one: say("graded", one, n=n, m=m)))
         panels.finish([axes], ax is None, lines("quality_coaching", chosen), notes)
     return axes
 
@@ -305,13 +302,13 @@ def face_vs_environment(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -
     with style():
         (axes,) = panels.panels(1, ax, what="charts", height=1.5 + 0.4 * len(shown))
         left = np.zeros(len(shown))
-        for name, column, colour in (
+        for side, column, colour in (
             ("equal", "n_equal", "#c9c9c9"), ("face_higher", "n_face_higher", COLOURS[0]),
             ("env_higher", "n_env_higher", COLOURS[2]),
         ):  # fmt: skip
             share = (shown[column] / shown["n_both"]).to_numpy()
             axes.barh(range(len(shown)), share, left=left, color=colour, height=0.66,
-                      label=say(name, chosen))  # fmt: skip
+                      label=lines(side, chosen))  # fmt: skip
             left += share
         names = [_measure(row, chosen, image=False) for row in shown.itertuples()]
         axes.set_yticks(range(len(shown)), names, color=INK)
@@ -320,8 +317,11 @@ def face_vs_environment(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -
         panels.percent(axes.xaxis, axes.get_xlim())
         axes.grid(visible=False, axis="y")
         axes.set_xlabel(lines("of_both", chosen))
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3)
+        below = 30 + 13 * (chosen == "both")  # points: under the ticks and the axis's name
+        down = ScaledTranslation(0, -below / 72, axes.figure.dpi_scale_trans)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=3,
+                    bbox_transform=axes.transAxes + down)  # fmt: skip
         n, m = int(shown["n_both"].max()), int(shown["n_neither"].max())
-        panels.heading(axes, "", _both(chosen, lambda one: say("graded", one, n=n, m=m)))
+        panels.heading(axes, "", panels.both(chosen, lambda one: say("graded", one, n=n, m=m)))
         panels.finish([axes], ax is None, lines("face_vs_environment", chosen), [])
     return axes

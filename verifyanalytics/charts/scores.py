@@ -76,7 +76,7 @@ def _panel(ax: Any, part: pd.DataFrame, by: list[str], lang: Lang, colours: pane
     ]
     lines = panels.rules(ax, [point for point, _ in named], [label for _, label in named])
     regime = str(part["regime"].iloc[0])
-    panels.heading(ax, panels.word(regime, lang), _counts(part, by, lang), lines)
+    panels.heading(ax, panels.regime(regime, lang), _counts(part, by, lang), lines)
 
 
 def _count(value: float, _position: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from verifyanalytics.charts.names import name
 from verifyanalytics.codebook import Lang
 
 _TEXT = {
@@ -32,12 +33,15 @@ _TEXT = {
         "循环论证：风险分本身参与拒绝判定",
     ),
     "filled": (
-        "filled dots: significant on one row a person (Benjamini–Hochberg, 5 %); arrows: unbounded",
-        "实心点：每人一行检验显著（Benjamini–Hochberg，5 %）；箭头：无界",
+        (
+            "filled dots: significant on one row a person (Benjamini–Hochberg, 5\u00a0%); "
+            "arrows: unbounded"
+        ),
+        "实心点：每人一行检验显著（Benjamini–Hochberg，5%）；箭头：无界",
     ),
     "filled_only": (
-        "filled dots: significant after Benjamini–Hochberg, 5 %",
-        "实心点：Benjamini–Hochberg 校正后显著（5 %）",
+        "filled dots: significant after Benjamini–Hochberg, 5\u00a0%",
+        "实心点：Benjamini–Hochberg 校正后显著（5%）",
     ),
     "unclustered": (
         "no subject in the data: nothing is called significant",
@@ -48,7 +52,7 @@ _TEXT = {
         "{unknown:,} undecided · {risk:,} without risk result",
         "未定 {unknown:,} · 无风险结果 {risk:,}",
     ),
-    "limits95": ("bars: 95 % intervals", "误差线：95 % 区间"),
+    "limits95": ("bars: 95\u00a0% intervals", "误差线：95% 区间"),
     "more": ("{n:,} more are not shown", "另有 {n:,} 项未显示"),
     "tag_pairs": ("Risk tags that come together", "同时出现的风险标签"),
     "phi": ("φ, and rows with both tags", "φ 系数与同时带两个标签的应答数"),
@@ -140,6 +144,9 @@ _TEXT = {
 }  # fmt: skip
 
 
+_OUTCOMES, _COLUMN = ("non_match", "rejected", "attack"), 24
+
+
 def say(key: str, lang: Lang, joint: str = "  ", **values: Any) -> str:
     """Return a text of these charts; `both` joins English and Chinese by `joint`."""
     en, zh = (part.format(**values) for part in _TEXT[key])
@@ -151,7 +158,7 @@ def lines(key: str, lang: Lang, **values: Any) -> str:
     return say(key, lang, joint="\n", **values)
 
 
-def outcome(name: str) -> dict[str, str]:
+def outcome(column: str) -> dict[str, str]:
     """Return the words for an outcome; a column of the caller's is called by its name."""
-    en, zh = _TEXT.get(name, (name, name))
+    en, zh = _TEXT[column] if column in _OUTCOMES else (name(column, _COLUMN),) * 2
     return {"outcome": en, "outcome_zh": zh}

@@ -9,17 +9,13 @@ import pandas as pd
 from matplotlib import dates as mdates
 
 from verifyanalytics.charts import panels
+from verifyanalytics.charts.names import name
 from verifyanalytics.charts.sentences import lines, say
 from verifyanalytics.charts.style import COLOURS, GREY, style, usable
 from verifyanalytics.codebook import Lang
 from verifyanalytics.errors import UsageError
 
 _FLOOR = 1e-4
-
-
-def _both(lang: Lang, write: Any) -> str:
-    """One language on one line; both on two."""
-    return f"{write('en')}\n{write('zh')}" if lang == "both" else str(write(lang))
 
 
 def _limit(frame: pd.DataFrame) -> Any:
@@ -74,7 +70,7 @@ def _columns(ax: Any, part: pd.DataFrame, regime: str, lang: Lang) -> None:
         colour = COLOURS[1] if row.alert else COLOURS[0]
         filled = "white" if row.smoothing else colour
         ax.plot([value[i]], [i], "o", color=colour, mfc=filled, markersize=6)
-    ax.set_yticks(y, part["column"])
+    ax.set_yticks(y, [name(column) for column in part["column"]])
     for label in ax.get_yticklabels():
         label.set_parse_math(False)
     ax.set_ylim(len(part) - 0.4, -0.6)
@@ -84,8 +80,8 @@ def _columns(ax: Any, part: pd.DataFrame, regime: str, lang: Lang) -> None:
     ax.grid(visible=False, axis="y")
     ax.set_xlabel(say("psi", lang))
     n, m = int(part["n_reference"].max()), int(part["n_current"].max())
-    title = "" if regime == "not told" else regime
-    panels.heading(ax, title, _both(lang, lambda one: say("n_periods", one, a=n, b=m)))
+    title = "" if regime == "not told" else panels.regime(regime, lang)
+    panels.heading(ax, title, panels.both(lang, lambda one: say("n_periods", one, a=n, b=m)))
 
 
 def drift_over_time(
@@ -132,7 +128,8 @@ def drift_over_time(
             _timeline(one, mine, kind, chosen)
             count = _events(one, events, kind, chosen)
             part = mine[mine["regime"].str.rsplit(n=1).str[0] == kind]
-            _told(one, part, f"{column} · {kind}", chosen, count)
+            title = f"{name(column)} · {panels.regime(kind, chosen)}"
+            _told(one, part, title, chosen, count)
         panels.finish(axes, ax is None, lines("drift_over_time", chosen), _notes(held, chosen))
     return panels.returned(axes)
 
@@ -146,7 +143,7 @@ def _timeline(ax: Any, mine: pd.DataFrame, kind: str, lang: Lang) -> None:
         colour, x = COLOURS[(0, 2, 3, 5)[i % 4]], told["period_start"]
         ax.plot(x, _limit(told), color=colour, linewidth=0.9, linestyle=(0, (4, 2)),
                 drawstyle="steps-mid")  # fmt: skip
-        ax.plot(x, told["psi"], color=colour, marker="o", label=regime.rsplit(maxsplit=1)[-1])
+        ax.plot(x, told["psi"], color=colour, marker="o", label=name(regime.rsplit(maxsplit=1)[-1]))
         hollow = told[told["smoothing"] > 0]
         ax.plot(hollow["period_start"], hollow["psi"], "o", color=colour, mfc="white")
         loud = told[told["alert"]]
@@ -178,4 +175,6 @@ def _told(ax: Any, part: pd.DataFrame, title: str, lang: Lang, n_lines: int) -> 
     told = part[part["psi"].notna()]["n_current"]
     skipped = int(part.loc[part["psi"].isna(), "period"].nunique())
     ends: dict[str, Any] = {"a": int(told.min()), "b": int(told.max()), "c": skipped}
-    panels.heading(ax, title, _both(lang, lambda one: say("per_period", one, **ends)), n_lines)
+    panels.heading(
+        ax, title, panels.both(lang, lambda one: say("per_period", one, **ends)), n_lines
+    )

@@ -61,7 +61,10 @@ _TEXT = {
         "风险标签随时间的变化：占有风险结果的应答的比例",
     ),
     "n_scored": ("n = {n:,} scored", "有分数 n = {n:,}"),
-    "n": ("n = {n:,}", "n = {n:,}"),
+    "n_answered_or_not": (
+        "n = {n:,} answers, with a verdict or without",
+        "应答 n = {n:,}（含无核验结论者）",
+    ),
     "n_compared": ("n = {n:,} compared", "已比对 n = {n:,}"),
     "n_without_score": ("{n:,} without score", "无分数 {n:,}"),
     "n_outside": ("{n:,} outside 0–100", "超出0–100 {n:,}"),
@@ -72,7 +75,10 @@ _TEXT = {
         "{n:,} 条应答没有完整的阈值，未列入任何分图",
     ),
     "more_tags": ("{n:,} rarer tags are not shown", "另有 {n:,} 个较少见的标签未显示"),
-    "interval": ("bars and bands: 95 % intervals (Wilson)", "误差线与色带：95 % 区间（Wilson）"),
+    "interval": (
+        "bars and bands: 95\u00a0% intervals (Wilson)",
+        "误差线与色带：95% 区间（Wilson）",
+    ),
     "partial": ("open circles: partial periods", "空心点：不完整的时段"),
     "unknown_tag": ("not in the code book", "不在码表中"),
     "incomplete": ("no complete thresholds", "阈值不完整"),
@@ -97,12 +103,14 @@ _TEXT = {
     "lost_no_verdict": ("all gates pass, no verdict", "各关口均过无结论"),
     "accepted": ("accepted", "核验通过"),
     "despite": ("({n:,} accepted)", "（其中 {n:,} 仍通过）"),
+    "only": ("only {gate}", "仅{gate}"),
+    "of_all": ("in brackets: share of all answers", "括号内：占全部应答的比例"),
     "n_answers": ("answers", "应答数"),
     "acceptance": ("Acceptance rate", "通过率"),
     "acceptance_rate": ("acceptance rate", "通过率"),
     "n_decided": ("n = {n:,} with a verdict", "有核验结论 n = {n:,}"),
     "n_undecided": ("{n:,} without", "无结论 {n:,}"),
-    "interval_any": ("bars and bands: 95 % intervals", "误差线与色带：95 % 区间"),
+    "interval_any": ("bars and bands: 95\u00a0% intervals", "误差线与色带：95% 区间"),
     "reasons": ("Why answers were not accepted", "未通过的原因"),
     "n_not_accepted": ("n = {n:,} not accepted", "未通过 n = {n:,}"),
     "share_not_accepted": ("share of the answers not accepted", "占未通过应答的比例"),
@@ -118,8 +126,8 @@ _TEXT = {
     "fnmr_bounds": ("owners turned away (FNMR)", "本人被拒比例（FNMR）"),
     "n_withheld": ("{n:,} scores withheld", "分数未返回 {n:,}"),
     "bounds_k": (
-        "k: the true false-match rate is at most k times the vendor's claim; limits of 95 %",
-        "k：真实误识率不超过厂商标称值的 k 倍；95 % 界限",
+        "k: the true false-match rate is at most k times the vendor's claim; limits of 95\u00a0%",
+        "k：真实误识率不超过厂商标称值的 k 倍；95% 界限",
     ),
     "bounds_cover": (
         (
@@ -131,8 +139,11 @@ _TEXT = {
 }  # fmt: skip
 
 
-_WORDS = frozenset({"incomplete", "all", "unknown", "true", "false", "result"})
+_WORDS = frozenset({"unknown", "true", "false", "result"})
 """Words that occur in the data and have a text of ours."""
+
+_REGIMES = frozenset({"incomplete", "all", "unknown"})
+"""What stands for a regime where there is none, or for several."""
 
 
 class MissingFontWarning(UserWarning):
@@ -253,3 +264,8 @@ def text(key: str, lang: Lang, joint: str = "  ", **values: Any) -> str:
 def known(key: str) -> bool:
     """Tell whether a word of the data (true, unknown, result, …) has a text of ours."""
     return key in _WORDS
+
+
+def known_regime(key: str) -> bool:
+    """Tell whether a regime is one of our words."""
+    return key in _REGIMES

@@ -95,7 +95,7 @@ def _over_scores(
     where = _vendor_points(part)
     labels = [f"{level}\n{point:g}" for level, point in where.items()]
     lines = panels.rules(ax, list(where.values()), labels)
-    regime = panels.word(part["regime"].iloc[0], lang)
+    regime = panels.regime(part["regime"].iloc[0], lang)
     panels.heading(ax, regime, _counts(part, by, lang), lines)
 
 
@@ -130,7 +130,7 @@ def _over_fmr(
     ax.set_ylabel(text("match_rate", lang, joint="\n"))
     if several or by:
         ax.legend(loc="lower left")
-    title = "" if several else panels.word(part["regime"].iloc[0], lang)
+    title = "" if several else panels.regime(part["regime"].iloc[0], lang)
     panels.heading(ax, title, _counts(part, [*by, "regime"], lang))
 
 
@@ -152,7 +152,7 @@ def _over_time(
     ax.set_xlabel(text("date", lang))
     ax.set_ylabel(text("match_rate", lang, joint="\n"))
     ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    title = panels.word(part["regime"].iloc[0], lang)
+    title = panels.regime(part["regime"].iloc[0], lang)
     panels.heading(ax, title, _counts(part, [*by, "period"], lang))
 
 
