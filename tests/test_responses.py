@@ -6,8 +6,11 @@ import copy
 import hashlib
 import hmac
 import json
+import subprocess
+import sys
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -309,13 +312,116 @@ def test_foreign_envelope_by_paths():
     assert read({"level": "x"}, response_path="payload.body").reason == "not_a_response"
 
 
-@pytest.mark.parametrize("prefix", [b"", b"2024-06-01 12:00:00 ERROR [verify] "])
+@pytest.mark.parametrize("code", [{}, {"code": 0}, {"ResponseMetadata": {"RequestId": "x"}}])
+def test_the_path_of_the_response_comes_before_what_looks_like_a_reply(code):
+    line = {**code, "request_id": "not this", "payload": {"body": json.dumps(PAGE_SAMPLE)}}
+    made = row(line, response_path="payload.body")
+    assert (made["request_id"], made["code"]) == (PAGE_SAMPLE["request_id"], 10000)
+    ours = {"response": PAGE_SAMPLE, **code}
+    assert row(ours, response_path="response")["score"] == 87.69
+    if code:  # without a path, `response` is a key of the reply that nobody knows
+        assert row(ours)["score"] is None
+
+
+@pytest.mark.parametrize(
+    ("said", "moment"),
+    [
+        (1714521600, "2024-05-01T00:00:00+00:00"),
+        ("1714521600", "2024-05-01T00:00:00+00:00"),
+        ("1714521600123", "2024-05-01T00:00:00.123+00:00"),
+        ("1714521600.5", "2024-05-01T00:00:00.5+00:00"),
+        ("2024-05-01 08:00:00+08", "2024-05-01T00:00:00+00:00"),
+        ("2024-05-01 08:00:00.25+0800", "2024-05-01T00:00:00.25+00:00"),
+        ("2024-05-01T00:00Z", "2024-05-01T00:00:00+00:00"),
+        ("2024-05-01 08:30", "2024-05-01T08:30:00+00:00"),
+        ("2024-05-01 00:00:00 UTC", "2024-05-01T00:00:00+00:00"),
+        ("2024-05-01 00:00:00.123456 UTC", "2024-05-01T00:00:00.123456+00:00"),
+        ("2024-05-01", "2024-05-01T00:00:00+00:00"),
+        ("20240501", None), ("20240501080000", None), ("2024", None), ("2024-05-01Z", None),
+        ("2024-05-01T24:01", None), ("2024-13-01", None), ("2024-05-01 00:00.5", None),
+        (" 1714521600", None), ("1e400", None), ("-1714521600", None), ("١٧١٤٥٢١٦٠٠", None),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("path", [None, "at"])
+def test_times_as_warehouses_write_them(said, moment, path):
+    line = {"response": PAGE_SAMPLE, path or "occurred_at": said}
+    made = row(line, time_path=path)
+    assert made["occurred_at"] == (datetime.fromisoformat(moment) if moment else None)
+    assert made["issues"] == ([] if moment else ["type:envelope.occurred_at"])
+
+
+@pytest.mark.parametrize(
+    "prefix", [b"", b"2024-06-01 12:00:00 ERROR [verify] ", b"[2024-06-01 12:00:00] ERROR "]
+)
 def test_log_lines(prefix):
     line = (
         prefix
         + repr(json.dumps(FAULT | {"message": "it's 84µs"}, ensure_ascii=False).encode()).encode()
     )
     assert row(line)["message"] == "it's 84µs"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        """{"code":10000,"score":NaN,"message":"b'{\\"code\\":1,\\"request_id\\":\\"x\\"}'"}""",
+        """["b'{\\"code\\":1}'",]""",
+        """ "b'{\\"code\\":1}'" 2""",
+    ],
+)
+def test_a_literal_in_a_string_of_broken_json_is_none(line):
+    assert read(line.encode()).reason == "syntax"
+
+
+@pytest.mark.parametrize("second", [b"b'{\"code\":2}'", b"b'{'", b'b"{'])
+def test_two_literals_on_a_line_are_refused(second):
+    first = b'ERR b\'{"code":1,"message":"b{"}\''
+    assert row(first)["code"] == 1
+    refused = read(first + b" then " + second)
+    assert (refused.reason, refused.detail) == (
+        "syntax",
+        "$: more than one bytes literal on the line",
+    )
+
+
+def test_every_byte_of_a_literal_comes_back():
+    text = "".join(chr(n) for n in range(1, 0x250)) + "长城\U0001f600'\\"
+    for quote in ("", '"'):
+        answer = {"code": 1, "message": text.replace('"', "'") + quote}
+        literal = repr(json.dumps(answer, ensure_ascii=False).encode()).encode()
+        assert row(literal)["message"] == answer["message"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read there")
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_long_literal_takes_a_few_times_its_size(whole):
+    """Without its end it takes no more: nothing is tried again."""
+    done = subprocess.run(
+        [sys.executable, "-c", LONG_LITERAL, str(int(whole))],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    n_bytes, n_grown, is_row = map(int, done.stdout.split())
+    assert n_bytes > 20_000_000
+    assert n_grown < 6 * n_bytes
+    assert is_row == whole
+
+
+LONG_LITERAL = r"""
+import re, sys
+from verifyanalytics.envelope import ReadOptions
+from verifyanalytics.responses import read_response
+
+def peak():
+    return int(re.search(r"VmHWM:\s+([0-9]+)", open("/proc/self/status").read())[1]) * 1024
+
+said = rb"it\'s \xe9\x95\xbf\\n" * 1_000_000
+line = b"ERROR b'{\"code\":1,\"message\":\"" + said + b"\"}'" * int(sys.argv[1])
+before = peak()
+made = read_response(line, ReadOptions(), source="s", row=1)
+print(len(line), peak() - before, int(isinstance(made, dict)))
+"""
 
 
 def test_literal_is_not_evaluated_as_code():

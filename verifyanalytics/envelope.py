@@ -7,7 +7,6 @@ hashes.
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import hmac
 import re
@@ -18,7 +17,7 @@ from typing import Any
 
 from verifyanalytics.errors import UsageError
 from verifyanalytics.schema import MAX_CONTEXT_COLUMNS
-from verifyanalytics.strictjson import Number, Unreadable, loads
+from verifyanalytics.strictjson import Number, Unreadable, is_number, loads
 
 MAX_RESPONSE = 64 * 1024 * 1024
 """Bytes of one response; a larger one is a reject."""
@@ -35,14 +34,19 @@ LATEST = datetime(2100, 1, 1, tzinfo=UTC)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 
-# the literal that Python prints for bytes, and no more of the language than that
+# the literal that Python prints for bytes, and no more of the language than that; possessive, or
+# each character of a long one would be remembered
+_OPENING = re.compile(r"""b['"]\{""")
 _LITERAL = re.compile(
-    r"""b'\{(?:[^'\\\n\x80-\U0010ffff]|\\(?:[\\'"tnr]|x[0-9a-f]{2}))*'"""
-    r"""|b"\{(?:[^"\\\n\x80-\U0010ffff]|\\(?:[\\'"tnr]|x[0-9a-f]{2}))*\""""
+    r"""b'(\{(?:[^'\\\n\x80-\U0010ffff]++|\\(?:[\\'"tnr]|x[0-9a-f]{2}))*+)'"""
+    r"""|b"(\{(?:[^"\\\n\x80-\U0010ffff]++|\\(?:[\\'"tnr]|x[0-9a-f]{2}))*+)\""""
 )
 _ISO = re.compile(
-    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:[.,](\d{1,9}))?[ ]?([Zz]|[+-]\d\d:?\d\d)?", re.ASCII
+    r"(\d{4}-\d\d-\d\d)(?:[Tt ](\d\d:\d\d)(?:(:\d\d)(?:[.,](\d{1,9}))?)?"
+    r"[ ]?([Zz]|UTC|GMT|[+-]\d\d(?::?\d\d)?)?)?",
+    re.ASCII,
 )
+_UTC = frozenset({None, "Z", "z", "UTC", "GMT"})
 
 
 def keyed_hash(key: bytes, kind: str, value: str) -> str:
@@ -160,7 +164,9 @@ def open_line(data: bytes, options: ReadOptions) -> Opened:
                 else {path.rpartition(".")[2]: found}
             )
     path = options.response_path or "response"
-    if is_reply(value) or (reply := _pop(value, path)) is None:
+    # what looks like a reply is one, unless the caller has said where replies stand
+    reply = None if is_reply(value) and not options.response_path else _pop(value, path)
+    if reply is None:
         return Opened(value, around)
     for name in ENVELOPE_KEYS & value.keys():
         around.setdefault(name, value.pop(name))
@@ -182,14 +188,31 @@ def _decoded(data: bytes, where: str) -> str:
 
 
 def _read_text(text: str, where: str) -> Any:
-    """Read JSON, or the bytes literal an SDK's error left in a log, whatever stands before it."""
+    """Read JSON, or the bytes literal an SDK's error left in a log, whatever stands around it."""
     try:
         return loads(text, where)
     except Unreadable:
-        literal = _LITERAL.search(text)
-        if literal is None:
+        opening = None if _is_broken_json(text) else _OPENING.search(text)
+        literal = opening and _LITERAL.match(text, opening.start())
+        if not literal:
             raise
-    return loads(_decoded(ast.literal_eval(literal[0]), where), where)
+    if _OPENING.search(text, literal.end()):
+        raise Unreadable("syntax", f"{where}: more than one bytes literal on the line")
+    said = literal[literal.lastindex or 1]
+    # of the escapes there are, both codecs know the same; a parser would take a hundred times more
+    return loads(_decoded(said.encode().decode("unicode_escape").encode("latin-1"), where), where)
+
+
+def _is_broken_json(text: str) -> bool:
+    """Whether a literal in the text would stand inside a string of JSON that is no JSON.
+
+    A bracket alone is none: log lines begin with `[2024-05-01 08:00:00] `.
+    """
+    begun = text.lstrip(" \t\r\n")[:1]
+    if begun != "[":
+        return begun in {"{", '"'}
+    opening = _OPENING.search(text)
+    return opening is None or '"' in text[: opening.start()]
 
 
 def _pop(value: dict[str, Any], path: str) -> Any:
@@ -209,8 +232,8 @@ def read_time(value: Any) -> datetime | None:
     Parameters
     ----------
     value : Number or str
-        Seconds, milliseconds or microseconds since 1970 (told apart by size), or ISO 8601 with
-        date and time; without a zone it is UTC.
+        Seconds, milliseconds or microseconds since 1970 (told apart by size, as a number or as
+        text), or ISO 8601: date, or date and time; without a zone it is UTC.
 
     Returns
     -------
@@ -218,14 +241,13 @@ def read_time(value: Any) -> datetime | None:
         In UTC, to the microsecond; None for what is no moment between 2015 and 2100.
     """
     try:
-        moment = _from_epoch(value) if isinstance(value, Number) else _from_iso(value)
+        moment = _from_epoch(float(value)) if is_number(value) else _from_iso(value)
     except (ValueError, OverflowError):
         return None
     return moment if moment is not None and EARLIEST <= moment < LATEST else None
 
 
-def _from_epoch(number: Number) -> datetime:
-    seconds = float(number)
+def _from_epoch(seconds: float) -> datetime:
     for limit, scale in ((1e14, 1e6), (1e11, 1e3)):
         if seconds >= limit:
             return EPOCH + timedelta(microseconds=round(seconds * 1e6 / scale))
@@ -236,10 +258,11 @@ def _from_iso(text: str) -> datetime | None:
     match = _ISO.fullmatch(text)
     if match is None:
         return None
-    day, clock, fraction, zone = match.groups()
-    zone = "+00:00" if zone in (None, "Z", "z") else zone
+    day, clock, second, fraction, zone = match.groups()
     micro = (fraction or "").ljust(6, "0")[:6]
-    return datetime.fromisoformat(f"{day}T{clock}.{micro}{zone}").astimezone(UTC)
+    zone = "+00:00" if zone in _UTC else zone
+    moment = f"{day}T{clock or '00:00'}{second or ':00'}.{micro}{zone}"
+    return datetime.fromisoformat(moment).astimezone(UTC)
 
 
 def context_names(given: dict[str, Any], options: ReadOptions) -> dict[str, str]:
