@@ -17,6 +17,7 @@ from stored_answers import BAD, answer, expected, found, line, mixed, write_line
 
 import verifyanalytics as va
 from verifyanalytics._worker_crew import child_environment
+from verifyanalytics.errors import UsageError
 from verifyanalytics.store import Store
 
 PACKAGE = Path(va.__file__).parents[1]
@@ -133,6 +134,89 @@ def test_a_source_that_cannot_be_cut_goes_in_parts(store, tmp_path, suffix):
     assert int(ledger["bytes"].sum()) == path.stat().st_size == summary.bytes
     again = va.import_responses(path, store, workers=1)
     assert (again.read, again.already_imported) == (0, len(lines))
+
+
+def test_a_forgotten_option_can_be_given_later(store, tmp_path):
+    """Rejects of a first reading do not stand in the way of a second one that is told better."""
+    path = tmp_path / "foreign.ndjson"
+    wrapped = [json.dumps({"at": "x", "payload": {"body": json.loads(line(n))}}) for n in range(3)]
+    path.write_text("\n".join(wrapped))
+    first = va.import_responses(path, store)
+    assert (first.added, first.rejects) == (0, {"not_a_response": 3})
+    told = va.import_responses(path, store, response_path="payload.body")
+    assert (told.added, told.rejected, told.already_imported) == (3, 0, 0)
+    again = va.import_responses(path, store, response_path="payload.body")
+    assert (again.read, again.already_imported, again.already_rejected) == (0, 3, 0)
+    plainly = va.import_responses(path, store)
+    assert (plainly.read, plainly.already_imported, plainly.already_rejected) == (0, 3, 3)
+    assert str(plainly).endswith("; already imported 3, of them rejected 3")
+    assert store.check(deep=True) == []
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"context": {"day": 5}},
+        {"context": {"day": "\udcff"}},
+        {"action": 5},
+        {"response_path": 5},
+        {"req_key": b"k"},
+        {"column": 1.5},
+        {"batch_bytes": "1"},
+        {"batch_bytes": 0},
+    ],
+)
+def test_an_option_of_the_wrong_kind_is_refused(store, tmp_path, workers, options):
+    path = write_lines(tmp_path / "a.ndjson", [line(1)])
+    with pytest.raises(UsageError):
+        va.import_responses(path, store, workers=workers, **options)
+
+
+@pytest.mark.parametrize("workers", ["2", 1.5, -1, True])
+def test_workers_are_a_whole_number(store, tmp_path, workers):
+    path = write_lines(tmp_path / "a.ndjson", [line(1)])
+    with pytest.raises(UsageError, match="workers"):
+        va.import_responses(path, store, workers=workers)
+
+
+@pytest.mark.parametrize("paths", [None, 5, [None], "", ["a.ndjson", ""]])
+def test_what_is_no_path_is_refused(store, tmp_path, monkeypatch, paths):
+    """An empty text above all: it would be the folder one stands in, with all that is below."""
+    write_lines(tmp_path / "a.ndjson", [line(1)])
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError):
+        va.import_responses(paths, store)
+    assert store.read().empty
+
+
+def test_a_folder_of_files_with_names_of_others_is_no_empty_import(store, tmp_path):
+    folder = tmp_path / "spark"
+    folder.mkdir()
+    written = write_lines(folder / "part-00000", [line(1)])
+    write_lines(folder / "app.log.1", [line(2)])
+    with pytest.raises(UsageError, match=r"2 have another or none: .*app\.log\.1.*part-00000"):
+        va.import_responses(folder, store)
+    write_lines(folder / "b.ndjson", [line(3)])
+    summary = va.import_responses(folder, store)
+    assert str(summary) == "read 1 = added 1 + known 0 + rejected 0; files left out 2"
+    assert va.import_responses(written, store).added == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are bytes there only")
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_name_that_is_no_text_is_told(store, tmp_path, workers):
+    path = os.fsencode(tmp_path) + b"/\xff.ndjson"
+    with open(path, "wb") as file:  # noqa: PTH123
+        file.write(line(1))
+    with pytest.raises(UsageError, match=r"rename .*\\udcff\.ndjson"):
+        va.import_responses(tmp_path, store, workers=workers)
+
+
+def test_a_closed_standard_input_is_told(store, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(UsageError, match="standard input is closed"):
+        va.import_responses("-", store)
 
 
 def test_many_small_files_are_one_commit(store, tmp_path):

@@ -94,10 +94,19 @@ def test_the_path_comes_from_the_environment(tmp_path, monkeypatch):
     assert Store().path == tmp_path / "data" / "store"
 
 
-@pytest.mark.parametrize("name", ["month=2024-01", "a%20b"])
+@pytest.mark.parametrize("name", ["month=2024-01", "a%20b", "a\\b", "a\nb", "a\udcff"])
+@pytest.mark.skipif(os.name != "posix", reason="a backslash parts folders elsewhere")
 def test_a_path_that_engines_would_misread_is_refused(tmp_path, name):
     with pytest.raises(UsageError, match="cannot hold a store"):
         Store(tmp_path / name / "store")
+
+
+@pytest.mark.parametrize("given", ["s3://bucket/store", "memory://store", 5, ["a"]])
+def test_what_is_no_folder_of_this_machine_is_no_store(tmp_path, monkeypatch, given):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError):
+        Store(given, create=True)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_with_other_files_is_no_place_for_a_store(tmp_path):
@@ -748,6 +757,34 @@ def test_sql_reads_the_store_and_nothing_else(store, query, message):
     assert "\n" not in str(caught.value)
 
 
+def test_two_columns_of_a_query_may_have_one_name(store):
+    frame = store.sql("SELECT '007' AS a, 1 AS a, 2 AS a_2, 3 AS a")
+    assert frame.iloc[0].to_dict() == {"a": "007", "a_2": 1, "a_2_2": 2, "a_3": 3}
+    bring(store, "a", [answer(1)])
+    frame = store.sql("SELECT source AS s, source_row AS s FROM verifications")
+    assert frame.iloc[0].tolist() == ["a", 2]
+
+
+@pytest.mark.parametrize("query", [None, 5, "SELECT '\udcff'"])
+def test_a_query_that_is_no_text_is_refused(store, query):
+    with pytest.raises(UsageError):
+        store.sql(query)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"columns": 5},
+        {"since": datetime.min, "until": "9999-12-31T23:59:59-12:00"},
+        {"until": "9999-12-31T23:59:59-12:00"},
+        {"where": "\udcff"},
+    ],
+)
+def test_nonsense_asked_of_a_table_is_refused(store, asked):
+    with pytest.raises(UsageError):
+        store.read(**asked)
+
+
 def test_sql_cannot_reach_the_callers_variables_or_the_stores_own_files(store, tmp_path):
     secret = pd.DataFrame({"a": [1]})
     with pytest.raises(UsageError, match="Table with name secret does not exist"):
@@ -1049,6 +1086,12 @@ def test_a_csv_cell_never_starts_a_formula(store, tmp_path):
     assert found[5]["risk_tags"] == '["14004","13001"]'
     assert found[1]["occurred_at"] == "2024-05-30T01:00:00.000000Z"
     assert found[1]["score"] == "1"
+
+
+@pytest.mark.parametrize("inside", ["", "responses", "exports/new"])
+def test_export_does_not_go_where_upkeep_would_remove_it(store, inside):
+    with pytest.raises(UsageError, match="within the store"):
+        store.export(store.path / inside)
 
 
 def test_export_of_an_older_version(store, tmp_path):

@@ -428,3 +428,28 @@ def test_a_package_of_another_place_is_noticed(tmp_path, monkeypatch):
             list(job.results(lambda: None))
     finally:
         crew.stop()
+
+
+def test_a_message_that_is_none_ends_the_worker():
+    """Its other thread waits for the next message and would wait for ever."""
+    process = subprocess.run(
+        [sys.executable, "-P", "-m", "verifyanalytics.worker"],
+        input=(3).to_bytes(4, "big") + b"abc",
+        check=False,
+        capture_output=True, timeout=60, env=child_environment(),
+    )  # fmt: skip
+    assert process.returncode == 1
+    assert b"a message from the parent is none" in process.stderr
+
+
+def test_a_fault_of_the_threads_reaches_who_waits(tmp_path):
+    path = write_lines(tmp_path / "a.ndjson", [line(1)])
+    (source,) = discover([path])
+    task = Task("t", str(tmp_path), "\udcff", [Piece(source)])
+    crew = Crew(1, Setup(OPTIONS), lambda beat: None, lambda death: None)
+    try:
+        job = crew.submit(Job(task, lambda: "b2"))
+        with pytest.raises(UnicodeEncodeError):
+            list(job.results(lambda: None))
+    finally:
+        crew.stop()

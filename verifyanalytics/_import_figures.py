@@ -65,6 +65,8 @@ class ImportSummary:
     already_imported : int
         Responses of sources, or of parts of sources, that were committed before this run; they
         were not read again and are in none of the counts above.
+    already_rejected : int
+        Those of `already_imported` that became rejects then.
     rejects : dict of str to int
         `rejected` by reason, as in `schema.REJECT_REASONS`.
     sources, sources_already_imported : int
@@ -89,6 +91,7 @@ class ImportSummary:
     known: int = 0
     rejected: int = 0
     already_imported: int = 0
+    already_rejected: int = 0
     rejects: dict[str, int] = field(default_factory=dict)
     sources: int = 0
     sources_already_imported: int = 0
@@ -105,8 +108,14 @@ class ImportSummary:
             f"{_spaced(self.known)} + rejected {_spaced(self.rejected)}"
         )
         line += f" ({counts})" if counts else ""
-        before = f"; already imported {_spaced(self.already_imported)}"
-        return line + (before if self.already_imported else "")
+        if self.already_imported:
+            line += f"; already imported {_spaced(self.already_imported)}"
+        if self.already_rejected:
+            line += f", of them rejected {_spaced(self.already_rejected)}"
+        left_out = [skipped for skipped in self.skipped if not skipped.endswith("hidden")]
+        if left_out:
+            line += f"; files left out {_spaced(len(left_out))}"
+        return line
 
     __repr__ = __str__
 

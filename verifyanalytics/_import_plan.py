@@ -9,6 +9,7 @@ other the same one wins however often the import was interrupted.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from verifyanalytics.envelope import ReadOptions
 from verifyanalytics.errors import InputError
 from verifyanalytics.sources import BLOCK_BYTES, Source, line_ranges, open_stored
 from verifyanalytics.worker import EXPANSION, Piece
@@ -68,7 +70,7 @@ class Prepared:
     ----------
     source : Source
     sha256 : str
-        Of the bytes as stored.
+        Of the bytes as stored; and how they are read, if not in the usual way.
     n_bytes : int
         How many were hashed.
     signature : tuple of int or None
@@ -215,7 +217,26 @@ def unreadable(source: Source, error: OSError) -> InputError:
     return InputError(f"cannot read {source.name}: {error.strerror or error}", source=source.name)
 
 
-def prepare(source: Source, sizes: Sizes, on_bytes: Callable[[int], object]) -> Prepared:
+def reading_mark(options: ReadOptions, column: str | None) -> str:
+    """Mark how sources are read, as far as it decides which responses are found in them.
+
+    A source that was read in another way is another one: what a forgotten option made a reject is
+    found when the import is repeated with it. Empty for the usual way.
+    """
+    told = {
+        "strict": options.strict or None,
+        "response_path": options.response_path,
+        "column": column,
+    }
+    said = {name: value for name, value in told.items() if value is not None}
+    if not said:
+        return ""
+    return "+" + hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def prepare(
+    source: Source, sizes: Sizes, on_bytes: Callable[[int], object], mark: str = ""
+) -> Prepared:
     """Hash a source and cut it, in one pass over its bytes.
 
     Parameters
@@ -224,6 +245,8 @@ def prepare(source: Source, sizes: Sizes, on_bytes: Callable[[int], object]) -> 
     sizes : Sizes
     on_bytes : callable
         Told how many bytes were hashed, chunk by chunk.
+    mark : str
+        What `reading_mark` gave; becomes a part of its `sha256`.
 
     Raises
     ------
@@ -251,7 +274,7 @@ def prepare(source: Source, sizes: Sizes, on_bytes: Callable[[int], object]) -> 
     except OSError as error:
         raise unreadable(source, error) from error
     cuts = cuts or [Cut(Piece(source), digest.n_bytes)]
-    return Prepared(source, digest.sha256.hexdigest(), digest.n_bytes, before, cuts)
+    return Prepared(source, digest.sha256.hexdigest() + mark, digest.n_bytes, before, cuts)
 
 
 class _Digest:

@@ -15,7 +15,7 @@ import stat
 import tempfile
 import threading
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -148,8 +148,14 @@ def require_select(connection: duckdb.DuckDBPyConnection, query: str) -> None:
     Raises
     ------
     UsageError
-        No statement, several, or one that writes or sets.
+        No statement, several, one that writes or sets, or no text.
     """
+    if not isinstance(query, str):
+        raise UsageError(f"a query is text; {type(query).__name__} was given")
+    try:
+        query.encode()
+    except UnicodeEncodeError:
+        raise UsageError("the query is not UTF-8 text") from None
     statements = connection.extract_statements(query)
     if len(statements) != 1 or statements[0].type not in _READ_ONLY:
         found = ", ".join(statement.type.name for statement in statements) or "nothing"
@@ -230,6 +236,8 @@ class Views:
             No such table or column, or a time that is none.
         """
         names = self.columns(table)
+        if columns is not None and not isinstance(columns, Iterable):
+            raise UsageError(f"columns are names; {columns!r} was given")
         chosen = names if columns is None else [columns] if isinstance(columns, str) else columns
         missing = [name for name in chosen if name not in names]
         if missing:
@@ -309,7 +317,7 @@ def instant(value: Any, name: str) -> datetime | None:
             value = datetime(value.year, value.month, value.day, tzinfo=UTC)
         at: datetime = value if value.tzinfo else value.replace(tzinfo=UTC)
         return datetime.fromtimestamp(0, UTC) + (at - datetime.fromtimestamp(0, UTC))
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, OverflowError):
         message = (
             f"{name} is {value!r}; give a date or time such as 2024-05-01 or 2024-05-01T08:00Z"
         )
@@ -359,7 +367,9 @@ _DERIVED_SCHEMAS = {
 def plain(table: pa.Table) -> pa.Table:
     """Name the zone UTC and list items as our schema does; DuckDB has names of its own."""
     fields = [field.with_type(_plain_type(field.type)) for field in table.schema]
-    return table.cast(pa.schema(fields))
+    # by place: two columns of a query may have one name
+    columns = [column.cast(field.type) for column, field in zip(table.columns, fields, strict=True)]
+    return pa.Table.from_arrays(columns, schema=pa.schema(fields))
 
 
 def _plain_type(found: pa.DataType) -> pa.DataType:

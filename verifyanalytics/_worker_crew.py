@@ -63,11 +63,11 @@ class Job:
     def __init__(self, task: Task, next_batch: Callable[[], str]) -> None:
         self.task = task
         self._next_batch = next_batch
-        self._results: queue.Queue[Result | VerifyAnalyticsError] = queue.Queue(maxsize=1)
+        self._results: queue.Queue[Result | BaseException] = queue.Queue(maxsize=1)
         self.cancelled = threading.Event()
 
-    def put(self, result: Result | VerifyAnalyticsError) -> None:
-        """Hand over a result; waits until the one before it was fetched."""
+    def put(self, result: Result | BaseException) -> None:
+        """Hand over a result, or what is raised in its place; waits for the one before it."""
         while not self.cancelled.is_set():
             with contextlib.suppress(queue.Full):
                 self._results.put(result, timeout=POLL_SECONDS)
@@ -81,7 +81,7 @@ class Job:
             except queue.Empty:
                 idle()
                 continue
-            if isinstance(result, VerifyAnalyticsError):
+            if isinstance(result, BaseException):
                 raise result
             yield result
             if result.final:
@@ -258,6 +258,9 @@ class Crew:
                     self._mourn(job, death, left)
                 except (OSError, VerifyAnalyticsError) as error:  # it could not even be started
                     job.put(VerifyAnalyticsError(f"cannot start a worker: {error}"))
+                    break
+                except BaseException as fault:  # noqa: BLE001 - raised where results are waited for
+                    job.put(fault)
                     break
             with self._lock:
                 self._running.discard(job)

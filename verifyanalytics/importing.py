@@ -16,11 +16,12 @@ import os
 import shutil
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
+from verifyanalytics._import_arguments import Found, check_texts, check_whole, given_paths, shown
 from verifyanalytics._import_figures import ImportProgress, ImportSummary, Meter
 from verifyanalytics._import_plan import (
     Lot,
@@ -30,6 +31,7 @@ from verifyanalytics._import_plan import (
     expansion,
     pack,
     prepare,
+    reading_mark,
     resume,
 )
 from verifyanalytics._import_signals import Signals
@@ -41,7 +43,7 @@ from verifyanalytics.envelope import ReadOptions
 from verifyanalytics.errors import UsageError
 from verifyanalytics.flatten import Flattener
 from verifyanalytics.journal import Journal
-from verifyanalytics.sources import BLOCK_BYTES, Source, discover, open_stored, spool
+from verifyanalytics.sources import BLOCK_BYTES, Source, open_stored, spool
 from verifyanalytics.store import Part, PartCount, StagedFile, Store
 from verifyanalytics.worker import Beat, Reading, Result, Setup, Task, write_error
 
@@ -125,12 +127,17 @@ def import_responses(
     >>> import_responses("answers/*.ndjson.gz", "data/store")  # doctest: +SKIP
     read 20 000 = added 19 880 + known 40 + rejected 80
     """
-    if workers is not None and workers < 0:
-        raise UsageError(f"workers is {workers}; give 0 for none, 1 or more, or leave it out")
-    if batch_bytes is not None and batch_bytes < 1:
-        raise UsageError(f"batch_bytes is {batch_bytes}; give 1 or more, or leave it out")
-    given = [paths] if isinstance(paths, str | Path) else list(paths)
-    found = _Found(given, column, time_column)  # a path that is not there makes no store
+    check_whole(workers, "workers", 0, "give 0 for none, 1 or more, or leave it out")
+    check_whole(batch_bytes, "batch_bytes", 1, "give 1 or more, or leave it out")
+    said = {
+        "time_path": time_path, "response_path": response_path, "context_path": context_path,
+        "column": column, "time_column": time_column, "action": action, "req_key": req_key,
+        **{f"context {name!r}": value for name, value in (context or {}).items()},
+    }  # fmt: skip
+    check_texts(said)
+    found = Found(
+        given_paths(paths), column, time_column
+    )  # a path that is not there makes no store
     target = store if isinstance(store, Store) else Store(store, create=True)
     options = ReadOptions(
         strict=strict,
@@ -146,26 +153,10 @@ def import_responses(
     )
     with (
         Signals() as signals,
-        _Import(target, options, workers, Sizes.of(batch_bytes), progress, signals) as run,
+        _Import(target, options, workers, Sizes.of(batch_bytes), progress, signals, column) as run,
     ):
         run.everything(found)
     return run.summary
-
-
-class _Found:
-    """What there is behind the paths: sources, what was left out, and whether stdin is one."""
-
-    def __init__(
-        self, paths: Sequence[str | Path], column: str | None, time_column: str | None
-    ) -> None:
-        self.column, self.time_column = column, time_column
-        self.skipped: list[str] = []
-        named = [path for path in paths if str(path) != "-"]
-        self.with_stdin = len(named) < len(paths)
-        self.sources = discover(named, column=column, time_column=time_column, on_skip=self._skip)
-
-    def _skip(self, name: str, why: str) -> None:
-        self.skipped.append(f"{name}: {why}")
 
 
 @dataclass(slots=True)
@@ -187,6 +178,7 @@ class _Import:
         sizes: Sizes,
         report: Callable[[ImportProgress], object] | None,
         signals: Signals,
+        column: str | None,
     ) -> None:
         self._signals = signals
         self.summary = ImportSummary()
@@ -198,6 +190,7 @@ class _Import:
         self._seen: set[str] = set()
         self._again: list[str] = []
         self._context: set[str] | None = None
+        self._mark = reading_mark(options, column)
         self._batch = store.new_batch()
         self._folder = store.staging(self._batch)
 
@@ -210,7 +203,7 @@ class _Import:
             self._crew.stop()
         self._store.discard(self._batch)
 
-    def everything(self, given: _Found) -> None:
+    def everything(self, given: Found) -> None:
         """Import all there is behind the paths."""
         found = self._find(given)
         delivered = self._deliver([source for source in found if source.form == "journal"])
@@ -224,12 +217,20 @@ class _Import:
         ]
         self._finish([*delivered, *batches])
 
-    def _find(self, given: _Found) -> list[Source]:
-        """Give the sources, each once, in the order of their names; standard input is spooled."""
+    def _find(self, given: Found) -> list[Source]:
+        """Give the sources, each once, in the order of their names; standard input is spooled.
+
+        Raises
+        ------
+        UsageError
+            Standard input is closed, or a file has a name that is no text.
+        """
         for skipped in given.skipped:
             self._meter.note(f"skipped {skipped}")
         self.summary.skipped += given.skipped
         found = list(given.sources)
+        if given.with_stdin and sys.stdin is None:
+            raise UsageError("standard input is closed")
         if given.with_stdin:
             with _writing(self._folder):
                 found.append(
@@ -240,6 +241,9 @@ class _Import:
                         time_column=given.time_column,
                     )
                 )
+        for source in found:
+            if shown(source.location) != source.location:
+                raise UsageError(f"rename {shown(source.location)}: its name is no UTF-8 text")
         distinct = {source.location: source for source in reversed(found)}
         self.summary.sources = len(distinct)
         return sorted(distinct.values(), key=lambda source: source.name)
@@ -274,23 +278,27 @@ class _Import:
         """Hash the sources; leave out what is committed, or is the same file under another name."""
         for source in sources:
             self._meter.tell("hashing")
-            prepared = prepare(self._local(source), self._sizes, lambda _: self._meter.tell())
+            prepared = prepare(
+                self._local(source), self._sizes, lambda _: self._meter.tell(), self._mark
+            )
             done = self._store.done(prepared.sha256)
             if prepared.sha256 in self._seen:
                 self._again.append(prepared.sha256)
             elif done is not None and done.complete:
-                self._skip(done.n_read)
+                self._skip(done.n_read, done.n_rejected)
             else:
                 self._seen.add(prepared.sha256)
                 if done is not None:
                     self.summary.already_imported += done.n_read
+                    self.summary.already_rejected += done.n_rejected
                     prepared = resume(prepared, done.rows_done, done.bytes_done)
                 yield prepared
                 continue
             self._meter.beat(Beat(0, prepared.n_bytes))
 
-    def _skip(self, n_read: int) -> None:
+    def _skip(self, n_read: int, n_rejected: int) -> None:
         self.summary.already_imported += n_read
+        self.summary.already_rejected += n_rejected
         self.summary.sources_already_imported += 1
 
     def _local(self, source: Source) -> Source:
@@ -403,7 +411,7 @@ class _Import:
                 self._store.compact(over=SMALL_FILES)
         for sha256 in self._again:
             done = self._store.done(sha256)
-            self._skip(done.n_read if done else 0)
+            self._skip(done.n_read if done else 0, done.n_rejected if done else 0)
         if self.summary.rejected:
             self.summary.rejects = _reasons(self._store, batches)
         self.summary.seconds = self._meter.seconds

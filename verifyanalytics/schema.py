@@ -168,7 +168,12 @@ REJECT_COLUMNS: tuple[Column, ...] = (
 IMPORT_COLUMNS: tuple[Column, ...] = (
     Column("batch", _STR, "the commit"),
     Column("source", _STR, "the file, or <stdin>, as the import named it"),
-    Column("sha256", _STR, "SHA-256 of the source's bytes as stored"),
+    Column(
+        "sha256",
+        _STR,
+        "SHA-256 of the source's bytes as stored",
+        "with + and a mark of how it was read, if by --response-path, --column or --strict",
+    ),
     Column("bytes", _I64, "bytes of the source this part covers"),
     Column("n_read", _I64, "responses met = n_added + n_known + n_rejected"),
     Column("n_added", _I64, "responses that became rows"),

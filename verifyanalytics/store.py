@@ -78,10 +78,7 @@ class Store:
 
     def __init__(self, path: str | Path | None = None, *, create: bool = False) -> None:
         given = path or os.environ.get("VERIFYANALYTICS_STORE") or "data/store"
-        self.path = Path(given).expanduser().absolute()
-        if re.search(r"=|%[0-9A-Fa-f]{2}", str(self.path)):
-            message = f"{self.path} cannot hold a store: its path has '=' or a %-code in it"
-            raise UsageError(message)
+        self.path = _store_path(given)
         self._tables = Tables(self.path)
         self._ledger = Ledger(self._tables)
         if create:
@@ -245,6 +242,7 @@ class Store:
 
         with query_errors(doing, self.path):
             table = plain(relation.to_arrow_table())
+        table = table.rename_columns(_distinct(table.column_names))
         frame: pd.DataFrame = table.to_pandas(types_mapper=pd.ArrowDtype)
         return frame
 
@@ -566,6 +564,8 @@ class Store:
         import pandas as pd
 
         views = self._tables.views(as_of)
+        if Path(folder).resolve().is_relative_to(self.path.resolve()):
+            raise UsageError(f"{folder} lies within the store, where upkeep would remove it")
         paths = export_paths(Path(folder), format, overwrite=overwrite)
         done = []
         with storage_errors(self.path, f"exporting to {folder}"):
@@ -574,3 +574,37 @@ class Store:
                 n_rows = export_table(self._tables.engine.cursor(), views, table, path)
                 done.append((table, str(path), n_rows))
         return pd.DataFrame(done, columns=["table", "path", "rows"])
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Number the names that come again, since pandas gives columns of one name one type."""
+    found: list[str] = []
+    for name in names:
+        number, free = 1, name
+        while free in found:
+            number += 1
+            free = f"{name}_{number}"
+        found.append(free)
+    return found
+
+
+def _store_path(given: str | Path) -> Path:
+    """Give the absolute path of a store, if a store can be there.
+
+    Raises
+    ------
+    UsageError
+        It is no local path, or one that the formats beneath cannot name.
+    """
+    if not isinstance(given, str | os.PathLike):
+        raise UsageError(f"a store is a folder's path; {type(given).__name__} was given")
+    if "://" in str(given):
+        raise UsageError(f"{given}: a store is a folder of this machine; export sends copies away")
+    path = Path(given).expanduser().absolute()
+    shown = path.as_posix().encode(errors="backslashreplace").decode()
+    if re.search(r"[=\\\x00-\x1f\x7f]|%[0-9A-Fa-f]{2}", shown):
+        raise UsageError(
+            f"{shown!r} cannot hold a store: a path with '=', a %-code, a backslash, a control "
+            "character or what is not UTF-8 cannot be named by the formats beneath"
+        )
+    return path

@@ -424,8 +424,13 @@ class _Inbox:
 
     def _listen(self, stream: BinaryIO) -> None:
         decoder = msgspec.msgpack.Decoder(Down)
-        while (message := receive(stream, decoder)) is not None:
-            self._messages.put(message)
+        try:
+            while (message := receive(stream, decoder)) is not None:
+                self._messages.put(message)
+        except msgspec.DecodeError as error:  # nobody else would notice: the other thread waits
+            sys.stderr.write(f"a message from the parent is none: {error}\n")
+            sys.stderr.flush()
+            os._exit(1)
         os._exit(0)
 
     def next(self) -> Down:
