@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import math
 import random
 from collections import Counter
 from pathlib import Path
@@ -220,7 +221,7 @@ def test_the_design_effect_is_that_of_a_loop_over_persons():
         assert got["fnmr_deff"] == pytest.approx(var / (rate * (1 - rate) / n))
 
 
-@pytest.mark.parametrize("engine", ["pandas", "arrow", "polars_lazy", "duckdb"])
+@pytest.mark.parametrize("engine", ["arrow", "polars_lazy"])
 @pytest.mark.parametrize("key", ["alive", "risk_score", "day", "kind", "when", "risk_tags"])
 def test_persons_are_found_again_in_groups_of_any_type(key, engine):
     """A hundred persons try ten times each: whatever splits them, they stay a hundred."""
@@ -323,6 +324,56 @@ def test_operating_points_are_the_first_candidate_that_fits(seed, target):
     assert cv.at_most_fnmr(curve, target) == max(i for i, x in enumerate(fnmr) if x <= target)
     sure = [i for i, x in enumerate(upper) if x <= target]
     assert cv.assured_fmr(curve, target, 0.9) == (min(sure) if sure else None)
+
+
+@given(seed=st.integers(0, 10**6), target=st.sampled_from([0.05, 0.2, 0.5]))
+def test_withheld_strangers_may_have_matched_below_the_pass_rule(seed, target):
+    rng = random.Random(seed)
+    own = 62.5
+    nonmated = [(rng.randint(40, 80), rng.randrange(60)) for _ in range(rng.randint(20, 200))]
+    nonmated += [(float("nan"), rng.randrange(60)) for _ in range(rng.randint(1, 30))]
+    mated = [rng.randint(60, 95) for _ in range(30)]
+    n, people = len(nonmated), sorted({p for _, p in nonmated})
+    candidates = sorted({*(s for s, _ in nonmated if s == s), *mated})
+    candidates.append(np.nextafter(float(candidates[-1]), np.inf))
+    sure = None
+    for i, t in reversed([*enumerate(candidates)]):
+        errors = [(s >= t or (s != s and t < own), p) for s, p in nonmated]
+        x = sum(e for e, _ in errors)
+        m = {p: sum(q == p for _, q in errors) for p in people}
+        y = {p: sum(e and q == p for e, q in errors) for p in people}
+        size = len(people)
+        if 0 < x < n:
+            g, rate = len(people), x / n
+            spread = g / (g - 1) * sum((y[p] - rate * m[p]) ** 2 for p in people)
+            size = n / max(1.0, spread / n / (rate * (1 - rate)))
+        if iv.clopper_pearson(min(x * size / n, size), size, 0.9, "upper").high > target:
+            break
+        sure = i
+    sides = (
+        cv.side(
+            np.array([s for s, _ in nonmated]), pd.factorize(np.array([p for _, p in nonmated]))[0]
+        ),
+        cv.side(np.array(mated, dtype=float), np.arange(30)),
+    )
+    assert cv.assured_fmr(cv.curve(*sides), target, 0.9, own) == sure
+
+
+def test_an_assured_threshold_is_not_within_what_was_withheld():
+    rows = [w.row(i, score=None, sub_code=210311, result=False) for i in range(500)]
+    rows += [w.row(500 + i, score=50.0 + i / 2, result=False) for i in range(20)]
+    rows += [w.row(520 + i, score=85.0) for i in range(100)]
+    truth = w.frame(rows).assign(mated=[False] * 520 + [True] * 100)
+    got = op.operating_points(truth, fmr=0.01, assured=0.95, assume_random=True)
+    assert got["threshold"].tolist() == [57.5, 85.0]  # all of 500 may stand between 57.5 and 70
+    assert (got["fmr_high"] > 0.9).tolist() == [True, False]
+
+
+def test_a_regime_without_any_score_has_no_operating_point():
+    rows = [w.row(i, score=None, sub_code=210311, result=False) for i in range(20)]
+    truth = w.frame(rows).assign(mated=[i % 2 == 0 for i in range(20)])
+    with pytest.raises(UsageError, match="both in one regime, and scores"):
+        op.operating_points(truth, fmr=0.1)
 
 
 def test_the_least_cost_and_its_plateau():
@@ -545,6 +596,72 @@ def test_rows_drawn_alike_need_no_weights_and_a_reported_fraud_is_no_draw():
     assert got["fmr_high"] == pytest.approx(iv.clopper_pearson(0, n).high)
 
 
+def test_no_weight_makes_up_for_a_band_that_could_not_be_drawn():
+    rng = random.Random(5)
+    rows, labels = [], []
+    for i in range(600):
+        mated = rng.random() < 0.9
+        score = min(99.0, max(1.0, rng.gauss(80 if mated else 45, 8)))
+        rows.append(w.row(i, score=score, result=score >= 70))
+        labels.append({"request_id": f"r{i:06d}", "mated": mated, "inclusion_prob": 1.0})
+    v = w.frame(rows)
+    accepted = [x for x, r in zip(labels, rows, strict=True) if r["result"]]
+    accepted[0]["mated"] = False
+    truth = lb.join_labels(v, pd.DataFrame(accepted))
+    got = a.error_rates(truth, 70.0).iloc[0]
+    assert got["reason"] == "selected_labels"
+    assert math.isnan(got["fnmr"])
+    assert math.isnan(got["fnmr_high"])
+    consent = a.error_rates(truth, 70.0, assume_random=True).iloc[0]
+    assert (consent["fnmr"], consent["note"]) == (0.0, "labels taken as random")
+    # one drawn row of each band and verdict is enough, if its label says something
+    for undecided, reason in ((False, ""), (True, "selected_labels")):
+        first = {}
+        for x, r in zip(labels, rows, strict=True):
+            where = (sum(r["score"] >= r[level] for level in w.LEVELS), r["result"])
+            if not r["result"]:
+                first.setdefault(where, x | {"mated": None if undecided else x["mated"]})
+        truth = lb.join_labels(v, pd.DataFrame([*accepted, *first.values()]))
+        assert set(a.error_rates(truth, 70.0)["reason"]) == {reason}
+
+
+@pytest.mark.parametrize("hole", [math.nan, math.inf, -math.inf, 0.0])
+def test_a_chance_that_is_no_number_is_no_chance_on_any_engine(hole):
+    import polars as pl
+    import pyarrow as pa
+
+    held = {
+        "score": np.linspace(50, 95, 200),
+        "mated": np.arange(200) % 2 == 0,
+        "inclusion_prob": np.where(np.arange(200) % 4 < 2, 0.5, hole),
+    }
+    expected = a.error_rates(pd.DataFrame(held), 70.0, assume_random=True)
+    assert expected[["n_mated", "n_nonmated"]].to_numpy().tolist() == [[50, 50]]
+    arrow = pa.table({name: pa.array(values) for name, values in held.items()})
+    for truth in (arrow, pl.from_arrow(arrow), pl.from_arrow(arrow).lazy()):
+        got = a.error_rates(truth, 70.0, assume_random=True)
+        pd.testing.assert_frame_equal(got, expected)
+
+
+@pytest.mark.parametrize("engine", ["pandas", "pandas_numpy", "arrow", "polars_lazy", "duckdb"])
+@pytest.mark.parametrize("as_text", [True, False])
+def test_ids_that_were_read_as_numbers_are_the_same_ids(engine, as_text):
+    ids = [7370000000000000001 + i for i in range(40)]
+    v = w.frame([w.row(i) for i in range(40)]).assign(request_id=ids, token=ids)
+    labels = pd.DataFrame({"request_id": ids[:30], "mated": True})
+    labels = labels.astype({"request_id": "str"}) if as_text else labels
+    by_token = labels.rename(columns={"request_id": "token"})
+    for keyed in (labels, by_token):
+        truth = lb.join_labels(w.engines(v)[engine], keyed)
+        if engine == "polars_lazy":
+            truth = truth.collect().to_arrow()
+        if engine == "duckdb":
+            truth = truth.to_arrow_table()
+        table = truth.to_pandas() if engine in {"polars_lazy", "duckdb"} else truth
+        assert sorted(table.loc[table["labelled"], "request_id"]) == ids[:30]
+        assert set(table["n_labels_unknown"]) == {0}
+
+
 def test_label_coverage_counts_what_a_loop_counts():
     rows = w.messy(500, seed=2)
     truth = labelled(rows, 2, share=0.5)
@@ -630,6 +747,17 @@ def test_nonsense_is_refused_in_one_clear_line():
         "goes with fmr": lambda: op.operating_points(truth, eer=True, assured=0.95),
         "conflict is raise": lambda: lb.join_labels(frame, some, conflict="newest"),
         "lies in (0, 1]": lambda: lb.join_labels(frame, some.assign(inclusion_prob=0.0)),
+        "an inclusion_prob is a number": lambda: lb.join_labels(
+            frame, some.assign(inclusion_prob="x")
+        ),
+        "labelled_at holds times": lambda: lb.join_labels(
+            frame, some.assign(labelled_at="garbage")
+        ),
+        "such as 2024-05-01T08": lambda: lb.join_labels(frame, some.assign(labelled_at=20240501)),
+        "request_id holds fractions": lambda: lb.join_labels(
+            frame, some.assign(request_id=7.37e18)
+        ),
+        "a NoneType is no frame of labels": lambda: lb.join_labels(frame, None),
         "there are no labels": lambda: lb.join_labels(frame, some.iloc[:0]),
         "no column request_id": lambda: lb.join_labels(frame, some[["mated"]]),
         "mated holds true, false or null": lambda: lb.join_labels(frame, some.assign(mated="yes")),

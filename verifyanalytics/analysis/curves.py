@@ -134,14 +134,20 @@ def at_most_fnmr(curve: Curve, fnmr: float) -> int | None:
     return int(fine[-1]) if fine.size else None
 
 
-def assured_fmr(curve: Curve, fmr: float, confidence: float) -> int | None:
+def assured_fmr(curve: Curve, fmr: float, confidence: float, own: float = -np.inf) -> int | None:
     """Index of the smallest candidate whose one-sided upper limit of the FMR is at most `fmr`.
 
     Clopper–Pearson on the effective sample size: with repeated tries of the same persons the limit
     counts persons, not tries. None when not even an error-free sample of this size carries it.
+    Withheld scores lie below `own`, the regime's 1e-4 threshold (NaN: unknown): at candidates below
+    it they may have matched, and are counted so.
     """
+    n = curve.nonmated.n
+    hidden = ~(curve.thresholds >= own)
+    x = curve.false_matches + np.where(hidden, curve.nonmated.n_withheld, 0)
     deff = match_deff(curve)
-    x, n = curve.false_matches, curve.nonmated.n
+    if hidden.any() and curve.nonmated.n_withheld:
+        deff = np.where(hidden, match_deff(curve, withheld=True), deff)
     size = np.where(x == 0, curve.nonmated.n_clusters, n / np.maximum(deff, 1.0))
     upper = clopper_pearson(np.minimum(x * (size / n), size), size, confidence, side="upper").high
     # The limit must hold from here on: the effective size jumps a little from score to score.
@@ -181,24 +187,28 @@ def area(curve: Curve) -> float:
     return float((below.sum() + upto.sum()) / 2 / n)
 
 
-def match_deff(curve: Curve) -> FloatArray:
+def match_deff(curve: Curve, *, withheld: bool = False) -> FloatArray:
     """Design effect of the false matches at every candidate, from the persons behind them.
 
     Scores are taken from the top: the j-th match of a person adds 2j−1 to the sum of squares, so
-    all thresholds cost one pass.
+    all thresholds cost one pass. With `withheld` these rows are matches at every candidate.
     """
-    return _deff(curve.nonmated, curve.nonmated.scores.size - curve.false_matches, top=True)
+    cut = curve.nonmated.scores.size - curve.false_matches
+    return _deff(curve.nonmated, cut, top=True, withheld=withheld)
 
 
 def nonmatch_deff(curve: Curve) -> FloatArray:
     """Design effect of the false non-matches at every candidate; withheld ones come first."""
-    return _deff(curve.mated, curve.false_nonmatches - curve.mated.n_withheld, top=False)
+    cut = curve.false_nonmatches - curve.mated.n_withheld
+    return _deff(curve.mated, cut, top=False, withheld=True)
 
 
-def _deff(side: Side, cut: IntArray, *, top: bool) -> FloatArray:
-    """Design effect of the rows from `cut` on (top), or of those below it and the withheld."""
-    persons = side.persons[::-1] if top else np.concatenate([side.withheld, side.persons])
-    n_events = side.scores.size - cut if top else cut + side.n_withheld
+def _deff(side: Side, cut: IntArray, *, top: bool, withheld: bool) -> FloatArray:
+    """Design effect of the rows from `cut` on (top) or below it, with the withheld or without."""
+    persons = side.persons[::-1] if top else side.persons
+    n_events = side.scores.size - cut if top else cut
+    if withheld:
+        persons, n_events = np.concatenate([side.withheld, persons]), n_events + side.n_withheld
     yy = np.concatenate([[0], np.cumsum(2 * _nth(persons) - 1)])[n_events]
     ym = np.concatenate([[0], np.cumsum(side.sizes[persons])])[n_events]
     n, g = side.n, side.n_clusters

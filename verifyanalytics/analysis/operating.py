@@ -15,6 +15,7 @@ import pandas as pd
 from scipy import special
 
 from verifyanalytics.analysis.accuracy import person
+from verifyanalytics.analysis.arguments import number, numbers
 from verifyanalytics.analysis.counts import REGIME, implied_fmr, name_regimes
 from verifyanalytics.analysis.curves import (
     Curve,
@@ -58,6 +59,15 @@ class Cost(NamedTuple):
     nonmated_share: float
 
 
+class Part(NamedTuple):
+    """The labelled rows of one regime; `reason` why nothing is said about thresholds on them."""
+
+    regime: str
+    thresholds: FloatArray
+    rows: pd.DataFrame
+    reason: str
+
+
 class Labelled(NamedTuple):
     """The labelled comparisons of one regime."""
 
@@ -94,7 +104,8 @@ def operating_points(
     assured : float, optional
         With `fmr`: beside each, the smallest threshold whose one-sided Clopper–Pearson upper limit
         at this confidence is at most `fmr`. The realised rule alone exceeds its target in the
-        population about every second time.
+        population about every second time. Below the own 1e-4 threshold withheld scores may have
+        matched: the limit counts them so.
     cluster : str or None
         Who made the row; see `error_rates`.
     assume_random : bool
@@ -128,17 +139,18 @@ def operating_points(
             for rule in rules
             for r in ([rule, ("assured", rule[1])] if rule[0] == "fmr" else [rule])
         ]
-        if not 0 < assured < 1 or fmr is None:
-            raise UsageError("assured is a confidence between 0 and 1, and goes with fmr=")
+        assured = number(assured, "assured", above=0, below=1)
+        if fmr is None:
+            raise UsageError("assured is a confidence that goes with fmr=")
     rules += [("eer", np.nan)] if eer else []
     rules += [("cost", np.nan)] if cost is not None else []
     if not rules:
         raise UsageError("ask for a rule: fmr=, fnmr=, eer=True or cost=")
     prices = None if cost is None else _prices(cost)
     found = []
-    for part in labelled_curves(truth, cluster, assume_random=assume_random):
-        points = [_solve(part.curve, rule, x, assured, prices) for rule, x in rules]
-        table = _at(part, [p["index"] for p in points])
+    for part in labelled_curves(truth, cluster):
+        points = [_solve(part, rule, x, assured, prices) for rule, x in rules]
+        table = rates_there(part, [p["index"] for p in points])
         for name in (
             "rule",
             "target",
@@ -182,9 +194,10 @@ def det_curve(
         `regime`, `threshold` ascending, `claimed_fmr`, both rates with counts and limits as in
         `error_rates`, `auc`, `reason`. FMR falls and FNMR rises with the threshold.
     """
+    most = int(number(max_points, "max_points", low=2, whole=True))
     found = []
-    for part in labelled_curves(truth, cluster, assume_random=assume_random):
-        table = _at(part, list(_thinned(part.curve, max_points)))
+    for part in labelled_curves(truth, cluster):
+        table = rates_there(part, list(_thinned(part.curve, most)))
         table["auc"] = area(part.curve)
         table["note"] = _consent(part.reason, assume_random)
         found.append(_blank(table, part.reason, assume_random=assume_random))
@@ -194,30 +207,25 @@ def det_curve(
 # ------------------------------------------------------------------ labelled scores
 
 
-def labelled_curves(truth: Any, cluster: str | None, *, assume_random: bool) -> list[Labelled]:
+def labelled_curves(truth: Any, cluster: str | None) -> list[Labelled]:
     """Both classes of every regime that has labelled comparisons of both.
 
     Raises
     ------
     UsageError
-        No regime has both.
+        No regime has both, and a score.
     """
-    table = collect_labelled(truth, cluster)
-    coverage = coverage_table(truth)
-    reasons = selection(coverage)
-    parts = list(_by_regime(table))
-    found = []
-    for regime, thresholds, part in parts:
-        unequal = part["chance"].nunique(dropna=False) > 1 and part["chance"].notna().any()
-        reason = reasons.get(regime, "") or (UNEQUAL if unequal else "")
-        found.append(Labelled(regime, thresholds, _curve_of(part), reason))
-    both = [p for p in found if p.curve.nonmated.n and p.curve.mated.n]
+    found = [
+        Labelled(part.regime, part.thresholds, curve_of(part.rows), part.reason)
+        for part in by_regime(collect_labelled(truth, cluster), truth)
+    ]
+    both = [p for p in found if p.curve.nonmated.n and p.curve.mated.n and p.curve.thresholds.size]
     if not both:
         n_mated = sum(p.curve.mated.n for p in found)
         n_nonmated = sum(p.curve.nonmated.n for p in found)
         raise UsageError(
             f"{n_mated} mated and {n_nonmated} non-mated comparisons are labelled: "
-            "an operating point needs both in one regime"
+            "an operating point needs both in one regime, and scores"
         )
     return both
 
@@ -244,17 +252,20 @@ def collect_labelled(truth: Any, cluster: str | None, extra: Sequence[str] = ())
     return table
 
 
-def _by_regime(table: pd.DataFrame) -> Iterator[tuple[str, FloatArray, pd.DataFrame]]:
-    named = name_regimes(table)
-    for regime, part in named.groupby("regime", sort=True):
-        points = part[list(THRESHOLD_COLUMNS)].iloc[0].to_numpy(dtype=float)
-        yield str(regime), points, part
+def by_regime(table: pd.DataFrame, truth: Any) -> Iterator[Part]:
+    """Split labelled comparisons by regime, and say where thresholds cannot be chosen on them."""
+    reasons = selection(coverage_table(truth))
+    for regime, rows in name_regimes(table).groupby("regime", sort=True):
+        points = rows[list(THRESHOLD_COLUMNS)].iloc[0].to_numpy(dtype=float)
+        unequal = rows["chance"].nunique(dropna=False) > 1 and rows["chance"].notna().any()
+        reason = reasons.get(str(regime), "") or (UNEQUAL if unequal else "")
+        yield Part(str(regime), points, rows, reason)
 
 
-def _curve_of(part: pd.DataFrame) -> Curve:
+def curve_of(part: pd.DataFrame) -> Curve:
+    """Sort both classes; persons are counted within a class: an owner and a stranger are two."""
     mated = part["mated"].to_numpy()
-    score, codes = part["score"].to_numpy(), pd.factorize(part["person"])[0]
-    # persons are counted within their class: an owner and a stranger are two
+    score, codes = part["score"].to_numpy(), part["person"].to_numpy()
     return curve(
         side(score[~mated], pd.factorize(codes[~mated])[0]),
         side(score[mated], pd.factorize(codes[mated])[0]),
@@ -265,34 +276,28 @@ def _curve_of(part: pd.DataFrame) -> Curve:
 
 
 def _targets(target: Any, name: str) -> list[float]:
-    if target is None:
-        return []
-    values = [float(x) for x in np.atleast_1d(np.asarray(target, dtype=float))]
-    if not all(0 <= x <= 1 for x in values):
-        raise UsageError(f"{name} is a rate between 0 and 1")
-    return values
+    return [] if target is None else numbers(target, name, low=0, high=1)
 
 
 def _prices(cost: Any) -> Cost:
-    try:
-        prices = Cost(*(float(x) for x in cost))
-    except TypeError:
-        raise UsageError("cost is Cost(false_match, false_nonmatch, nonmated_share)") from None
-    if min(prices) < 0 or prices.nonmated_share > 1:
-        raise UsageError("costs are 0 or more, and the share of strangers lies in [0, 1]")
-    return prices
+    prices = numbers(cost, "cost", low=0)
+    if len(prices) != len(Cost._fields):
+        raise UsageError("cost is Cost(false_match, false_nonmatch, nonmated_share)")
+    return Cost(prices[0], prices[1], number(prices[2], "cost's nonmated_share", low=0, high=1))
 
 
 def _solve(
-    c: Curve, rule: str, target: float, assured: float | None, prices: Cost | None
+    part: Labelled, rule: str, target: float, assured: float | None, prices: Cost | None
 ) -> dict[str, Any]:
+    c = part.curve
     if rule == "fmr":
         return {"rule": "fmr", "target": target, "index": at_most_fmr(c, target)}
     if rule == "fnmr":
         return {"rule": "fnmr", "target": target, "index": at_most_fnmr(c, target)}
     if rule == "assured":
         name = f"fmr assured {100 * float(assured or 0):g} %"
-        return {"rule": name, "target": target, "index": assured_fmr(c, target, assured or 0.95)}
+        index = assured_fmr(c, target, assured or 0.95, part.thresholds[1])
+        return {"rule": name, "target": target, "index": index}
     if rule == "eer":
         low, high, index = equal_error(c)
         return {
@@ -340,11 +345,18 @@ def _consent(reason: str, assume_random: bool) -> str:
 # ------------------------------------------------------------------ tables
 
 
-def _at(part: Labelled, index: Sequence[int | None]) -> pd.DataFrame:
+def rates_there(
+    part: Labelled, index: Sequence[int | None], thresholds: Sequence[float] | None = None
+) -> pd.DataFrame:
+    """Give both error rates at candidates (None: there is none), or at thresholds just below them.
+
+    A threshold between two candidates has the counts of the upper one.
+    """
     c = part.curve
     there = np.array([-1 if i is None else i for i in index], dtype=np.int64)
     none = there < 0
-    threshold = np.where(none, np.nan, c.thresholds[there])
+    asked = c.thresholds[there] if thresholds is None else np.asarray(thresholds, dtype=float)
+    threshold = np.where(none, np.nan, asked)
     table = pd.DataFrame({"regime": part.regime, "threshold": threshold})
     claimed = implied_fmr(
         np.tile(part.thresholds, (len(there), 1)), np.nan_to_num(threshold, nan=-1.0)
@@ -394,8 +406,6 @@ def _blank(table: pd.DataFrame, reason: str, *, assume_random: bool) -> pd.DataF
 
 
 def _thinned(c: Curve, most: int) -> Any:
-    if most < 2:
-        raise UsageError(f"a curve has at least 2 points, not {most}")
     if c.thresholds.size <= most:
         return range(c.thresholds.size)
     edge = 0.25
