@@ -305,16 +305,96 @@ def test_tries_of_one_person_do_not_make_a_difference_significant():
          "new": [60.0] * 10 + [10.0] * 5, "subject": ["p"] * 10 + [None] * 5}
     )  # fmt: skip
     got = comparisons.compare(truth, 70.0, ("new", 70.0)).set_index("class").loc["mated"]
-    assert got["p_exact"] < 0.01
+    assert np.isnan(got["p_exact"])  # ten rows of one person are no ten trials
     assert got["p_clustered"] == pytest.approx(stats.chi2.sf(1, 1))
+    blind = comparisons.compare(truth, 70.0, ("new", 70.0), cluster=None).iloc[0]
+    assert blind["p_exact"] == pytest.approx(2 * 0.5**10)
 
 
-def test_the_verdict_is_a_rule_too():
+def test_the_verdict_is_a_rule_too_and_a_score_is_compared_within_its_regime():
     said, truth = truth_of(w.messy(300, seed=5), 5, attacks=False)
-    got = comparisons.compare(truth, "result", 70.0).set_index("class").loc["mated"]
-    mine = [r for r, m, _ in said if m and (w.is_scored(r) or w.is_withheld(r))]
-    assert got["n_errors_a"] == sum(r["result"] is not True for r in mine)
-    assert got["n_errors_b"] == sum(r["score"] is None or r["score"] < 70 for r in mine)
+    table = comparisons.compare(truth, "result", 70.0, assume_random=True)
+    assert set(table["note"]) <= {"", "labels taken as random"}
+    compared = [(r, m) for r, m, _ in said if w.is_scored(r) or w.is_withheld(r)]
+    assert set(table["regime"]) == {w.regime(r) for r, _ in compared}
+    for got in table.to_dict("records"):
+        mated = got["class"] == "mated"
+        mine = [r for r, m in compared if m == mated and w.regime(r) == got["regime"]]
+        assert got["n_rows"] == len(mine)
+        assert got["n_errors_a"] == sum((r["result"] is True) != mated for r in mine)
+        assert got["n_errors_b"] == sum(
+            (r["score"] is not None and r["score"] >= 70) != mated for r in mine
+        )
+    other = comparisons.compare(truth, "result", "alive", assume_random=True)
+    assert other["regime"].tolist() == ["all regimes"] * 2
+    assert other["n_rows"].sum() == len(compared)
+
+
+def test_two_rules_on_rows_drawn_unequally():
+    sample, truth = drawn_unequally()
+    got = comparisons.compare(truth, "result", 75.0).set_index("class").loc["mated"]
+    owners = [(r, 1 / c) for r, m, a, c in sample if m and a is None]
+    total = sum(x for _, x in owners)
+    a = sum(x for r, x in owners if not r["result"]) / total
+    b = sum(x for r, x in owners if r["score"] < 75) / total
+    assert got[["rate_a", "rate_b", "difference"]].tolist() == pytest.approx([a, b, b - a])
+    assert got["weighted"]
+    assert np.isnan(got["p_exact"])
+    gain = {}
+    for i, (r, x) in enumerate(owners):
+        who = r["subject"] or i
+        gain[who] = gain.get(who, 0) - x * (r["result"] and r["score"] < 75)
+    chi = sum(gain.values()) ** 2 / sum(g * g for g in gain.values())
+    assert got["p_clustered"] == pytest.approx(stats.chi2.sf(chi, 1))
+
+
+@pytest.mark.parametrize("engine", ["pandas", "arrow", "polars", "polars_lazy", "duckdb"])
+def test_a_second_score_that_is_null_or_nan_is_a_rejection(engine):
+    import polars as pl
+    import pyarrow as pa
+
+    rows = w.frame([w.row(i) for i in range(20)])
+    table = pl.from_arrow(pa.Table.from_pandas(rows, preserve_index=False)).with_columns(
+        mated=pl.Series([i % 2 == 0 for i in range(20)]),
+        score_new=pl.Series([float("nan"), None] * 10),
+    )
+    import duckdb
+
+    frames = {
+        "pandas": table.to_pandas, "arrow": table.to_arrow, "polars": lambda: table,
+        "polars_lazy": table.lazy, "duckdb": lambda: duckdb.connect().from_arrow(table.to_arrow()),
+    }  # fmt: skip
+    got = comparisons.compare(frames[engine](), 70.0, ("score_new", 71.5))
+    assert got[["n_errors_a", "n_errors_b"]].to_numpy().tolist() == [[0, 10], [10, 0]]
+
+
+def selected_labels():
+    """Owners and strangers of whom those just below the threshold are hardly labelled."""
+    truth = population(600, 6)
+    for name, t in zip(w.LEVELS, w.PAGE, strict=True):
+        truth[name] = t
+    truth = truth.assign(req_key="k", result=truth["score"] >= 70)
+    odd = truth["score"].between(60, 70) & (truth.index % 10 > 0)
+    return truth.assign(mated=truth["mated"].astype("boolean").where(~odd))
+
+
+def test_selected_labels_give_no_comparison_and_no_threshold():
+    truth = selected_labels()
+    both = comparisons.compare(truth, 70.0, "result")
+    assert set(both["reason"]) == {"selected_labels"}
+    assert both[["rate_a", "rate_b", "difference", "p_exact"]].isna().all(axis=None)
+    assert (both["n_rows"] > 0).all()
+    taken = comparisons.compare(truth, 70.0, "result", assume_random=True)
+    assert taken["rate_a"].notna().all()
+    assert set(taken["note"]) == {"labels taken as random"}
+    chosen = comparisons.out_of_sample(truth, 0.5, fmr=0.05).iloc[0]
+    assert chosen["reason"] == "selected_labels"
+    rates = [c for c in chosen.index if c.endswith(("fmr", "fnmr", "_low", "_high", "threshold"))]
+    assert len(rates) == 9
+    assert chosen[rates].isna().all()
+    taken = comparisons.out_of_sample(truth, 0.5, fmr=0.05, assume_random=True).iloc[0]
+    assert taken[rates].notna().all()
+    assert taken["note"] == "labels taken as random"
 
 
 # ------------------------------------------------------------------ out of sample
@@ -371,6 +451,50 @@ def test_the_realised_rate_is_too_good_out_of_sample_it_is_not():
         scored.append(got["scored_fmr"])
     assert max(chosen) <= 0.05
     assert np.mean(np.array(scored) > 0.05) > 0.15
+
+
+def test_the_scored_part_has_the_limits_of_error_rates():
+    rows = [(f"a{i}", 85.0, True, 1) for i in range(100)]
+    rows += [(f"b{i}", 45.0 + i % 20, False, 1) for i in range(100)]
+    rows += [(f"c{i}", 65.0 if i < 50 else 85.0, True, 20) for i in range(1000)]
+    rows += [(f"d{i}", 45.0 + i % 20, False, 20) for i in range(1000)]
+    rows += [("bad", 50.0, True, 20)] * 300  # one person with three hundred tries
+    rows += [(f"e{i}", None, m, 20) for i, m in enumerate([True, False] * 30)]
+    frame = w.frame(
+        [
+            w.row(
+                i, subject=s, score=x, occurred_at=w.START + dt.timedelta(days=d),
+                sub_code=0 if x else 210311, result=x == 85.0,
+            )
+            for i, (s, x, _, d) in enumerate(rows)
+        ]
+    )  # fmt: skip
+    truth = frame.assign(mated=[m for _, _, m, _ in rows])
+    later = truth[[d == 20 for *_, d in rows]]
+    for target in ({"fmr": 0.0}, {"fmr": 0.2}):  # above and below the own 1e-4 threshold
+        got = comparisons.out_of_sample(truth, "2024-05-15", **target, assume_random=True).iloc[0]
+        same = accuracy.error_rates(later, got["threshold"], assume_random=True).iloc[0]
+        for name in ("fmr", "fmr_low", "fmr_high", "fnmr", "fnmr_low", "fnmr_high"):
+            assert got[f"scored_{name}"] == pytest.approx(same[name]), (target, name)
+    assert got["threshold"] < 70
+    assert got["scored_fnmr_high"] - got["scored_fnmr_low"] > 0.5
+
+
+def test_no_threshold_is_chosen_on_rows_drawn_unequally():
+    _, truth = drawn_unequally()
+    got = comparisons.out_of_sample(truth, 0.5, fmr=0.01).iloc[0]
+    assert got["reason"] == "unequal_inclusion"
+    assert np.isnan([got["threshold"], got["scored_fmr"], got["chosen_fnmr"]]).all()
+
+
+def test_a_target_that_no_threshold_meets_gives_no_counts():
+    rows = [w.row(i, score=None, sub_code=210311, result=False) for i in range(40)]
+    rows += [w.row(40 + i, score=50.0 + i % 40) for i in range(160)]
+    truth = w.frame(rows).assign(mated=[True] * 80 + [False, True] * 60)
+    got = comparisons.out_of_sample(truth, 0.5, fnmr=0.0, assume_random=True).iloc[0]
+    assert got["reason"] == "target_not_met"
+    assert np.isnan(got["threshold"])
+    assert got[["chosen_n_false_matches", "scored_n_false_nonmatches"]].isna().all()
 
 
 # ------------------------------------------------------------------ groups
@@ -488,18 +612,48 @@ def test_label_maturity_cumulates_by_age_and_marks_the_young_weeks():
     assert ripe.tolist() == [True, True, True, False, False, False]
 
 
-def test_nonsense_is_refused():
-    truth = population(60, 0)
-    for nonsense, message in (
-        (lambda: comparisons.compare(truth, float("nan"), 1.0), "finite threshold"),
-        (lambda: comparisons.out_of_sample(truth, 1.5), "shares of the subjects"),
-        (lambda: comparisons.out_of_sample(truth, "soon"), "no date"),
-        (lambda: comparisons.out_of_sample(truth, 0.5, fmr=0.1, fnmr=0.1), "not both"),
-        (lambda: comparisons.out_of_sample(truth[truth["mated"]], 0.5), "no regime has mated"),
-        (lambda: comparisons.compare(truth.assign(mated=None), 1.0, 2.0), "no labelled comparison"),
-    ):
-        with pytest.raises(UsageError, match=message):
-            nonsense()
+NONSENSE = [
+    (lambda t: comparisons.compare(t, float("nan"), 1.0), "must be a finite number"),
+    (lambda t: comparisons.compare(t, 70.0, ("score", "high")), "threshold of score must be"),
+    (lambda t: comparisons.compare(t, 70.0, ("score",)), "is no rule"),
+    (lambda t: comparisons.compare(t, 70.0, "subject"), "subject is no rule: it holds String"),
+    (lambda t: comparisons.compare(t, 70.0, "score"), "not true and false"),
+    (lambda t: comparisons.compare(t, 70.0, ("subject", 1.0)), "not numbers"),
+    (lambda t: comparisons.out_of_sample(t, 1.5), "choose_on must be above 0 and below 1"),
+    (lambda t: comparisons.out_of_sample(t, 0.5, 0.7), "score_on must be"),
+    (lambda t: comparisons.out_of_sample(t, 0.5, "2024-05-20"), "score_on must be"),
+    (lambda t: comparisons.out_of_sample(t, "soon"), "no date"),
+    (lambda t: comparisons.out_of_sample(t, (0.1, 0.2)), "no date"),
+    (
+        lambda t: comparisons.out_of_sample(t, pd.Timestamp("NaT")),
+        "must be a finite number|no date",
+    ),
+    (lambda t: comparisons.out_of_sample(t, ("2024-05-20", "2024-05-06")), "two rising ones"),
+    (lambda t: comparisons.out_of_sample(t, 0.5, fmr=0.1, fnmr=0.1), "not both"),
+    (lambda t: comparisons.out_of_sample(t, 0.5, fmr=-1), "fmr must be at least 0"),
+    (lambda t: comparisons.out_of_sample(t, 0.5, fmr=float("nan")), "fmr must be a finite"),
+    (lambda t: comparisons.out_of_sample(t, 0.5, fnmr="low"), "fnmr must be a finite"),
+    (lambda t: comparisons.out_of_sample(t, 0.5, seed=1.5), "seed must be a whole number"),
+    (lambda t: comparisons.out_of_sample(t[t["mated"]], 0.5), "no regime has mated"),
+    (lambda t: comparisons.compare(t.assign(mated=None), 1.0, 2.0), "no labelled comparison"),
+]
+
+
+@pytest.mark.parametrize(("nonsense", "message"), NONSENSE)
+def test_nonsense_is_refused_in_one_clear_line(nonsense, message):
+    with pytest.raises(UsageError, match=message) as error:
+        nonsense(population(60, 0))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "day", [pd.Timestamp("2024-05-20"), dt.date(2024, 5, 20), np.datetime64("2024-05-20")]
+)
+def test_a_date_is_one_however_it_is_written(day):
+    truth = population(200, 4)
+    pd.testing.assert_frame_equal(
+        comparisons.out_of_sample(truth, day), comparisons.out_of_sample(truth, "2024-05-20")
+    )
 
 
 @pytest.mark.parametrize("engine", ["pandas_numpy", "polars_lazy", "duckdb"])
@@ -518,8 +672,8 @@ def test_every_engine_gives_the_same_frame(engine):
     for statistic in (
         lambda t: detection.detection_rates(t, assume_random=True),
         lambda t: detection.transaction_rates(t, assume_random=True),
-        lambda t: comparisons.compare(t, "result", 70.0),
-        lambda t: comparisons.out_of_sample(t, 0.5),
+        lambda t: comparisons.compare(t, "result", 70.0, assume_random=True),
+        lambda t: comparisons.out_of_sample(t, 0.5, assume_random=True),
         lambda t: differentials.differentials(t, "req_key", 70.0, assume_random=True, n_null=20),
         lambda t: claims.claim_audit(t, assume_random=True),
     ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any, NamedTuple
 
 import narwhals as nw
@@ -10,30 +11,44 @@ import pandas as pd
 from scipy import special
 
 from verifyanalytics.analysis.accuracy import person
-from verifyanalytics.analysis.counts import name_regimes
-from verifyanalytics.analysis.curves import (
-    Curve,
-    at_most_fmr,
-    at_most_fnmr,
-    curve,
-    equal_error,
-    side,
-)
-from verifyanalytics.analysis.intervals import mcnemar, rate_interval
+from verifyanalytics.analysis.arguments import number
+from verifyanalytics.analysis.counts import REGIME, name_regimes
+from verifyanalytics.analysis.curves import Curve, at_most_fmr, at_most_fnmr, equal_error
+from verifyanalytics.analysis.intervals import mcnemar
 from verifyanalytics.analysis.labels import coverage_table, labelled_rows, selection
-from verifyanalytics.analysis.operating import collect_labelled
+from verifyanalytics.analysis.operating import (
+    Labelled,
+    Part,
+    by_regime,
+    collect_labelled,
+    curve_of,
+    rates_there,
+)
+from verifyanalytics.analysis.rates import share
 from verifyanalytics.errors import UsageError
 
 Rule = float | str | tuple[str, float]
 
+ALL_REGIMES = "all regimes"
+"""The regime of rules that no score of the vendor is in: they hold everywhere."""
+
 NESTED = "nested_thresholds"
 """Why no test is made: of two thresholds on one score the lower errs on a superset."""
+
+_TAKEN = "labels taken as random"
 
 
 # ------------------------------------------------------------------ two rules
 
 
-def compare(truth: Any, a: Rule, b: Rule, cluster: str | None = "subject") -> pd.DataFrame:
+def compare(
+    truth: Any,
+    a: Rule,
+    b: Rule,
+    cluster: str | None = "subject",
+    *,
+    assume_random: bool = False,
+) -> pd.DataFrame:
     """Compare two rules on the same labelled rows.
 
     Parameters
@@ -42,17 +57,25 @@ def compare(truth: Any, a: Rule, b: Rule, cluster: str | None = "subject") -> pd
         From `join_labels`.
     a, b : float, str or tuple
         A threshold on `score`; the name of a boolean column such as `result`; or a column with
-        another score and its threshold, `("score_new", 71.5)`. Null is a rejection.
-    cluster : str or None
-        Who made the row; see `error_rates`.
+        another score and its threshold, `("score_new", 71.5)`. Null and NaN are a rejection.
+    cluster, assume_random
+        See `error_rates`.
 
     Returns
     -------
     DataFrame
-        For `mated` rows (an error is a rejection) and `nonmated` ones (an error is an acceptance):
+        Per `regime` when a rule is a threshold on `score`, else of all rows (`all regimes`); for
+        `mated` rows (an error is a rejection) and `nonmated` ones (an error is an acceptance):
         `n_rows`, `n_errors_a`, `n_errors_b`, `n_both`, `n_only_a`, `n_only_b`, `rate_a`, `rate_b`,
-        `difference` = rate_b − rate_a; McNemar's `p_exact`, with repeated subjects `p_clustered`;
-        `reason` `nested_thresholds` instead of a p-value for two thresholds on one score.
+        `difference` = rate_b − rate_a; McNemar's `p_exact`, and instead of it `p_clustered` where
+        persons repeat or rows are `weighted`; `reason`: `selected_labels` when nothing but the
+        counts is given, `nested_thresholds` instead of a p-value for two thresholds on one score;
+        `note`. Rates are weighted where rows were drawn with unequal probability; counts are not.
+
+    Raises
+    ------
+    UsageError
+        A rule is none; no labelled comparison.
 
     References
     ----------
@@ -60,65 +83,101 @@ def compare(truth: Any, a: Rule, b: Rule, cluster: str | None = "subject") -> pd
     (Σ(b−c))² / Σ(b−c)² over subjects.
     """
     rules = [_rule(r) for r in (a, b)]
-    names = {column for column, _ in rules if column != "score"}
-    wanted = [*sorted(names - {"result"}), *([cluster] if cluster and cluster != "subject" else [])]
-    frame = labelled_rows(truth, wanted, ["result", "subject", "label_token"])
-    frame = frame.filter(nw.col("_bona_fide"))
-    flags = {f"_{i}": _accepts(column, t) for i, (column, t) in enumerate(rules)}
-    frame = frame.select("mated", _person=person(cluster), **flags)
-    table: pd.DataFrame = frame.collect(backend="pyarrow").to_native().to_pandas()
+    table = _accepted(truth, rules, cluster)
     if table.empty:
         raise UsageError("no labelled comparison to compare the rules on")
+    reasons = selection(coverage_table(truth))
+    if any(column == "score" for column, _ in rules):
+        table = name_regimes(table)
+    else:
+        table["regime"] = ALL_REGIMES
+        reasons = {ALL_REGIMES: max(reasons.values(), default="")}
+    weighted = bool(table["_chance"].min() < table["_chance"].max())
+    table["_weight"] = 1 / table["_chance"] if weighted else 1.0
     nested = rules[0][0] == rules[1][0] and rules[0][1] is not None and rules[1][1] is not None
-    found = [
-        _paired(table[table["mated"].astype(bool) == mated], mated=mated, nested=nested)
-        for mated in (True, False)
-    ]
-    return pd.DataFrame(found).astype({"class": "str", "reason": "str"})
+    found = []
+    for regime, part in table.groupby("regime", sort=True):
+        reason = reasons.get(str(regime), "")
+        for mated in (True, False):
+            row = _paired(part[part["mated"] == mated], mated=mated, weighted=weighted)
+            row |= {"weighted": weighted, "reason": "", "note": _TAKEN if reason else ""}
+            if nested:
+                row |= {"p_exact": np.nan, "p_clustered": np.nan, "reason": NESTED}
+            if reason and not assume_random:
+                row |= dict.fromkeys(_SAID, np.nan) | {"reason": reason, "note": ""}
+            found.append({"regime": str(regime)} | row)
+    words = ("regime", "class", "reason", "note")
+    return pd.DataFrame(found).astype(dict.fromkeys(words, "str"))
 
 
-def _rule(rule: Rule) -> tuple[str, float | None]:
+_SAID = ("rate_a", "rate_b", "difference", "p_exact", "p_clustered")
+
+
+def _rule(rule: Any) -> tuple[str, float | None]:
     if isinstance(rule, str):
         return rule, None
     if isinstance(rule, tuple):
-        return str(rule[0]), float(rule[1])
-    if not np.isfinite(rule):
-        raise UsageError("a rule is a finite threshold, a column, or (column, threshold)")
-    return "score", float(rule)
+        if len(rule) != 2 or not isinstance(rule[0], str):
+            raise UsageError(f"{rule!r} is no rule; give a column and its threshold")
+        return rule[0], number(rule[1], f"the threshold of {rule[0]}")
+    return "score", number(rule, "a rule that is no column")
+
+
+def _accepted(
+    truth: Any, rules: list[tuple[str, float | None]], cluster: str | None
+) -> pd.DataFrame:
+    """Bring the labelled comparisons here: who made them, and what the rules say (`_0`, `_1`)."""
+    names = {column for column, _ in rules if column != "score"}
+    wanted = [*sorted(names - {"result"}), *([cluster] if cluster and cluster != "subject" else [])]
+    frame = labelled_rows(truth, wanted, ["result", "subject", "label_token"])
+    schema = frame.collect_schema()
+    for column, threshold in rules:
+        held, kind = schema[column], "true and false" if threshold is None else "numbers"
+        if not (held == nw.Boolean if threshold is None else held.is_numeric()):
+            raise UsageError(f"column {column} is no rule: it holds {held}, not {kind}")
+    flags = {f"_{i}": _accepts(*rule) for i, rule in enumerate(rules)}
+    frame = frame.filter(nw.col("_bona_fide"))
+    frame = frame.select(*REGIME, "mated", "_chance", _person=person(cluster), **flags)
+    table: pd.DataFrame = frame.collect(backend="pyarrow").to_native().to_pandas()
+    table["req_key"] = table["req_key"].fillna("unknown").astype("str")
+    return table.astype({"mated": bool, "_chance": "float64"})
 
 
 def _accepts(column: str, threshold: float | None) -> nw.Expr:
     value = nw.col(column)
-    accepted = value.cast(nw.Boolean) if threshold is None else value >= threshold
-    return accepted.fill_null(value=False)
+    if threshold is None:
+        return value.fill_null(value=False)
+    score = value.cast(nw.Float64)  # NaN is the greatest number to DuckDB and Polars
+    return ((score >= threshold) & ~score.is_nan()).fill_null(value=False)
 
 
-def _paired(part: pd.DataFrame, *, mated: bool, nested: bool) -> dict[str, Any]:
+def _paired(part: pd.DataFrame, *, mated: bool, weighted: bool) -> dict[str, Any]:
     accepts = [part[name].to_numpy(dtype=bool) for name in ("_0", "_1")]
     wrong_a, wrong_b = (~x if mated else x for x in accepts)
     only_a, only_b = wrong_a & ~wrong_b, wrong_b & ~wrong_a
-    n = len(part)
+    weight = part["_weight"].to_numpy(dtype=float)
     row: dict[str, Any] = {
         "class": "mated" if mated else "nonmated",
-        "n_rows": n,
+        "n_rows": len(part),
         "n_errors_a": int(wrong_a.sum()),
         "n_errors_b": int(wrong_b.sum()),
         "n_both": int((wrong_a & wrong_b).sum()),
         "n_only_a": int(only_a.sum()),
         "n_only_b": int(only_b.sum()),
     }
-    row["rate_a"], row["rate_b"] = (row[f"n_errors_{x}"] / n if n else np.nan for x in "ab")
+    for name, wrong in (("rate_a", wrong_a), ("rate_b", wrong_b)):
+        row[name] = float(share(weight[wrong].sum(), weight.sum()))
     row["difference"] = row["rate_b"] - row["rate_a"]
-    test = mcnemar(row["n_only_a"], row["n_only_b"])
-    row["p_exact"] = np.nan if nested else float(test.p_exact)
     codes = pd.factorize(part["_person"])[0]
-    repeated = bool(len(codes)) and (np.bincount(codes[codes >= 0]) > 1).any()
-    row["p_clustered"] = _clustered_p(only_a, only_b, codes) if repeated and not nested else np.nan
-    return row | {"reason": NESTED if nested else ""}
+    alike = weighted or bool((np.bincount(codes[codes >= 0]) > 1).any())
+    gain = weight * (only_a.astype(float) - only_b.astype(float))
+    exact = float(mcnemar(row["n_only_a"], row["n_only_b"]).p_exact)
+    row["p_exact"] = np.nan if alike else exact
+    row["p_clustered"] = _clustered_p(gain, codes) if alike else np.nan
+    return row
 
 
-def _clustered_p(only_a: Any, only_b: Any, codes: Any) -> float:
-    gain = only_a.astype(float) - only_b.astype(float)
+def _clustered_p(gain: Any, codes: Any) -> float:
     known = codes >= 0
     per = np.concatenate([np.bincount(codes[known], weights=gain[known]), gain[~known]])
     spread = float((per**2).sum())
@@ -134,14 +193,22 @@ class Target(NamedTuple):
     rule: str
     value: float
 
+    def candidate(self, curve: Curve) -> int | None:
+        """Return the index of the threshold that is chosen, if there is one."""
+        if self.rule == "fmr":
+            return at_most_fmr(curve, self.value)
+        return equal_error(curve)[2] if self.rule == "eer" else at_most_fnmr(curve, self.value)
+
 
 def out_of_sample(
     truth: Any,
-    choose_on: float | str | tuple[str, str] = 0.5,
-    score_on: float | str | tuple[str, str] | None = None,
+    choose_on: Any = 0.5,
+    score_on: Any = None,
     fmr: float | None = None,
     fnmr: float | None = None,
     seed: int = 0,
+    *,
+    assume_random: bool = False,
 ) -> pd.DataFrame:
     """Choose a threshold on one part of the labels, and see what it does on another.
 
@@ -149,121 +216,156 @@ def out_of_sample(
     ----------
     truth : frame
         From `join_labels`.
-    choose_on : float, str or (str, str)
+    choose_on : float, date or (date, date)
         A share of the subjects; or the time before which (one date), or between which (two dates,
-        UTC, the second excluded) rows are chosen on.
+        the second excluded) rows are chosen on. Dates are text or times, UTC without a zone.
     score_on : optional
         The same for scoring. Default: the other subjects; the time from `choose_on`'s end on.
     fmr, fnmr : float, optional
         The target; neither: the equal error rate.
     seed : int
         For shares: which subjects.
+    assume_random : bool
+        See `error_rates`.
 
     Returns
     -------
     DataFrame
         Per regime: `rule`, `target`, `threshold`; the realised `fmr`, `fnmr` with counts where it
-        was chosen (`chosen_…`) and where it was scored (`scored_…`, with limits); `n_left_out`:
-        rows of subjects who are in the choosing part too (never on both sides) or in neither part;
-        `reason`.
+        was chosen (`chosen_…`) and where it was scored (`scored_…`, with limits as in
+        `error_rates`); `n_left_out`: rows of subjects who are in the choosing part too (never on
+        both sides) or in neither part; `reason` of a missing threshold (`selected_labels`,
+        `unequal_inclusion`, `target_not_met`), `note`.
 
     Raises
     ------
     UsageError
-        A part lacks a class in every regime; both fmr and fnmr; a share outside (0, 1).
+        A part lacks a class in every regime; both fmr and fnmr, or one outside [0, 1]; a share
+        outside (0, 1); no date.
     """
-    if fmr is not None and fnmr is not None:
-        raise UsageError("give fmr or fnmr, not both")
-    target = Target("fmr", fmr) if fmr is not None else Target("fnmr", fnmr or 0.0)
-    if fmr is None and fnmr is None:
-        target = Target("eer", np.nan)
-    by_time = not isinstance(choose_on, (int, float))
+    target = _target(fmr, fnmr)
+    by_time = isinstance(choose_on, (str, dt.date, np.datetime64, tuple, list))
+    seed = int(number(seed, "seed", low=0, whole=True))
+    split = _Times(choose_on, score_on) if by_time else _Shares(choose_on, score_on, seed)
     table = collect_labelled(truth, "subject", ["occurred_at"] if by_time else [])
-    first, second = (_by_times if by_time else _by_share)(table, choose_on, score_on, seed)
+    first, second = split.of(table)
     second &= ~table["person"].isin(table.loc[first, "person"]).to_numpy()
-    named = name_regimes(table)
-    reasons = selection(coverage_table(truth))
     found = []
-    for regime, part in named.groupby("regime", sort=True):
-        at = part.index.to_numpy()
-        chosen, scored_on = (_sides(part, keep[at]) for keep in (first, second))
-        if not (
-            chosen.nonmated.n and chosen.mated.n and scored_on.nonmated.n and scored_on.mated.n
+    for part in by_regime(table, truth):
+        at = part.rows.index.to_numpy()
+        chosen, scored = (_within(part, keep[at]) for keep in (first, second))
+        if all(
+            c.mated.n and c.nonmated.n and c.thresholds.size for c in (chosen.curve, scored.curve)
         ):
-            continue
-        left = int((~(first[at] | second[at])).sum())
-        found.append(_scored(str(regime), chosen, scored_on, target, left, reasons))
+            left = int((~(first[at] | second[at])).sum())
+            row = _realised(chosen, scored, target)
+            found.append(_told(row | {"n_left_out": left}, part.reason, assume_random))
     if not found:
         raise UsageError("no regime has mated and non-mated rows in both parts")
-    return pd.DataFrame(found).astype({"regime": "str", "rule": "str", "reason": "str"})
+    result = pd.DataFrame(found)
+    counts = [c for c in result if c.startswith(("chosen_n_", "scored_n_"))]
+    words = dict.fromkeys(("regime", "rule", "reason", "note"), "str")
+    return result.astype(words | dict.fromkeys(counts, "Int64"))
 
 
-def _by_share(
-    table: pd.DataFrame, choose: Any, score: Any, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    if not 0 < choose < 1 or (score is not None and not 0 < score <= 1 - choose):
-        raise UsageError("choose_on and score_on are shares of the subjects that fit into 1")
-    people = np.unique(table["person"])
-    draw = np.random.default_rng(seed).random(people.size)
-    u = draw[np.searchsorted(people, table["person"].to_numpy())]
-    return u < choose, u >= (choose if score is None else 1 - score)
+def _target(fmr: Any, fnmr: Any) -> Target:
+    if fmr is not None and fnmr is not None:
+        raise UsageError("give fmr or fnmr, not both")
+    if fmr is not None:
+        return Target("fmr", number(fmr, "fmr", low=0, high=1))
+    return (
+        Target("eer", np.nan)
+        if fnmr is None
+        else Target("fnmr", number(fnmr, "fnmr", low=0, high=1))
+    )
 
 
-def _by_times(
-    table: pd.DataFrame, choose: Any, score: Any, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    time = table["occurred_us"].to_numpy(dtype=float)
-    since, until = _span(choose)
-    after = (until, np.inf) if score is None else _span(score, begins=True)
-    with np.errstate(invalid="ignore"):
-        return (time >= since) & (time < until), (time >= after[0]) & (time < after[1])
+class _Shares:
+    """Subjects drawn for choosing and for scoring."""
+
+    def __init__(self, choose: Any, score: Any, seed: int) -> None:
+        self.choose = number(choose, "choose_on", above=0, below=1)
+        rest = 1 - self.choose
+        most = rest * (1 + 1e-12)  # 0.9 and 0.1 fit into 1, whatever binary says
+        self.score = rest if score is None else number(score, "score_on", above=0, high=most)
+        self.seed = seed
+
+    def of(self, table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+        people = np.unique(table["person"])
+        draw = np.random.default_rng(self.seed).random(people.size)
+        u = draw[np.searchsorted(people, table["person"].to_numpy())]
+        return u < self.choose, u >= 1 - self.score
+
+
+class _Times:
+    """Spans of time for choosing and for scoring."""
+
+    def __init__(self, choose: Any, score: Any) -> None:
+        self.choose = _span(choose)
+        after = (self.choose[1], np.inf)
+        self.score = after if score is None else _span(score, begins=True)
+
+    def of(self, table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+        time = table["occurred_us"].to_numpy(dtype=float)
+        with np.errstate(invalid="ignore"):
+            first, second = ((time >= a) & (time < b) for a, b in (self.choose, self.score))
+        return first, second
 
 
 def _span(when: Any, *, begins: bool = False) -> tuple[float, float]:
-    parts = [when] if isinstance(when, str) else list(when)
-    try:
-        found = [pd.Timestamp(p) for p in parts]
-    except ValueError:
-        raise UsageError(f"{when!r} is no date; give one such as 2024-06-01, or two") from None
-    utc = [t.tz_localize("UTC") if t.tz is None else t for t in found]
-    micros = [t.value / 1000 for t in utc]
+    micros = [_micros(w) for w in (when if isinstance(when, (tuple, list)) else [when])]
     if len(micros) == 1:
         return (micros[0], np.inf) if begins else (-np.inf, micros[0])
+    if len(micros) != 2 or not micros[0] < micros[1]:
+        raise UsageError(f"a span of time is one date, or two rising ones, not {when!r}")
     return micros[0], micros[1]
 
 
-def _sides(part: pd.DataFrame, keep: np.ndarray) -> Curve:
-    part = part[keep]
-    mated, score = part["mated"].to_numpy(), part["score"].to_numpy()
-    codes = part["person"].to_numpy()
-    sides = (side(score[m], pd.factorize(codes[m])[0]) for m in (~mated, mated))
-    return curve(*sides)
+def _micros(when: Any) -> float:
+    try:
+        found = pd.Timestamp(when) if isinstance(when, (str, dt.date, np.datetime64)) else pd.NaT
+    except ValueError:
+        found = pd.NaT
+    if found is pd.NaT:
+        raise UsageError(f"{when!r} is no date; give one such as 2024-06-01, or two")
+    moment = found.to_pydatetime(warn=False)
+    utc = moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
+    return float((utc - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) / dt.timedelta(microseconds=1))
 
 
-def _scored(
-    regime: str, chosen: Curve, other: Curve, target: Target, left: int, reasons: dict[str, str]
-) -> dict[str, Any]:
-    index: int | None
-    if target.rule == "fmr":
-        index = at_most_fmr(chosen, target.value)
-    elif target.rule == "fnmr":
-        index = at_most_fnmr(chosen, target.value)
-    else:
-        index = equal_error(chosen)[2]
-    t = np.nan if index is None else float(chosen.thresholds[index])
+def _within(part: Part, keep: np.ndarray) -> Labelled:
+    return Labelled(part.regime, part.thresholds, curve_of(part.rows[keep]), part.reason)
+
+
+_CHOSEN = ("n_nonmated", "n_false_matches", "fmr", "n_mated", "n_false_nonmatches", "fnmr")
+_SCORED = (*_CHOSEN[:3], "fmr_low", "fmr_high", *_CHOSEN[3:], "fnmr_low", "fnmr_high")
+
+
+def _realised(chosen: Labelled, scored: Labelled, target: Target) -> dict[str, Any]:
+    """Choose on one part, and look up on the other what the threshold does."""
+    index = target.candidate(chosen.curve)
+    t = np.nan if index is None else float(chosen.curve.thresholds[index])
+    there = None if index is None else _place(scored.curve, t)
     row: dict[str, Any] = {
-        "regime": regime, "rule": target.rule, "target": target.value, "threshold": t,
+        "regime": chosen.regime, "rule": target.rule, "target": target.value, "threshold": t,
     }  # fmt: skip
-    for name, c in (("chosen", chosen), ("scored", other)):
-        fm = int((c.nonmated.scores >= t).sum())
-        fnm = int((c.mated.scores < t).sum()) + c.mated.n_withheld
-        for rate, x, n in (("fmr", fm, c.nonmated.n), ("fnmr", fnm, c.mated.n)):
-            row[f"{name}_n_{'nonmated' if rate == 'fmr' else 'mated'}"] = n
-            row[f"{name}_n_{'false_matches' if rate == 'fmr' else 'false_nonmatches'}"] = x
-            row[f"{name}_{rate}"] = np.nan if index is None else x / n
-            if name == "scored":
-                people = c.nonmated if rate == "fmr" else c.mated
-                deff = people.n / people.n_clusters if people.n_clusters else 1.0
-                low, high = rate_interval(x, n, deff, people.n_clusters)
-                row[f"scored_{rate}_low"], row[f"scored_{rate}_high"] = float(low), float(high)
-    return row | {"n_left_out": left, "reason": reasons.get(regime, "")}
+    for name, part, at, columns in (
+        ("chosen", chosen, index, _CHOSEN), ("scored", scored, there, _SCORED),
+    ):  # fmt: skip
+        rates = rates_there(part, [at], [t]).iloc[0]
+        row |= {f"{name}_{column}": rates[column] for column in columns}
+    return row
+
+
+def _place(curve: Curve, threshold: float) -> int:
+    """Return the first candidate at or above; the last one, which nobody reaches, if none is."""
+    return min(int(np.searchsorted(curve.thresholds, threshold)), curve.thresholds.size - 1)
+
+
+def _told(row: dict[str, Any], reason: str, assume_random: bool) -> dict[str, Any]:
+    """Keep the counts only, where there is a reason and no consent."""
+    if reason and not assume_random:
+        rates = [c for c in row if c == "threshold" or "fmr" in c or "fnmr" in c]
+        return row | dict.fromkeys(rates, np.nan) | {"reason": reason, "note": ""}
+    missing = "target_not_met" if np.isnan(row["threshold"]) else ""
+    return row | {"reason": missing, "note": _TAKEN if reason else ""}
