@@ -5,6 +5,7 @@
     VerifyAnalyticsError            1   a fault of ours
     ├── UsageError                  2   an argument, an option, a setting
     │   ├── CodebookError               a user's code book does not fit
+    │   ├── LabelsError                 no error rate can be made of the labels
     │   ├── MissingColumnError          a frame lacks columns: .missing .available
     │   └── NoStoreError                a reading verb found no store: .path
     ├── InputError                  3   a source or a response: .source .row .reason
@@ -43,6 +44,10 @@ class UsageError(VerifyAnalyticsError):
 
 class CodebookError(UsageError):
     """A user's code book has an entry that does not fit."""
+
+
+class LabelsError(UsageError):
+    """Labels that no error rate can be made of: none names a row, or one class is missing."""
 
 
 class MissingColumnError(UsageError):

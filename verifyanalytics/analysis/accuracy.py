@@ -43,7 +43,7 @@ from verifyanalytics.analysis.labels import (
     selection,
 )
 from verifyanalytics.analysis.rates import rated, says
-from verifyanalytics.errors import UsageError
+from verifyanalytics.errors import LabelsError, UsageError
 from verifyanalytics.schema import THRESHOLD_COLUMNS, THRESHOLD_LEVELS
 
 By = str | Sequence[str] | None
@@ -106,8 +106,10 @@ def error_rates(
 
     Raises
     ------
+    LabelsError
+        No mated or no non-mated row is labelled.
     UsageError
-        No mated or no non-mated row is labelled; no threshold is known.
+        No threshold is known; an argument is out of range.
     MissingColumnError
 
     Notes
@@ -116,7 +118,8 @@ def error_rates(
     two-sided 95 %. A withheld score is a non-match. Below the row's own 1e-4 threshold it might
     have reached the one asked for: there the limits include both cases. Rates are NaN with reason
     `selected_labels` when coverage is uneven (see `label_coverage`), unless the rows carry an
-    `inclusion_prob`, by which they are then weighted.
+    `inclusion_prob`, by which they are then weighted: a band of which nothing was drawn is still a
+    gap.
     """
     keys = _keys(by)
     if not isinstance(cluster, str | None):
@@ -390,7 +393,7 @@ def _refuse_one_class(table: pd.DataFrame) -> None:
         empty, other, n = (
             ("non-mated", "mated", n_mated) if n_mated else ("mated", "non-mated", n_nonmated)
         )
-        raise UsageError(
+        raise LabelsError(
             f"no {empty} comparison is labelled ({n} {other} ones are): both error rates need both"
         )
 

@@ -30,7 +30,7 @@ from verifyanalytics.analysis.counts import (
     withheld,
 )
 from verifyanalytics.analysis.intervals import rate_interval
-from verifyanalytics.errors import MissingColumnError, UsageError
+from verifyanalytics.errors import LabelsError, MissingColumnError, UsageError
 from verifyanalytics.schema import LABELS, THRESHOLD_COLUMNS
 
 Conflict = Literal["raise", "latest", "majority", "drop"]
@@ -43,6 +43,8 @@ ADDED = (*FACTS, "labelled", "label_token", "n_labels_unknown", "n_labels_confli
 
 BANDS = ("< 1e-3", "1e-3 to 1e-4", "1e-4 to 1e-5", "1e-5 to 1e-6", ">= 1e-6", "withheld")
 """Score bands between the row's own thresholds, named by the vendor's levels."""
+
+_ID = "_label_id"  # a row's request_id as text
 
 UNBANDED, NOT_COMPARED = len(BANDS), len(BANDS) + 1
 _BAND_NAMES = (*BANDS, "scored", "not compared")
@@ -82,20 +84,26 @@ def join_labels(v: Any, labels: Any, conflict: Conflict = "raise", *, strict: bo
 
     Raises
     ------
+    LabelsError
+        No label names a row of the frame.
     UsageError
-        No label names a row of the frame; labellers differ and `conflict` is `raise`; an
-        inclusion_prob outside (0, 1].
+        Labellers differ and `conflict` is `raise`; an inclusion_prob outside (0, 1], a time or an
+        id that is none.
     MissingColumnError
+
+    Notes
+    -----
+    Ids are compared as text, whatever either side holds them as.
     """
     if conflict not in ("raise", "latest", "majority", "drop"):
         raise UsageError(f"conflict is raise, latest, majority or drop, not {conflict!r}")
     given = _labels(labels)
     if given.empty:
-        raise UsageError("there are no labels in the frame of labels")
+        raise LabelsError("there are no labels in the frame of labels")
     named = _name_rows(v, given)
     n_unknown = int((~given["_row"].isin(named["_row"])).sum())
     if named.empty or (strict and n_unknown):
-        raise UsageError(
+        raise LabelsError(
             f"{n_unknown} of {len(given)} labels name no row of the frame: their request_id, or "
             "the token of a scored row, is not in it"
         )
@@ -107,7 +115,7 @@ def join_labels(v: Any, labels: Any, conflict: Conflict = "raise", *, strict: bo
 
 
 def _labels(labels: Any) -> pd.DataFrame:
-    frame = nw.from_native(labels)
+    frame = _label_frame(labels)
     names = frame.collect_schema().names()
     if not {"request_id", "token"} & {*names}:
         raise MissingColumnError(["request_id"], names)
@@ -120,19 +128,50 @@ def _labels(labels: Any) -> pd.DataFrame:
             given[name] = None
     given = given[list(LABELS.names)].reset_index(drop=True)
     for name in ("request_id", "token", "attack", "origin", "plan_id", "labeller"):
-        given[name] = given[name].astype("string").astype(object).where(given[name].notna(), None)
-    given["mated"] = _yes_or_no(given["mated"])
-    given["inclusion_prob"] = given["inclusion_prob"].astype("float64")
-    chance = given["inclusion_prob"].dropna()
-    if ((chance <= 0) | (chance > 1)).any():
-        raise UsageError("an inclusion_prob lies in (0, 1]")
-    given["labelled_at"] = pd.to_datetime(given["labelled_at"], utc=True).astype(
-        "datetime64[us, UTC]"
-    )
+        given[name] = _texts(given[name])
+    given["mated"] = yes_or_no(given["mated"])
+    given["inclusion_prob"] = _chances(given["inclusion_prob"])
+    given["labelled_at"] = _times(given["labelled_at"])
     return given.assign(_row=np.arange(len(given)))
 
 
-def _yes_or_no(column: pd.Series) -> pd.Series:
+def _label_frame(labels: Any) -> nw.DataFrame[Any] | nw.LazyFrame[Any]:
+    try:
+        frame: nw.DataFrame[Any] | nw.LazyFrame[Any] = nw.from_native(labels)
+    except TypeError:
+        raise UsageError(f"a {type(labels).__name__} is no frame of labels") from None
+    return frame
+
+
+def _texts(column: pd.Series) -> pd.Series:
+    """Give ids and words as text: an id that was read as a whole number has its digits."""
+    if pd.api.types.is_float_dtype(column) and column.notna().any():
+        raise UsageError(f"{column.name} holds fractions: ids were rounded; read them as text")
+    texts = column.astype("string").astype(object)
+    return texts.where(column.notna(), None)
+
+
+def _chances(column: pd.Series) -> pd.Series:
+    try:
+        chance = column.astype("float64")
+    except (TypeError, ValueError):
+        raise UsageError("an inclusion_prob is a number in (0, 1]") from None
+    if ((chance <= 0) | (chance > 1)).any():
+        raise UsageError("an inclusion_prob lies in (0, 1]")
+    return chance
+
+
+def _times(column: pd.Series) -> pd.Series:
+    try:
+        if pd.api.types.is_numeric_dtype(column) and column.notna().any():
+            raise ValueError  # 20240601 would become a moment of 1970
+        return pd.to_datetime(column, utc=True).astype("datetime64[us, UTC]")
+    except (TypeError, ValueError):
+        raise UsageError("labelled_at holds times such as 2024-05-01T08:00:00+08:00") from None
+
+
+def yes_or_no(column: pd.Series) -> pd.Series:
+    """Read `mated`: true, false or null, as boolean."""
     held = column.dropna()
     if not held.isin([True, False]).all():
         raise UsageError("mated holds true, false or null: true means the same person")
@@ -224,15 +263,17 @@ def _attach(v: Any, truth: pd.DataFrame) -> Any:
     keep = [name for name in frame.collect_schema().names() if name not in ADDED]
     constant = ("n_labels_unknown", "n_labels_conflicting", "kappa")
     if isinstance(frame, nw.LazyFrame):
-        joined = _joined(frame.select(*keep), truth, "request_id", "left")
-        joined = joined.with_columns(
+        ids = {_ID: nw.col("request_id").cast(nw.String)}
+        truth = truth.rename(columns={"request_id": _ID})
+        joined = _joined(frame.select(*keep).with_columns(**ids), truth, _ID, "left")
+        joined = joined.drop(_ID).with_columns(
             nw.col("labelled").fill_null(value=False),
             *(nw.lit(truth[name].iloc[0].item()).alias(name) for name in constant),
         )
         return joined.to_native()
     pandas = frame.select(*keep).to_pandas().copy()  # the caller keeps the frame as it was
     index = truth.set_index("request_id")
-    at = index.index.get_indexer(pd.Index(pandas["request_id"].astype(object)))
+    at = index.index.get_indexer(pd.Index(pandas["request_id"].astype("string").astype(object)))
     added = index.take(np.maximum(at, 0)).reset_index(drop=True)
     added.index = pandas.index
     for name in ADDED:
@@ -300,7 +341,7 @@ def _temporary(relation: Any, small: pa.Table) -> str:
 def _arrow_schema(table: pd.DataFrame) -> pa.Schema:
     own = {"labelled": pa.bool_(), "label_token": pa.string(), "kappa": pa.float64()}
     counts = {"n_labels_unknown": pa.int64(), "n_labels_conflicting": pa.int64()}
-    kinds = own | counts
+    kinds = own | counts | {_ID: pa.string()}
     return pa.schema([(c, kinds[c] if c in kinds else LABELS.field(c).type) for c in table.columns])
 
 
@@ -342,10 +383,12 @@ def labelled_rows(
     """
     wanted = [c for c in ("attack", "inclusion_prob", *optional) if c not in columns]
     frame = compared_rows(truth, ["mated", *columns], wanted)
-    chance = nw.col("inclusion_prob").cast(nw.Float64)
-    drawn = (chance > 0).fill_null(value=False) if _is_drawn(truth) else nw.lit(value=True)
-    frame = frame.with_columns(nw.col("mated").cast(nw.Boolean), _chance=chance, _drawn=drawn)
-    return frame.with_columns(
+    given = nw.col("inclusion_prob").cast(nw.Float64)
+    chance = nw.when((given > 0) & (given < float("inf"))).then(given)  # NaN is above all numbers
+    frame = frame.with_columns(nw.col("mated").cast(nw.Boolean), _chance=chance)
+    told = "inclusion_prob" in nw.from_native(truth).collect_schema().names()
+    drawn = ~nw.col("_chance").is_null() if told and _is_drawn(frame) else nw.lit(value=True)
+    return frame.with_columns(_drawn=drawn).with_columns(
         _bona_fide=(nw.col("_scored") | nw.col("_withheld"))
         & ~nw.col("mated").is_null()
         & nw.col("attack").is_null()
@@ -353,14 +396,10 @@ def labelled_rows(
     )
 
 
-def _is_drawn(truth: Any) -> bool:
+def _is_drawn(frame: nw.LazyFrame[Any]) -> bool:
     """Tell whether any row was drawn with a known probability: a look at one column."""
-    frame = nw.from_native(truth)
-    if "inclusion_prob" not in frame.collect_schema().names():
-        return False
-    some = frame.select("inclusion_prob").filter(~nw.col("inclusion_prob").is_null()).head(1)
-    held = some.collect(backend="pyarrow") if isinstance(some, nw.LazyFrame) else some
-    return held["inclusion_prob"].cast(nw.Float64).is_finite().fill_null(value=False).any()
+    some = frame.select("_chance").filter(~nw.col("_chance").is_null()).head(1)
+    return len(some.collect(backend="pyarrow")) > 0
 
 
 def band() -> nw.Expr:
@@ -387,19 +426,22 @@ def label_class() -> nw.Expr:
 def sample_counts() -> dict[str, nw.Expr]:
     """Counts that `class_counts` spreads."""
     chance = nw.col("_chance")
-    return {
-        "n_rows": chance.is_null() | ~chance.is_null(),
-        "n_with_chance": nw.col("_bona_fide") & ~chance.is_null(),
-    }
+    return {"n_rows": chance.is_null() | ~chance.is_null(), "n_drawn": ~chance.is_null()}
 
 
 def class_counts(table: pd.DataFrame) -> pd.DataFrame:
-    """Spread `n_rows` of a table with `_class` into what is labelled, and how."""
+    """Spread `n_rows` of a table with `_class` into what is labelled, and how.
+
+    `n_drawn` keeps the drawn rows whose label says something, `n_with_chance` those of FMR and
+    FNMR.
+    """
     kind, n = table.pop("_class").astype("int64"), table["n_rows"]
     table["n_labelled"] = n.where(kind != _UNLABELLED, 0)
     table["n_mated"] = n.where(kind == _MATED, 0)
     table["n_nonmated"] = n.where(kind == _NONMATED, 0)
     table["n_attacks"] = n.where(kind == _ATTACK, 0)
+    table["n_with_chance"] = table["n_drawn"].where(kind.isin([_MATED, _NONMATED]), 0)
+    table["n_drawn"] = table["n_drawn"].where(kind != _UNLABELLED, 0)
     return table
 
 
@@ -414,18 +456,22 @@ def selection(table: pd.DataFrame) -> dict[str, str]:
     Notes
     -----
     A selection shows when a score band, or a verdict among the compared rows, has no label at all,
-    or when labelled shares differ more than `MOST_UNEVEN` times. Rows chosen with known
-    probability are no selection: they are weighted.
+    or when labelled shares differ more than `MOST_UNEVEN` times. Rows chosen with known probability
+    are weighted and their shares may differ; yet no weight makes up for a band or a verdict of
+    which nothing was drawn.
     """
     verdicts = {}
     for regime, part in table.groupby("regime"):
         n_bona_fide = part["n_mated"].sum() + part["n_nonmated"].sum()
         weighted = n_bona_fide > 0 and part["n_with_chance"].sum() == n_bona_fide
-        uneven = any(
-            _uneven(part[part["_band"] != NOT_COMPARED], key) for key in ("_band", "result")
-        )
-        verdicts[str(regime)] = SELECTED if uneven and not weighted else ""
+        compared, unfit = part[part["_band"] != NOT_COMPARED], _unseen if weighted else _uneven
+        selected = any(unfit(compared, key) for key in ("_band", "result"))
+        verdicts[str(regime)] = SELECTED if selected else ""
     return verdicts
+
+
+def _unseen(part: pd.DataFrame, key: str) -> bool:
+    return bool((part[part[key].notna()].groupby(key)["n_drawn"].sum() == 0).any())
 
 
 def _uneven(part: pd.DataFrame, key: str) -> bool:
@@ -502,5 +548,6 @@ def _join_facts(truth: Any) -> dict[str, float]:
     held = eager.to_pandas()
     if held.empty:
         return {"n_labels_unknown": 0, "n_labels_conflicting": 0, "kappa": float("nan")}
-    n_unknown, n_conflicting, kappa = (held[name].iloc[0] for name in names)
-    return {names[0]: int(n_unknown), names[1]: int(n_conflicting), names[2]: float(kappa)}
+    counts = held.fillna(dict.fromkeys(names[:2], 0)).iloc[0]
+    kappa = float("nan") if pd.isna(counts["kappa"]) else float(counts["kappa"])
+    return {name: int(counts[name]) for name in names[:2]} | {names[2]: kappa}
