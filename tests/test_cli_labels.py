@@ -159,6 +159,41 @@ def test_labels_that_name_no_row_of_the_period_are_left_out(capsys, labelled):
     assert "there is nothing to decide" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("request_id,mated\nid-000050,true\n", "no non-mated comparison is labelled (1 mated"),
+        ("request_id,mated,attack\nid-000050,,print\n", "no mated comparison is labelled (0 non"),
+    ],
+)
+def test_labels_that_make_no_rate_leave_the_table_without_them(capsys, tmp_path, text, says):
+    store = Store(tmp_path / "store", create=True)
+    bring(store, "a", [compared(n) for n in range(60)])
+    assert cli.main(["thresholds", "--store", str(store.path), "--json"]) == 0
+    expected = capsys.readouterr().out
+    (tmp_path / "labels.csv").write_text(text)
+    words = ["--store", str(store.path)]
+    assert cli.main(["labels", str(tmp_path / "labels.csv"), *words, "-q"]) == 0
+    assert cli.main(["thresholds", *words, "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert out == expected
+    assert err.startswith(f"verifyanalytics: the labels are left out: {says}")
+    assert err.count("\n") == 1
+
+
+def test_a_token_of_rows_without_a_score_labels_nothing(capsys, tmp_path):
+    store = Store(tmp_path / "store", create=True)
+    unscored = {"score": None, "sub_code": 210302, "token": "a" * 32}
+    bring(store, "a", [compared(n) for n in range(60)] + [compared(60) | unscored])
+    (tmp_path / "labels.csv").write_text(f"token,mated\n{'a' * 32},true\n")
+    words = ["--store", str(store.path)]
+    assert cli.main(["labels", str(tmp_path / "labels.csv"), *words, "-q"]) == 0
+    assert cli.main(["thresholds", *words]) == 0
+    out, err = capsys.readouterr()
+    assert "60 compared" in out
+    assert "the labels are left out: 1 of 1 labels name no row" in err
+
+
 def test_labellers_who_differ_are_said(capsys, tmp_path, labelled):
     path = tmp_path / "second.csv"
     path.write_text("request_id,mated,labeller\nid-000001,false,other\n")
@@ -172,7 +207,7 @@ def test_labellers_who_differ_are_said(capsys, tmp_path, labelled):
     ("words", "says"),
     [
         (["--at", "high"], "Invalid value for '--at'"),
-        (["--at", "nan"], "thresholds are finite scores"),
+        (["--at", "nan"], "thresholds must be"),
         (["--json", "--csv"], "give one of them"),
         (["--impostor-share", "2"], "impostor_share must be at least 0 and below 1"),
         (["--since", "someday"], "someday"),

@@ -126,7 +126,7 @@ def test_nonsense_is_refused_in_one_line(thresholds):
         with pytest.raises(MissingColumnError, match="no column score"):
             va.decision_table(v.drop(columns="score"))
     else:
-        with pytest.raises(UsageError, match="thresholds are finite scores"):
+        with pytest.raises(UsageError, match="thresholds must be"):
             va.decision_table(v, thresholds)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -18,7 +19,7 @@ from verifyanalytics._cli_options import (
 from verifyanalytics._cli_output import clean, complain, note, number, print_frame, print_json
 from verifyanalytics._cli_output import print_table as print_rows
 from verifyanalytics._cli_store import open_store
-from verifyanalytics.errors import InputError, UsageError
+from verifyanalytics.errors import InputError, LabelsError, UsageError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -102,13 +103,13 @@ def thresholds(
         raise UsageError("--json and --csv: give one of them")
     source = open_store(store)
     period: dict[str, Any] = {"since": since, "until": until}
-    table = decision_table(
-        source.scan(**period),
-        at or None,
-        _truth(source, conflict, period) if with_labels else None,
-        impostor_share=impostor_share,
-        assume_random=assume_random,
-    )
+    table_of = partial(decision_table, source.scan(**period), at or None,
+                       impostor_share=impostor_share, assume_random=assume_random)  # fmt: skip
+    try:
+        table = table_of(_truth(source, conflict, period) if with_labels else None)
+    except LabelsError as error:  # the rest of the table needs none
+        complain(f"the labels are left out: {error}")
+        table = table_of()
     if as_json or as_csv:
         print_frame(table, as_json=as_json, as_csv=as_csv)
     else:

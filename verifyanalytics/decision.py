@@ -17,11 +17,11 @@ import pandas as pd
 
 from verifyanalytics.analysis._thresholds_swap import what_if
 from verifyanalytics.analysis.accuracy import error_rates
+from verifyanalytics.analysis.arguments import numbers
 from verifyanalytics.analysis.bounds import COVERS, label_free_bounds
 from verifyanalytics.analysis.counts import INCOMPLETE
 from verifyanalytics.analysis.rates import short
 from verifyanalytics.analysis.thresholds import match_rates
-from verifyanalytics.errors import UsageError
 from verifyanalytics.schema import THRESHOLD_LEVELS
 
 TODAY = float(THRESHOLD_LEVELS[1])
@@ -84,11 +84,14 @@ def decision_table(
 
     Raises
     ------
+    LabelsError
+        One class is not labelled.
     UsageError
-        Thresholds that are no numbers; k or impostor_share out of range; one class is not labelled.
+        Thresholds that are no numbers; k or impostor_share out of range.
     MissingColumnError
     """
-    asked = None if thresholds is None else _scores(thresholds)
+    asked = None if thresholds is None else sorted({*numbers(thresholds, "thresholds")})
+    k = numbers(k, "k", above=0, below=1000)
     table = _rated(v, asked)
     where: dict[str, Any] = {"nominal_fmr": _LEVELS} if asked is None else {"threshold": asked}
     bounds = label_free_bounds(v, k=k, impostor_share=impostor_share, **where)
@@ -144,17 +147,6 @@ def _error_columns(found: pd.DataFrame) -> pd.DataFrame:
     table = found[["regime", "threshold", *_LABELLED, *names]].rename(columns=names)
     counts = [name for name in _LABELLED if name.startswith("n_")]
     return table.astype(dict.fromkeys(counts, "Int64") | {"weighted": "boolean"})
-
-
-def _scores(thresholds: float | Iterable[float]) -> list[float]:
-    listed = list(thresholds) if isinstance(thresholds, Iterable) else [thresholds]
-    try:
-        scores = sorted({float(x) for x in listed})
-    except (TypeError, ValueError):
-        scores = []
-    if not scores or not np.isfinite(scores).all():
-        raise UsageError(f"thresholds are finite scores, at least one; {listed!r} was given")
-    return scores
 
 
 def _side_by_side(bounds: pd.DataFrame, k: Sequence[float]) -> pd.DataFrame:
