@@ -4,6 +4,7 @@ import threading
 
 import pytest
 
+from verifyanalytics.errors import UsageError
 from verifyanalytics.pace import Pace
 
 
@@ -72,3 +73,9 @@ def test_a_stop_ends_the_wait():
     stop.set()
     assert not pace.wait(stop)
     assert not Pace(None).wait(stop)
+
+
+@pytest.mark.parametrize("rate", [0, 0.0, -1, 1e-320, float("nan"), float("inf"), "10", True])
+def test_a_rate_at_which_nothing_can_be_sent_is_refused(rate):
+    with pytest.raises(UsageError, match="rate must be"):
+        Pace(rate)

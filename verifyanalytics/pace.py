@@ -10,12 +10,17 @@ import threading
 import time
 from collections.abc import Callable
 
+from verifyanalytics.analysis.arguments import number
+
 RECOVERY_S = 10.0
 """Seconds without being told to slow down before the rate grows by `RECOVERY_STEP`."""
 
 RECOVERY_STEP = 1.1
 SLOWEST = 0.05
 """Calls a second below which halving stops."""
+
+LEAST_RATE = 1e-6
+"""Calls a second that may be asked for at least: one in eleven days."""
 
 
 class Pace:
@@ -24,9 +29,14 @@ class Pace:
     Parameters
     ----------
     rate : float or None
-        Calls a second; None for no limit.
+        Calls a second, at least `LEAST_RATE`; None for no limit.
     clock : callable
         Monotonic seconds.
+
+    Raises
+    ------
+    UsageError
+        A rate that nothing can be sent at.
 
     Examples
     --------
@@ -37,8 +47,8 @@ class Pace:
     """
 
     def __init__(self, rate: float | None, clock: Callable[[], float] = time.monotonic) -> None:
-        self._limit = rate
-        self._rate = rate or 0.0
+        self._limit = None if rate is None else number(rate, "rate", low=LEAST_RATE)
+        self._rate = self._limit or 0.0
         self._clock = clock
         self._lock = threading.Lock()
         self._next = self._changed = clock()
