@@ -2,11 +2,13 @@
 
 import io
 import json
+import re
+from decimal import Decimal
 
 import pytest
 
 from verifyanalytics import call_files
-from verifyanalytics.call_files import read_call, read_calls
+from verifyanalytics.call_files import count_lines, read_call, read_calls
 from verifyanalytics.envelope import keyed_hash
 from verifyanalytics.errors import InputError, UsageError
 
@@ -44,6 +46,38 @@ def test_extra_passes_through():
     video = {k: v for k, v in REQUEST.items() if k != "sdk_data"}
     video |= {"video_key": "v", "tos_bucket": "b", "extra": extra}
     assert read_call(line(video), KEY, queries=False).body["extra"] == extra
+
+
+def with_extra(number):
+    """A line whose `extra` holds a number as it is written here."""
+    video = {k: v for k, v in REQUEST.items() if k != "sdk_data"}
+    video |= {"video_key": "v", "tos_bucket": "b", "extra": {"n": ["@"]}}
+    return line(video).replace(b'"@"', number.encode())
+
+
+@pytest.mark.parametrize(
+    "number", ["0", "-0", "1.10", "1E2", "5e-324", "9007199254740993", "0.1", "-1.5e-07", "9" * 200]
+)
+def test_a_number_goes_out_with_its_value(number):
+    body = read_call(with_extra(number), KEY, queries=False).body
+    (sent,) = re.findall(r'"n": \[(.*?)\]', json.dumps(body))
+    assert Decimal(sent) == Decimal(number)
+
+
+@pytest.mark.parametrize(
+    "number",
+    ["1e999", "-1e999", "0.12345678901234567890", "9" * 5000, "1e-400", "1e-99999999999999999999"],
+)
+def test_a_number_that_would_go_out_as_another_is_refused(number):
+    with pytest.raises(InputError, match="more digits than can be sent") as caught:
+        read_call(with_extra(number), KEY, queries=False)
+    assert number not in str(caught.value)
+
+
+def test_what_is_not_sent_keeps_its_digits():
+    given = line({"request": REQUEST, "context": {"n": "@"}}).replace(b'"@"', b"0." + b"1" * 40)
+    call = read_call(given, KEY, queries=False)
+    assert call.context == {"n": "0." + "1" * 40}
 
 
 @pytest.mark.parametrize("text", [b"TOKEN1", b'{"byted_token":"TOKEN1"}'])
@@ -106,3 +140,23 @@ def test_stdin(monkeypatch):
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(UsageError, match="cannot be read"):
         list(read_calls(tmp_path / "none", KEY, queries=True, refused=lambda *_: None))
+
+
+@pytest.mark.parametrize("queries", [True, False])
+def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path, queries):
+    path = tmp_path / "calls"
+    path.write_bytes(b"\xef\xbb\xbf" + (b"TOKENcanary\r\nT2" if queries else line(REQUEST)))
+    refused = []
+    calls = list(read_calls(path, KEY, queries=queries, refused=lambda *said: refused.append(said)))
+    assert [call.token for call in calls] == (["TOKENcanary", "T2"] if queries else ["TOKENcanary"])
+    assert refused == []
+
+
+@pytest.mark.parametrize(
+    ("data", "lines"), [(b"", 0), (b"a", 1), (b"a\n", 1), (b"a\n\nb", 3), (b"a\r\nb\r\n", 2)]
+)
+def test_lines_are_counted(tmp_path, data, lines):
+    path = tmp_path / "calls"
+    path.write_bytes(data)
+    assert count_lines(path) == lines
+    assert count_lines("-") is None

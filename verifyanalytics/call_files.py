@@ -7,10 +7,13 @@ and ``context``. A line that breaks a rule is reported by its number, never by i
 
 from __future__ import annotations
 
+import codecs
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,6 +24,9 @@ from verifyanalytics.strictjson import Number, Unreadable, dumps, loads
 
 MAX_LINE = 64 * 1024 * 1024
 """Bytes of one line; the vendor takes bodies of at most 10 MB."""
+
+MAX_DIGITS = 400
+"""Characters of one number: a float64 written out has at most about so many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +90,17 @@ def read_calls(
                     refused(number, str(error))
 
 
+def count_lines(path: str | Path) -> int | None:
+    """Count the lines of a file that can be read twice; None for standard input and pipes."""
+    if str(path) == "-" or not Path(path).is_file():
+        return None
+    with _opened(path) as file:
+        n_lines, last = 0, b"\n"
+        while chunk := file.read(1 << 20):
+            n_lines, last = n_lines + chunk.count(b"\n"), chunk[-1:]
+    return n_lines + (last != b"\n")
+
+
 def read_call(line: bytes, key: bytes, *, queries: bool) -> CallLine:
     """Read one line.
 
@@ -94,13 +111,11 @@ def read_call(line: bytes, key: bytes, *, queries: bool) -> CallLine:
     """
     given = _parse(line, queries=queries)
     subject, context = given.pop("subject", None), given.pop("context", None)
-    if subject is not None and not isinstance(subject, str):
+    if subject is not None and (not isinstance(subject, str) or isinstance(subject, Number)):
         raise InputError("subject must be a text")
-    if queries:
-        body = query_body(given.get("byted_token", ""))
-    else:
-        inner = given.get("request")
-        body = validate_request(inner if isinstance(inner, dict) else given)
+    inner = given.get("request")
+    asked = _plain(inner if isinstance(inner, dict) and not queries else given)
+    body = query_body(asked.get("byted_token", "")) if queries else validate_request(asked)
     token = str(body["byted_token"])
     return CallLine(
         keyed_hash(key, "token", token),
@@ -122,7 +137,7 @@ def _parse(line: bytes, *, queries: bool) -> dict[str, Any]:
             raise InputError("not a token: one byted_token a line, or a JSON object")
         return {"byted_token": text}
     try:
-        given = _plain(loads(text))
+        given = loads(text)
     except Unreadable as error:
         raise InputError(error.detail) from None
     if not isinstance(given, dict):
@@ -133,12 +148,28 @@ def _parse(line: bytes, *, queries: bool) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     """Numbers as Python has them; `loads` keeps their text."""
     if isinstance(value, Number):
-        return float(value) if set(value) & set(".eE") else int(value)
+        return _number(value)
     if isinstance(value, list):
         return [_plain(item) for item in value]
     if isinstance(value, dict):
         return {name: _plain(item) for name, item in value.items()}
     return value
+
+
+def _number(text: str) -> float:
+    """A number that goes out as it came in; one that would become another is refused."""
+    if len(text) <= MAX_DIGITS:
+        value = float(text) if set(text) & set(".eE") else int(text)
+        if _is_same(value, text):
+            return value
+    raise InputError("a number has more digits than can be sent on; give it as a text")
+
+
+def _is_same(value: float, text: str) -> bool:
+    try:
+        return math.isfinite(value) and Decimal(repr(value)) == Decimal(text)
+    except (ArithmeticError, OverflowError):  # an exponent beyond any number
+        return False
 
 
 def _context(given: Any) -> dict[str, str] | None:
@@ -150,7 +181,7 @@ def _context(given: Any) -> dict[str, str] | None:
     if wrong:
         raise InputError(f"a context name is made of a-z, 0-9 and _, not {wrong[0][:40]!r}")
     return {
-        name.lower(): value if isinstance(value, str) else dumps(value)
+        name.lower(): str(value) if isinstance(value, str) else dumps(value)
         for name, value in given.items()
         if value is not None
     }
@@ -161,6 +192,8 @@ def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
     number = 0
     while line := file.readline(MAX_LINE + 1):
         number += 1
+        if number == 1:
+            line = line.removeprefix(codecs.BOM_UTF8)
         if len(line) <= MAX_LINE:
             yield number, line
             continue
