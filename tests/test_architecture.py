@@ -50,7 +50,7 @@ LAYERS = (
 """Nouns by layer: an import goes to a lower layer, or stays within the noun."""
 
 PARTS = {
-    "responses": ("envelope", "fields", "strictjson"),
+    "responses": ("envelope", "fields", "redaction", "strictjson"),
     "sources": ("_json_stream", "_source_*"),
     "flatten": ("_flatten_*", "columns", "extras", "heads", "pictures", "surround", "typed"),
     "client": ("credentials", "transport"),

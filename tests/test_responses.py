@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import hmac
+import itertools
 import json
 import subprocess
 import sys
@@ -18,8 +19,10 @@ from tests.answers import FAULT, GATEWAY, PAGE_SAMPLE, QUALITY, QUERY, nested
 from tests.json_texts import BAD, BAD_BYTES, GOOD
 from verifyanalytics.envelope import ReadOptions, keyed_hash
 from verifyanalytics.errors import UsageError
+from verifyanalytics.flatten import Flattener
 from verifyanalytics.responses import Refusal, read_response
 from verifyanalytics.schema import REJECT_REASONS, VERIFICATIONS
+from verifyanalytics.sources import Block
 
 KEY = b"k" * 32
 
@@ -475,6 +478,93 @@ def test_a_face_never_lands(path, shape):
 def test_a_face_never_lands_through_the_envelope(field):
     made = row({"response": PAGE_SAMPLE, field: {"a": FACE} if field == "context" else FACE})
     assert FACE[:400] not in repr(made)
+
+
+SECRET = "SECRET-1"
+HIDING = {
+    "value": SECRET,
+    "list": [SECRET],
+    "object": {"name": SECRET},
+    "number": 5550123,
+}
+"""What a personal key may hold; it is short, so that only its key gives it away."""
+
+
+def hidden(name, value, how):
+    """A personal value, plain or in a JSON text."""
+    held = {name: value, "n": 1}
+    text = json.dumps(held, indent=1)
+    return {
+        "plain": held,
+        "text": text,
+        "array": f" [{text}]",
+        "twice": json.dumps(text),
+        "deep": {"x": [{"y": text}]},
+        "escaped": json.dumps(held).replace("_", "\\u005f").replace("video", "vid\\u0065o"),
+        "covered": f'{{"{name}":{json.dumps(value)},"{name}":"","a":1}}',
+        "cut": text[:-1],
+    }[how]
+
+
+HOW = ["plain", "text", "array", "twice", "deep", "escaped", "covered", "cut"]
+PLACES = [
+    "message", "request_id", "time_elapsed", "new", "data", "data.risk_result", "data.new",
+    "data.source_comp_details", "data.source_comp_details.image_face_detail",
+    "data.source_comp_details.thresholds", "data.req_measure_info.measure_type",
+    "data.algorithm_base_resp.status_message", "envelope", "action", "context", "context.a",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("place", PLACES)
+def test_a_personal_value_never_lands(place, how):
+    """Wherever its key stands, and however it is written, on either road."""
+    names = itertools.cycle(("image_best", "IDCARD_no", "byted_token", "subject", "video"))
+    for name, held in zip(names, HIDING.values(), strict=False):
+        value = hidden(name, held, how)
+        around = {
+            "envelope": {"x": value},
+            "action": {"action": value},
+            "context": {"context": value},
+            "context.a": {"context": {"a": value}},
+        }
+        inside = place not in around
+        line = changed(place, value) if inside else {"response": PAGE_SAMPLE} | around[place]
+        data = json.dumps(line, ensure_ascii=False).encode()
+        made = read(data)
+        assert SECRET not in repr(made)
+        assert "5550123" not in repr(made)
+        flat = Flattener(ReadOptions()).flatten(Block("s", data, 7, 0))
+        rows = [made] if isinstance(made, dict) else []
+        names_there = flat.verifications.schema.names
+        assert flat.verifications.to_pylist() == [{n: r.get(n) for n in names_there} for r in rows]
+
+
+def test_only_the_personal_part_of_a_json_text_goes():
+    made = row(
+        {
+            "response": PAGE_SAMPLE | {"data": '{"images": {"image_best": "AAAA"}, "n": 1.50}'},
+            "subject": ["nobody"],
+            "context": {"app": '{"b": 1, "a": 2}', "log": '{"video":"AA","n":1}', "image_env": "A"},
+        }
+    )
+    assert (made["ctx_app"], made["ctx_log"]) == ('{"b": 1, "a": 2}', '{"n":1,"video":"[2 bytes]"}')
+    assert json.loads(made["extra"]) == {
+        "data": '{"images":"[21 bytes]","n":1.50}',
+        "envelope": {"subject": "[10 bytes]", "context": {"image_env": "[1 bytes]"}},
+    }
+    assert made["issues"] == ["type:$.data", "type:envelope.subject", "size:envelope.context.log"]
+    assert row(PAGE_SAMPLE | {"message": "[verify] video expired"})["message"] == (
+        "[verify] video expired"
+    )
+
+
+def test_a_context_path_to_a_personal_value():
+    line = {"response": PAGE_SAMPLE, "call": {"byted_token": SECRET}}
+    made = row(line, context_path="call.byted_token")
+    assert SECRET not in repr(made)
+    with pytest.raises(UsageError, match="idcard_no"):
+        ReadOptions(context={"idcard_no": "1"})
 
 
 def test_long_ids_are_no_ids():

@@ -19,7 +19,8 @@ import pyarrow as pa
 from msgspec.structs import astuple
 
 from verifyanalytics.envelope import EARLIEST, LATEST
-from verifyanalytics.fields import MAX_TEXT, milliseconds
+from verifyanalytics.fields import milliseconds
+from verifyanalytics.redaction import MAX_TEXT
 from verifyanalytics.responses import CONTENT_NUMBERS
 from verifyanalytics.schema import IMAGES, STRINGS
 from verifyanalytics.typed import NAN, NOT_GRADED, Quality, Undecodable
@@ -43,6 +44,7 @@ _MONTHS = pa.array(
     + [f"{year}-{month:02}" for year in range(EARLIEST.year, LATEST.year) for month in range(1, 13)]
 )
 _MONTH_DAYS = np.array([0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
+_OPENS = np.isin(np.arange(256), list(b'{["\t\n\r '))
 _ZERO, _LETTER, _CASE = (np.uint8(ord(character)) for character in "0a ")
 
 
@@ -184,9 +186,14 @@ def issue_lists(noted: dict[int, list[str]], n: int) -> pa.Array:
 
 
 def unfit_ids(column: pa.Array) -> npt.NDArray[np.int64]:
-    """Places of ids that are absent, empty or too long to be one."""
-    lengths = np.diff(_offsets(column))
-    return np.flatnonzero((lengths == 0) | (lengths > MAX_TEXT))
+    """Places of ids that are absent, empty, too long to be one, or begin like a JSON text."""
+    offsets = _offsets(column)
+    lengths = np.diff(offsets)
+    unfit = (lengths == 0) | (lengths > MAX_TEXT)
+    if offsets[-1]:
+        characters = np.frombuffer(column.buffers()[2], np.uint8)
+        unfit |= _OPENS[characters[np.minimum(offsets[:-1], offsets[-1] - 1)]]
+    return np.flatnonzero(unfit)
 
 
 def _offsets(column: pa.Array) -> npt.NDArray[np.int32]:

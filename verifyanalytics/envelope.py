@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from verifyanalytics.errors import UsageError
+from verifyanalytics.redaction import is_personal
 from verifyanalytics.schema import MAX_CONTEXT_COLUMNS
 from verifyanalytics.strictjson import Number, Unreadable, is_number, loads
 
@@ -109,11 +110,12 @@ class ReadOptions:
     collected: bool = False
 
     def __post_init__(self) -> None:
-        wrong = [name for name in self.context if not CONTEXT_NAME.fullmatch(name)]
+        wrong = [name for name in self.context if not _is_column(name)]
         if wrong or len(self.context) > MAX_CONTEXT_COLUMNS:
             raise UsageError(
                 f"context {', '.join(wrong) or len(self.context)} does not fit; a name is made of "
-                f"a-z, 0-9 and _, and there may be {MAX_CONTEXT_COLUMNS}"
+                f"a-z, 0-9 and _, is none of a personal value, and there may be "
+                f"{MAX_CONTEXT_COLUMNS}"
             )
 
     @property
@@ -268,9 +270,10 @@ def _from_iso(text: str) -> datetime | None:
 def context_names(given: dict[str, Any], options: ReadOptions) -> dict[str, str]:
     """Choose which names of a context become columns; what is not chosen goes to `extra`.
 
-    A name is lower-cased; it becomes a column when `CONTEXT_NAME` fits and its value is no object
-    or array. Of names that differ in case only, the lower-case one wins, else the first in order
-    of code points. Of more than 64 the first in order win.
+    A name is lower-cased; it becomes a column when `CONTEXT_NAME` fits, it is not that of a
+    personal value, and its value is no object or array. Of names that differ in case only, the
+    lower-case one wins, else the first in order of code points. Of more than 64 the first in order
+    win.
 
     Returns
     -------
@@ -281,6 +284,10 @@ def context_names(given: dict[str, Any], options: ReadOptions) -> dict[str, str]
     for name in sorted(given, key=lambda name: (name != name.lower(), name)):
         column = name.lower()
         wanted = options.context_columns is None or column in options.context_columns
-        if wanted and CONTEXT_NAME.fullmatch(column) and not isinstance(given[name], dict | list):
+        if wanted and _is_column(column) and not isinstance(given[name], dict | list):
             chosen.setdefault(column, name)
     return {column: chosen[column] for column in sorted(chosen)[:MAX_CONTEXT_COLUMNS]}
+
+
+def _is_column(name: str) -> bool:
+    return CONTEXT_NAME.fullmatch(name) is not None and not is_personal(name)

@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec import UNSET
 
-from verifyanalytics.fields import redacted
+from verifyanalytics.redaction import redacted
 from verifyanalytics.strictjson import MAX_DEPTH, Unreadable, dumps, loads
 from verifyanalytics.typed import LEVELS, Learnt
 

@@ -2,13 +2,11 @@
 
 Every type the columns know has its taker in `Fields`, and with it the rule for values that come in
 another type: coerced where nothing is lost, else null with the value as sent in the rest; either
-way an issue names the path. What is left over is shown without pictures, personal values and texts
-over 4 KiB.
+way an issue names the path. What is left over goes through `redaction`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 from datetime import datetime
@@ -16,19 +14,8 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from verifyanalytics.envelope import read_time
-from verifyanalytics.strictjson import Number, Unreadable, dumps, is_number, loads
-
-MAX_TEXT = 4096
-"""Bytes (UTF-8) of a text that is kept; of a longer one only the size is."""
-
-PERSONAL = frozenset(
-    {
-        "verify_idcard_info", "idcard_info", "idcard_no", "idcard_name", "id_card", "id_number",
-        "video", "video_key", "tos_data", "binary_data_base64", "image_best", "image_env", "images",
-        "byted_token", "sdk_data",
-    }
-)  # fmt: skip
-"""Keys whose values are personal, binary or secret: wherever they stand, only the size is kept."""
+from verifyanalytics.redaction import MAX_TEXT, redacted, short, size, sized
+from verifyanalytics.strictjson import Number, Unreadable, is_number, loads
 
 _PART = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(h|ms|m|s|us|µs|μs|ns)")
 _DURATION = re.compile(rf"-?(?:{_PART.pattern})+")
@@ -88,7 +75,7 @@ class Fields:
         """Take a text that tells rows apart: an empty or shortened one does not."""
         sent = self.values.get(name)
         text = self.text(name)
-        if isinstance(sent, str) and _size(sent) > MAX_TEXT:
+        if text is not None and text != sent:
             self.values[name] = sent  # two long ids of one size are not the same id
             return None
         return text or None
@@ -101,11 +88,11 @@ class Fields:
         return self._kept(name, str(value).lower() if isinstance(value, bool) else str(value))
 
     def secret(self, name: str) -> str | None:
-        """Take a text or number that is going to be hashed."""
+        """Take a text or number that is going to be hashed; of anything else the size is left."""
         value: Any = self.values.pop(name, None)
         if value is None or isinstance(value, str):
             return value or None
-        self._fail(name, value)
+        self._fail(name, sized(value))
         return None
 
     def flag(self, name: str) -> bool | None:
@@ -181,10 +168,10 @@ class Fields:
             return None
         if any(isinstance(item, Number) for item in value):
             self._note("type", name)
-        if _size(value) > MAX_TEXT:
+        if size(value) > MAX_TEXT:
             self._note("size", name)
-            return [_sized(value)]
-        return [str(item) for item in value]
+            return [sized(value)]
+        return [self._kept(name, str(item)) for item in value]
 
     def image(self, name: str) -> str | None:
         """Take an image's text, which nobody keeps."""
@@ -226,7 +213,7 @@ class Fields:
         inner = {name: rest for name, fields in self._inner.items() if (rest := fields.rest())}
         left = {} if self._private else redacted(self.values)
         if self._private:
-            left = {_short(name): _sized(value) for name, value in self.values.items()}
+            left = {short(name): sized(value) for name, value in self.values.items()}
         return {**left, **inner}
 
     def _enter(self, name: str, value: dict[str, Any] | None) -> Fields:
@@ -237,10 +224,10 @@ class Fields:
         return fields
 
     def _kept(self, name: str, text: str) -> str:
-        if len(text) <= MAX_TEXT // 4 or len(text.encode()) <= MAX_TEXT:
-            return text
-        self._note("size", name)
-        return _sized(text)
+        shown: str = redacted(text)
+        if shown != text:
+            self._note("size", name)
+        return shown
 
     def _note(self, kind: str, name: str) -> None:
         self._issues.append(f"{kind}:{self._path}.{name}")
@@ -287,38 +274,3 @@ def milliseconds(duration: Any) -> float | None:
     if not math.isfinite(total):
         return None
     return (-total if duration[0] == "-" else total) + 0.0
-
-
-def redacted(value: Any, name: str | None = None) -> Any:
-    """Copy of a value without pictures, personal values and long texts.
-
-    Values of `PERSONAL` keys, and texts, names and arrays over 4 KiB, are replaced by their size.
-    """
-    if name in PERSONAL and value not in (None, "", [], {}):
-        return _sized(value)
-    if isinstance(value, str):
-        return _sized(value) if len(value.encode()) > MAX_TEXT else value
-    if isinstance(value, list):
-        items = [redacted(item) for item in value]
-        return _sized(value) if _size(items) > MAX_TEXT else items
-    if isinstance(value, dict):
-        return {_short(key): redacted(inner, key) for key, inner in value.items()}
-    return value
-
-
-def _short(name: str) -> str:
-    """A name that fits; the digest keeps long names apart."""
-    text = name.encode()
-    if len(text) <= MAX_TEXT:
-        return name
-    return f"{_sized(name)} {hashlib.sha256(text).hexdigest()[:16]}"
-
-
-def _sized(value: Any) -> str:
-    return f"[{_size(value)} bytes]"
-
-
-def _size(value: Any) -> int:
-    """Bytes of a text, else of the value's JSON."""
-    text = value if isinstance(value, str) else dumps(value, normalised=True)
-    return len(text.encode())

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from msgspec import UNSET, UnsetType
 
-from verifyanalytics.fields import MAX_TEXT
+from verifyanalytics.redaction import MAX_TEXT, is_kept
 from verifyanalytics.responses import CONTENT_HEAD, head_digest
 from verifyanalytics.schema import VERIFICATIONS
 from verifyanalytics.typed import Measure, Outcome, Risk, Thresholds, Undecodable
@@ -136,7 +136,7 @@ def make_head(key: Key) -> Head | None:
     thresholds = key.thresholds or _NO_THRESHOLDS
     texts = (key.message, outcome.status_message, measure.measure_type, *(tags or ()))
     integers = (key.code, outcome.status_code, risk.score)
-    if not _fits(integers, 32) or not _fits((measure.value,), 64) or _is_long(texts):
+    if not _fits(integers, 32) or not _fits((measure.value,), 64) or not _are_kept(texts):
         return None
     sent = (thresholds.e3, thresholds.e4, thresholds.e5, thresholds.e6)
     try:
@@ -159,6 +159,8 @@ def _fits(integers: Sequence[int | None], bits: int) -> bool:
     return all(value is None or -bound <= value < bound for value in integers)
 
 
-def _is_long(texts: Sequence[str | None]) -> bool:
-    """Whether texts come near the limit; together, because tags are limited together."""
-    return sum(len(text.encode()) + 3 for text in texts if text is not None) > MAX_TEXT // 2
+def _are_kept(texts: Sequence[str | None]) -> bool:
+    """Whether texts stay as they are; their sizes together, because tags are limited together."""
+    there = [text for text in texts if text is not None]
+    size = sum(len(text.encode()) + 3 for text in there)
+    return size <= MAX_TEXT // 2 and all(map(is_kept, there))

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from verifyanalytics.envelope import keyed_hash
-from verifyanalytics.fields import MAX_TEXT, PERSONAL
+from verifyanalytics.redaction import MAX_TEXT, PERSONAL
 from verifyanalytics.strictjson import Number, Unreadable, dumps, loads
 
 IMAGES = ("image_best", "image_env")

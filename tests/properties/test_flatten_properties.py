@@ -36,6 +36,8 @@ TEXTS = (
     '"20240601003000ABCDEFabcdef0123456g"', '"2024-06-01T12:00:00+08:00"', '"{}"', '"null"', '"[]"',
     '"{\\"score\\":300,\\"tags\\":[1,\\"2\\"]}"', '"{\\"score\\":1,\\"score\\":\\"2\\"}"',
     '"{\\"score\\":1e999}"', '"{\\"have_cap\\":null}"', '"{\\"have_cap\\":-0,\\"new\\":[1.0]}"',
+    '"{\\"image_best\\":\\"AAAA\\",\\"n\\":1.0}"', '" [\\"{\\\\\\"video\\\\\\":1}\\", 2]"',
+    '"{\\"idcard_no\\":\\"1"', '"[verify] video"', '"{ \\"a\\": 1}"',
     '"' + "[" * 65 + "]" * 65 + '"', '"{\\"tags\\":null,\\"score\\":0}"', '"{\\"tags\\":[]}"',
 )  # fmt: skip
 OTHERS = (
@@ -156,7 +158,8 @@ def enveloped(draw: st.DrawFn, text: str, *, as_text: bool) -> bytes:
 
 
 AROUND = {
-    "occurred_at": ('"2024-06-01T00:00:00.1234567Z"', "1717200000", "1717200000123", '"soon"',
+    "occurred_at": ('"2024-06-01T00:00:00.1234567Z"', "1717200000", '"1717200000"', '"2024-06-01"',
+    '"2024-06-01 00:00+08"', "1717200000123", '"soon"',
     "-0", "1e400", "true"),
     "action": ('"CertVerify"', '""', "5", '"' + "a" * 5000 + '"', "null"),
     "req_key": ('"cert_pro_src_verify"', '"' + "长" * 1365 + '"'),
@@ -167,7 +170,8 @@ AROUND = {
         '{"channel":"app","version":"1.2"}', '{"Channel":"a","channel":"b","CHANNEL":null}', "{}",
         '{"a b":"x","ok":"y"}', '{"n":1.50,"t":true,"o":{"x":1},"z":null}', '"app"', "null",
         '{"x":null}',
-        '{"x":"' + "v" * 4097 + '"}', json.dumps({f"c{i}": "v" for i in range(70)}),
+        '{"x":"' + "v" * 4097 + '"}', '{"Image_Best":"AA","x":"y"}', '{"x":"{\\"subject\\":1}"}',
+        '{"x":" [1, 2]","y":"[1"}', json.dumps({f"c{i}": "v" for i in range(70)}),
     ),
     "host": ('"h1"', "1.0"),
     "code": ("1",),
