@@ -97,7 +97,7 @@ def join_labels(v: Any, labels: Any, conflict: Conflict = "raise", *, strict: bo
     """
     if conflict not in ("raise", "latest", "majority", "drop"):
         raise UsageError(f"conflict is raise, latest, majority or drop, not {conflict!r}")
-    given = _labels(labels)
+    given = label_table(labels)
     if given.empty:
         raise LabelsError("there are no labels in the frame of labels")
     named = _name_rows(v, given)
@@ -114,7 +114,8 @@ def join_labels(v: Any, labels: Any, conflict: Conflict = "raise", *, strict: bo
     return _attach(v, truth[["request_id", *ADDED]])
 
 
-def _labels(labels: Any) -> pd.DataFrame:
+def label_table(labels: Any) -> pd.DataFrame:
+    """Read a frame of `labels`: every column of `LABELS`, ids and words as text, times UTC."""
     frame = _label_frame(labels)
     names = frame.collect_schema().names()
     if not {"request_id", "token"} & {*names}:
