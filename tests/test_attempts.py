@@ -265,11 +265,24 @@ def test_nonsense_is_refused():
     for nonsense, message in (
         (lambda: at.sessions(frame, gap="soon"), "no duration"),
         (lambda: at.sessions(frame, gap="0min"), "above 0"),
-        (lambda: at.exposure(2.0, 1), "rate between 0 and 1"),
-        (lambda: at.exposure(0.1, 0), "whole number from 1"),
+        (lambda: at.sessions(frame, gap=None), "above 0"),
+        (lambda: at.sessions(frame, gap="NaT"), "above 0"),
+        (lambda: at.lost_people(frame, within=10), "above 0"),
+        (lambda: at.exposure("x", 1), "fmr must be a finite number"),
+        (lambda: at.exposure(0.1, float("inf")), "k must be a whole number"),
+        (lambda: at.retry_then_pass(frame, k=[-1]), "k must be above 0"),
+        (lambda: at.retry_then_pass(frame, k=[float("nan")]), "k must be a finite number"),
+        (lambda: at.retry_then_pass(frame, k="x"), "k must be a finite number"),
+        (lambda: at.bursts(frame, key="occurred_at"), "key occurred_at"),
+        (lambda: at.bursts(frame, key="risk_tags"), "risk_tags holds lists"),
+        (lambda: at.bursts(frame, key=5), "key must be a column's name"),
+        (lambda: at.bursts(frame, tz=None), "a time zone is a name"),
+        (lambda: at.bursts(frame, at_least="x"), "at_least must be a whole number"),
+        (lambda: at.exposure(2.0, 1), "fmr must be at least 0 and at most 1"),
+        (lambda: at.exposure(0.1, 0), "k must be at least 1"),
         (lambda: at.bursts(frame, of="everything"), "no bursts of"),
         (lambda: at.bursts(frame, at_least=1), "at least 2"),
-        (lambda: at.attempts_to_pass(frame, max_attempts=0), "1 or more"),
+        (lambda: at.attempts_to_pass(frame, max_attempts=0), "max_attempts must be at least 1"),
     ):
         with pytest.raises(UsageError, match=message):
             nonsense()

@@ -153,6 +153,25 @@ def test_latency_percentiles():
     assert by_day["n_timed"].sum() == sum(r["elapsed_ms"] is not None for r in OLD)
 
 
+def test_latency_is_split_by_what_may_be_null():
+    """True, false, numbers, and the word that stands for null: every group once, on any engine."""
+    for key in ("alive", "risk_score", "req_key"):
+        rows = [r | {"req_key": r["req_key"] and "unknown"} if i % 3 else r
+                for i, r in enumerate(OLD[:120])]  # fmt: skip
+        groups = {}
+        for r in rows:
+            name = "unknown" if key == "req_key" and r[key] is None else r[key]
+            groups.setdefault(name, []).append(r["elapsed_ms"])
+        for engine, v in w.engines(w.frame(rows)).items():
+            table = s.latency(v, every=None, by=key)
+            names = [None if pd.isna(x) else x for x in table[key]]
+            assert len(names) == len(groups), (engine, key)
+            for name, n, p95 in zip(names, table["n_timed"], table["p95_ms"], strict=True):
+                timed = [x for x in groups[name] if x is not None]
+                assert n == len(timed), (engine, key)
+                assert p95 == pytest.approx(np.percentile(timed, 95)), (engine, key)
+
+
 @pytest.mark.parametrize("engine", ["pandas_numpy", "arrow", "polars", "polars_lazy", "duckdb"])
 def test_every_engine_gives_the_same_frame(engine):
     pandas, current = w.frame(OLD[:200]), w.frame(NEW[:100])
@@ -176,5 +195,13 @@ def test_nonsense_is_refused():
         s.volume(frame, every="minute")
     with pytest.raises(UsageError, match="no time zone"):
         s.volume(frame, tz="Mars")
+    with pytest.raises(UsageError, match="by occurred_at"):
+        s.volume(frame, by="occurred_at")
+    with pytest.raises(UsageError, match="risk_tags holds lists"):
+        s.latency(frame, by="risk_tags")
+    with pytest.raises(UsageError, match="by result: this table has that column"):
+        c.change_explained(frame, frame, "result")
+    with pytest.raises(UsageError, match="a column has a name"):
+        c.minimal_change(frame, cluster=5)
     with pytest.raises(MissingColumnError, match="elapsed_ms"):
         s.latency(frame.drop(columns="elapsed_ms"))

@@ -196,6 +196,56 @@ def test_a_score_of_any_size_is_in_a_bin(edges):
         assert dict(zip(found["bin"], found["n"], strict=True)) == bins, engine
 
 
+KEYS = {
+    "whole": (pa.array([2, 1, 2], pa.int32()), "int64", [1, 2], [1, 2]),
+    "holed": (pa.array([2, None, 2], pa.int16()), "float64", [2, None], [2, 1]),
+    "exact": (pa.array([2, 1, 2], pa.decimal128(9, 2)), "float64", [1, 2], [1, 2]),
+    "short": (pa.array([0.5, None, 0.25], pa.float32()), "float64", [0.25, 0.5, None], [1, 1, 1]),
+    "truth": (pa.array([True, None, True]), "boolean", [True, None], [2, 1]),
+    "category": (
+        pa.array(["b", None, "b"]).dictionary_encode(), "str", ["b", "unknown"], [2, 1],
+    ),
+    "day": (
+        pa.array([dt.date(2024, 5, 10), dt.date(2024, 5, 9), None]),
+        "object", [dt.date(2024, 5, 9), dt.date(2024, 5, 10), None], [1, 1, 1],
+    ),
+    "moment": (
+        pa.array([dt.datetime(2024, 5, 10, tzinfo=dt.UTC), None, None], pa.timestamp("ms", "UTC")),
+        "datetime64[us, UTC]", [dt.datetime(2024, 5, 10, tzinfo=dt.UTC), None], [1, 2],
+    ),
+    "tags": (
+        pa.array([["b", "a"], ["a", "b", "a"], None]), "object", [("a", "b"), None], [2, 1],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_a_key_has_one_type_on_every_engine(name):
+    values, kind, groups, sizes = KEYS[name]
+    table = pa.table({name: values})
+    for engine, v in ({"pandas": table.to_pandas()} | of_each_kind(table)).items():
+        found = counts.group_counts(counts.rows(v, [name]), [name], counts={"n": None})
+        held = [None if x is None or x is pd.NA or x != x else x for x in found[name]]
+        assert (held, found["n"].tolist()) == (groups, sizes), engine
+        assert found[name].dtype == kind, engine
+
+
+def test_what_cannot_group_is_refused_in_one_line():
+    assert counts.group_keys(None) == []
+    assert counts.group_keys(("a", "b", "a")) == ["a", "b"]
+    for by, message in (
+        (5, "by must be a column's name or several; 5 was given"),
+        (["a", None], "None"),
+        ("occurred_at", "by occurred_at"),
+        (["n", "a"], "by n: this table has that column of its own"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            counts.group_keys(by, made=["n"])
+    frame = counts.rows(pl.DataFrame({"occurred_at": [dt.datetime(2024, 5, 1)]}), ["occurred_at"])
+    with pytest.raises(UsageError, match="by occurred_at"):
+        counts.group_counts(frame, ["occurred_at"], counts={"n": None})
+
+
 def test_regimes_that_agree_to_six_digits_have_names_of_their_own():
     near = [69.9999999, 70.0, 69.99999999999999]
     table = pd.DataFrame(dict(zip(THRESHOLD_COLUMNS, (60.0, near, 80.5, 90.0), strict=True)))

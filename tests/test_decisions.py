@@ -260,6 +260,15 @@ def test_what_is_missing_is_named():
         d.funnel(FRAME, by="result")
     with pytest.raises(MissingColumnError, match="ctx_channel"):
         d.acceptance_rate(FRAME, by="ctx_channel")
+    for nonsense, message in (
+        (lambda: d.reject_reasons(FRAME, by="code"), "by code: this table has that column"),
+        (lambda: d.funnel(FRAME, by="occurred_at"), "by occurred_at"),
+        (lambda: d.acceptance_rate(FRAME, by=5), "by must be a column's name"),
+        (lambda: d.funnel(FRAME, risk_fail="x"), "risk_fail must be a whole number"),
+        (lambda: d.result_rule(FRAME, max_tags="x"), "max_tags must be a whole number"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            nonsense()
 
 
 def test_an_empty_frame_gives_empty_tables():

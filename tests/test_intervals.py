@@ -176,6 +176,11 @@ def test_trials_to_claim_is_the_first_size_that_carries_the_claim():
             assert stats.binom.cdf(errors, n - 1, rate) > 0.05
 
 
+def test_the_search_ends_where_floats_are_wider_than_one():
+    size = iv.trials_to_claim(1e-17, 1)
+    assert size == pytest.approx(4.74386451839058e17, rel=1e-6)  # P(Poisson(4.7439) <= 1) = 5 %
+
+
 def test_poisson_exact_leaves_two_and_a_half_percent_on_either_side():
     for x in (1, 4, 50):
         low, high = iv.poisson_exact(x)

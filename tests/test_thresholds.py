@@ -231,6 +231,21 @@ def test_rows_and_persons_of_a_what_if():
     assert lines(table, "sessions") == {"both": 2, "only_new": 1, "neither": 2}
 
 
+def test_a_what_if_is_split_by_sets_of_tags_too():
+    v = tries(("a", 0, 75.0, True), ("b", 0, 85.0, True), ("c", 0, 85.0, True))
+    v = v.assign(risk_tags=[["14004", "13001"], ["13001", "14004"], None])
+    for unit in ("rows", "sessions"):
+        table = va.what_if(v, 80, by="risk_tags")
+        table = table[(table["unit"] == unit) & (table["n"] > 0)]
+        found = {
+            (line, tags if isinstance(tags, tuple) else None): n
+            for line, tags, n in zip(table["line"], table["risk_tags"], table["n"], strict=True)
+            if line in ("both", "only_old")
+        }
+        both = ("13001", "14004")
+        assert found == {("both", both): 1, ("only_old", both): 1, ("both", None): 1}
+
+
 def test_a_higher_threshold_turns_away():
     table = va.what_if(tries(("a", 0, 75.0, True), ("b", 0, 85.0, True)), 80)
     assert lines(table, "sessions") == {"both": 1, "only_old": 1}
@@ -260,9 +275,21 @@ def test_a_missing_column_says_what_is_there():
     [
         (lambda v: va.match_rates([1, 2]), "a list is no frame"),
         (lambda v: va.match_rates(v.assign(score="high")), "column score holds text"),
-        (lambda v: va.match_rates(v, ["high"]), "thresholds must be numbers"),
-        (lambda v: va.match_rates(v, []), "at least one"),
-        (lambda v: va.match_rates(v, math.nan), "finite numbers"),
+        (lambda v: va.match_rates(v, ["high"]), "thresholds must be a finite number"),
+        (lambda v: va.match_rates(v, []), "one number or more"),
+        (lambda v: va.match_rates(v, "70"), "thresholds must be a finite number"),
+        (lambda v: va.match_rates(v, [[70, 80]]), "thresholds must be a finite number"),
+        (lambda v: va.match_rates(v, by=5), "by must be a column's name or several; 5"),
+        (lambda v: va.match_rates(v, by="occurred_at"), "by occurred_at"),
+        (lambda v: va.match_rates(v, by=["code", "n"]), "by n: this table has that column"),
+        (lambda v: va.match_rates(v, every="day", tz=None), "a time zone is a name"),
+        (lambda v: va.score_histogram(v, "1"), "bin_width must be a finite number"),
+        (lambda v: va.score_histogram(v, 0.015), "in steps of 0.01"),
+        (lambda v: va.what_if(v, None), "threshold must be a finite number"),
+        (lambda v: va.what_if(v, 70, "75"), "baseline must be a finite number"),
+        (lambda v: va.margins(v, [math.nan]), "widths must be a finite number"),
+        (lambda v: va.margins(v, "12"), "widths must be a finite number"),
+        (lambda v: va.match_rates(v, math.nan), "a finite number"),
         (lambda v: va.match_rates(v, nominal_fmr=0.01), "outside the vendor's points"),
         (lambda v: va.match_rates(v, 70, nominal_fmr=1e-4), "not both"),
         (lambda v: va.score_histogram(v, bin_width=0), "bin_width must be"),
@@ -279,7 +306,7 @@ def test_a_missing_column_says_what_is_there():
 )
 def test_nonsense_is_refused_in_one_line(call, message):
     with pytest.raises(UsageError, match=message) as refusal:
-        call(answers([75.0]))
+        call(answers([75.0], occurred_at=pd.Timestamp(0), result=True, alive=True))
     assert "\n" not in str(refusal.value)
 
 

@@ -39,6 +39,8 @@ def day_ordinal(every: str, tz: str) -> nw.Expr:
     """Return the local day of a row as a date ordinal (1 is 1 January of year 1)."""
     if every not in ("day", "week", "month"):
         raise UsageError(f"no period {every!r}; there are: day, week, month")
+    if not isinstance(tz, str):
+        raise UsageError(f"a time zone is a name such as Asia/Shanghai or UTC, not {tz!r}")
     changes, offsets = _clock(tz)
     local = nw.col(MICROS) + leaf(nw.col(MICROS), changes, offsets)
     # counting from year 1 keeps every engine's integer division away from negative numbers

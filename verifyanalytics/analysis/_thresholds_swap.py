@@ -14,16 +14,21 @@ import numpy as np
 import pandas as pd
 
 from verifyanalytics.analysis import counts, intervals
+from verifyanalytics.analysis.arguments import number, numbers
 from verifyanalytics.analysis.counts import OWN_THRESHOLD, REGIME
 from verifyanalytics.analysis.sessions import GAP, attempts
 from verifyanalytics.codebook import current
-from verifyanalytics.errors import UsageError
 from verifyanalytics.schema import THRESHOLD_COLUMNS, THRESHOLD_LEVELS
 
 REPRODUCED = 0.99
 """Below this share the gates do not explain the vendor's verdict, and the what-if says so."""
 
 _LINES = ("both", "only_old", "only_new", "neither", "unexplained", "unknown")
+_LINE = ("regime", "threshold", "baseline", "unit", "line", "n", "n_of", "share", "reason")
+_MARGIN = (
+    "regime", "level", "threshold", "width", "n_below", "n_above", "n", "share_below",
+    "share_above",
+)  # fmt: skip
 _NEEDED = (*counts.ROW, "alive", "result")
 _WELCOME = (*counts.ROW_OPTIONAL, "risk_score")
 
@@ -69,10 +74,10 @@ def what_if(
     MissingColumnError, UsageError
         A needed column is not there; a threshold that is no number.
     """
-    _number(threshold, "threshold")
+    number(threshold, "threshold")
     if baseline is not None:
-        _number(baseline, "baseline")
-    keys = [] if by is None else [by] if isinstance(by, str) else [*by]
+        number(baseline, "baseline")
+    keys = counts.group_keys(by, _LINE)
     table = _row_lines(v, threshold, baseline, keys)
     if {"subject", "occurred_at"} <= set(nw.from_native(v).collect_schema().names()):
         sessions = _session_lines(v, threshold, baseline, keys, gap)
@@ -109,24 +114,23 @@ def margins(
     MissingColumnError, UsageError
         A needed column is not there; a width that is not above 0.
     """
-    if not len(widths) or min(widths) <= 0:
-        raise UsageError(f"widths must be above 0, at least one; {list(widths)} was given")
-    keys = [] if by is None else [by] if isinstance(by, str) else [*by]
+    widths = numbers(widths, "widths", above=0)
+    keys = counts.group_keys(by, _MARGIN)
     frame = counts.rows(v, (*counts.ROW, *keys), counts.ROW_OPTIONAL)
     frame = frame.filter(counts.answered(), counts.complete())
     score, near = nw.col("score"), {"n": counts.scored() | counts.withheld()}
     for level, name in zip(THRESHOLD_LEVELS, THRESHOLD_COLUMNS, strict=True):
         for width in widths:
-            point, w = nw.col(name), float(width)
-            near[f"below {level} {width}"] = (score >= point - w) & (score < point)
-            near[f"above {level} {width}"] = (score >= point) & (score < point + w)
+            point = nw.col(name)
+            near[f"below {level} {width}"] = (score >= point - width) & (score < point)
+            near[f"above {level} {width}"] = (score >= point) & (score < point + width)
     table = counts.group_counts(frame, list(dict.fromkeys([*keys, *REGIME])), counts=near)
     table = counts.name_regimes(table)
     parts = [
         table[[*keys, "regime"]].assign(
             level=level,
             threshold=table[name],
-            width=float(width),
+            width=width,
             n_below=table[f"below {level} {width}"],
             n_above=table[f"above {level} {width}"],
             n=table["n"],
@@ -138,11 +142,6 @@ def margins(
     for side in ("below", "above"):
         long[f"share_{side}"] = long[f"n_{side}"] / long["n"].where(long["n"] > 0)
     return long
-
-
-def _number(value: float, name: str) -> None:
-    if not np.isfinite(value):
-        raise UsageError(f"{name} must be a finite score; {value!r} was given")
 
 
 # ------------------------------------------------------------------ rows
@@ -209,8 +208,8 @@ def _all_lines(lines: pd.DataFrame, holders: list[str]) -> pd.DataFrame:
 def _session_lines(
     v: Any, threshold: float, baseline: float | None, keys: list[str], gap: str
 ) -> pd.DataFrame:
-    more = list(dict.fromkeys([*keys, "score", "alive", "risk_score", OWN_THRESHOLD]))
-    table = attempts(v, gap, more, [counts.answered(), ~nw.col("subject").is_null()])
+    more = ["score", "alive", "risk_score", OWN_THRESHOLD]
+    table = attempts(v, gap, more, [counts.answered(), ~nw.col("subject").is_null()], by=keys)
     stays = table["scored"] & table["alive"].fillna(value=False).astype(bool)
     stays &= ~(table["risk_score"] >= current().risk_fail)
     score = table["score"].astype("float64")

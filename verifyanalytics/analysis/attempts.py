@@ -10,13 +10,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from verifyanalytics.analysis.arguments import number, numbers
 from verifyanalytics.analysis.counts import (
     INCOMPLETE,
     TZ,
     complete,
     group_counts,
+    group_keys,
+    plain_table,
     rows,
     scored,
+    settled_keys,
     utc_times,
 )
 from verifyanalytics.analysis.hours import step_number, step_starts
@@ -86,8 +90,7 @@ def attempts_to_pass(v: Any, gap: str = GAP, max_attempts: int = 10) -> pd.DataF
         `pass_rate` of those at risk with limits; `passed_by`: estimated share accepted within so
         many attempts, with log-log Greenwood limits.
     """
-    if max_attempts < 1:
-        raise UsageError(f"max_attempts is 1 or more, not {max_attempts}")
+    max_attempts = int(number(max_attempts, "max_attempts", low=1, whole=True))
     table = attempts(v, gap, filters=[~nw.col("subject").is_null()])
     grouped = table.groupby("session")
     length, passed = grouped.size(), grouped["accepted"].any()
@@ -131,6 +134,7 @@ def retry_then_pass(v: Any, gap: str = GAP, k: Sequence[float] = (1, 3, 10)) -> 
         `n_floor` = max(0, n_then_passed − expected_by_chance), `share` of the sessions with limits;
         `says`. Rows that fail liveness or risk, or have no score, are neither.
     """
+    factors = numbers(k, "k", above=0)
     table = attempts(v, gap, filters=[~nw.col("subject").is_null()])
     table = table[table["pattern"].isin([0, _SCORE_FAIL]) & (table["regime"] != INCOMPLETE)]
     table = table.assign(miss=table["pattern"] == _SCORE_FAIL)
@@ -149,10 +153,10 @@ def retry_then_pass(v: Any, gap: str = GAP, k: Sequence[float] = (1, 3, 10)) -> 
     base["share"] = base["n_then_passed"] / base["n_sessions"]
     base = base.assign(share_low=low, share_high=high)
     parts = []
-    for factor in k:
+    for factor in factors:
         chance = factor * _OWN_CLAIM * base["n_tries"]
         floor = np.maximum(0.0, base["n_then_passed"] - chance)
-        parts.append(base.assign(k=float(factor), expected_by_chance=chance, n_floor=floor))
+        parts.append(base.assign(k=factor, expected_by_chance=chance, n_floor=floor))
     result = pd.concat(parts, ignore_index=True).assign(says=FLOOR)
     counts = ["n_sessions", "n_then_passed", "n_tries"]
     result = result.astype(dict.fromkeys(counts, "int64"))
@@ -239,13 +243,9 @@ def exposure(fmr: ArrayLike, k: ArrayLike) -> pd.DataFrame:
     >>> exposure(1e-4, [1, 5])["exposure_high"].tolist()
     [0.0001, 0.0005]
     """
-    rates = np.atleast_1d(np.asarray(fmr, dtype=float))
-    allowed = np.atleast_1d(np.asarray(k, dtype=float))
-    if np.any(~((rates >= 0) & (rates <= 1))):
-        raise UsageError("fmr is a rate between 0 and 1")
-    if np.any(~((allowed >= 1) & (allowed == np.floor(allowed)))):
-        raise UsageError("attempts allowed are a whole number from 1")
-    pairs = pd.MultiIndex.from_product([rates, allowed.astype("int64")])
+    rates = numbers(fmr, "fmr", low=0, high=1)
+    allowed = [int(x) for x in numbers(k, "k", low=1, high=2**53, whole=True)]
+    pairs = pd.MultiIndex.from_product([rates, allowed])
     table = pairs.to_frame(index=False, name=["fmr", "attempts_allowed"])
     return table.assign(exposure_high=np.minimum(1.0, table["fmr"] * table["attempts_allowed"]))
 
@@ -314,18 +314,16 @@ def _near() -> nw.Expr:
 
 
 def _entity_bursts(v: Any, key: str, at_least: int, tz: str) -> pd.DataFrame:
-    if at_least < 2:
-        raise UsageError(f"a burst is at least 2 attempts, not {at_least}")
-    frame = rows(v, dict.fromkeys([key, "occurred_at", "result"]))
+    at_least = int(number(at_least, "at_least", low=2, whole=True))
+    (key,) = group_keys([key], ("starts_at", "n_calls", "n_accepted"), "key")
+    frame = rows(v, [key, "occurred_at", "result"])
     frame = frame.filter(~nw.col(key).is_null(), ~nw.col("occurred_us").is_null())
-    frame = frame.with_columns(_hour=step_number(tz))
+    frame = settled_keys(frame, [key]).with_columns(_hour=step_number(tz))
     accepted = nw.col("result").cast(nw.Int64).sum()
     per = frame.group_by([key, "_hour"]).agg(n_calls=nw.len(), n_accepted=accepted)
     per = per.filter(nw.col("n_calls") >= at_least)
-    table: pd.DataFrame = per.collect(backend="pyarrow").to_native().to_pandas()
-    table["n_accepted"] = table["n_accepted"].fillna(0)
-    table = table.astype({"n_calls": "int64", "n_accepted": "int64"})
-    table[key] = table[key].astype("str")
+    grouped = per.collect(backend="pyarrow").to_native()
+    table = plain_table(grouped, [key, "_hour"], ["n_calls", "n_accepted"])
     table = table.sort_values(
         ["n_calls", "_hour", key], ascending=[False, True, True], ignore_index=True
     )

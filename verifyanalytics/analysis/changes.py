@@ -15,6 +15,7 @@ from verifyanalytics.analysis.counts import (
     add_up,
     complete,
     gate,
+    group_keys,
     name_regimes,
     rows,
     scored,
@@ -26,6 +27,11 @@ from verifyanalytics.errors import UsageError
 
 _EIGHTY = 2.8
 """1.96 + 0.84: found with 80 % power by a two-sided test at 5 %."""
+
+_COLUMNS = (
+    "first_gate", "failing_gates", "result", "n", "part", "n_previous", "n_current", "rate", "mix",
+    "change", "says",
+)  # fmt: skip
 
 _PARTS = ("accepted", *GATES, "unknown", "unexplained")
 
@@ -61,7 +67,7 @@ def change_explained(previous: Any, current: Any, by: str | Sequence[str]) -> pd
     Kitagawa (1955): change = Σ(w₁−w₀)·r̄ + Σw̄·(r₁−r₀), w shares and r rates. A group that is in
     one period only is all mix: its rate in the other is taken as the same.
     """
-    keys = [by] if isinstance(by, str) else list(by)
+    keys = group_keys(by, _COLUMNS)
     if not keys:
         raise UsageError("change_explained needs by=: what makes groups")
     both = [_rejected(v, keys) for v in (previous, current)]

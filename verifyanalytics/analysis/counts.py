@@ -9,7 +9,7 @@ speaks to all of them. So the row-level meaning of the field is written once, as
 - `REGIME` and `name_regimes`: rows whose scores may be pooled;
 - `implied_fmr`, `score_at_fmr`, `threshold_at_fmr`: the vendor's claim between its four points;
 - `cells` and `bin_counts`: counts per score bin, exact at every edge;
-- `group_counts`: the one group-by, with periods in local time.
+- `group_keys` and `group_counts`: the one group-by, with periods in local time.
 """
 
 from __future__ import annotations
@@ -17,13 +17,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
-import duckdb
 import narwhals as nw
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
+from verifyanalytics.analysis._counts_frames import rows
+from verifyanalytics.analysis._counts_keys import (
+    group_keys,
+    plain_key,
+    settled_keys,
+    sortable,
+)
 from verifyanalytics.analysis._counts_periods import (
     MICROS,
     TZ,
@@ -44,9 +50,10 @@ from verifyanalytics.analysis._counts_regimes import (
     score_at_fmr,
     threshold_at_fmr,
 )
+from verifyanalytics.analysis.arguments import number
 from verifyanalytics.codebook import Codebook, current
-from verifyanalytics.errors import MissingColumnError, UsageError
-from verifyanalytics.schema import THRESHOLD_COLUMNS, VERIFICATIONS
+from verifyanalytics.errors import UsageError
+from verifyanalytics.schema import THRESHOLD_COLUMNS
 
 __all__ = [
     "GATES",
@@ -65,13 +72,17 @@ __all__ = [
     "complete",
     "gate",
     "group_counts",
+    "group_keys",
     "implied_fmr",
     "local_times",
     "name_regimes",
+    "plain_key",
+    "plain_table",
     "regime_number",
     "rows",
     "score_at_fmr",
     "scored",
+    "settled_keys",
     "threshold_at_fmr",
     "utc_times",
     "withheld",
@@ -85,151 +96,8 @@ GATES: tuple[Gate, ...] = ("answered", "scored", "alive", "match", "risk")
 OWN_THRESHOLD = "threshold_1e_4"
 """The vendor's documented pass rule: score at or above the row's own 1e-4 threshold."""
 
-_TIME = "occurred_at"
-_MEASURED = ("score", "elapsed_ms")  # of thresholds `complete` tells NaN, of quality its grid
-_PAST_INT64 = 2.0**63
+_plain_key = plain_key
 _SCALES = (1.0, 2.0, 4.0, 10.0, 20.0, 100.0)
-
-
-# ------------------------------------------------------------------ a frame of any kind
-
-
-def rows(v: Any, columns: Iterable[str], optional: Iterable[str] = ()) -> nw.LazyFrame[Any]:
-    """Take the needed columns of a frame of verifications, whatever engine holds it.
-
-    Parameters
-    ----------
-    v : pandas, Polars or Arrow frame, DuckDB relation, or another lazy frame narwhals knows
-    columns : iterable of str
-        Columns that must be there.
-    optional : iterable of str
-        Columns that are null for every row when they are not there.
-
-    Returns
-    -------
-    narwhals.LazyFrame
-        Nothing is read yet. Types are those of `schema.VERIFICATIONS`; a NaN score is null.
-        `occurred_at` becomes `occurred_us`, int64 microseconds since 1970 UTC (a time without a
-        zone is read as UTC).
-
-    Raises
-    ------
-    MissingColumnError
-        Names what is missing and what is there.
-    UsageError
-        `v` is no frame, or a column holds something else than its name says.
-    """
-    wanted, spare = list(dict.fromkeys(columns)), list(dict.fromkeys(optional))
-    frame = _frame(v)
-    available = frame.collect_schema().names()
-    missing = [name for name in wanted if name not in available]
-    if missing:
-        raise MissingColumnError(missing, available)
-    present = [*wanted, *(name for name in spare if name in available and name not in wanted)]
-    lazy = _lazy(frame.select(*present))
-    absent = [name for name in spare if name not in present]
-    lazy = lazy.with_columns(
-        nw.lit(None).cast(_dtype(name)).alias(MICROS if name == _TIME else name) for name in absent
-    )
-    return _typed(lazy, present)
-
-
-def _frame(v: Any) -> nw.DataFrame[Any] | nw.LazyFrame[Any]:
-    try:
-        frame: nw.DataFrame[Any] | nw.LazyFrame[Any] = nw.from_native(v)
-    except TypeError:
-        raise UsageError(
-            f"a {type(v).__name__} is no frame of verifications; give a pandas, Polars or Arrow "
-            "frame, or a lazy one (store.scan, a DuckDB relation)"
-        ) from None
-    return frame
-
-
-def _lazy(frame: nw.DataFrame[Any] | nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
-    """Hand a frame in memory to DuckDB, as Arrow: pandas' NaN and None become null on the way."""
-    if isinstance(frame, nw.LazyFrame):
-        return _with_known_times(frame) if frame.implementation.is_duckdb() else frame
-    table = frame.to_arrow()
-    for at, column in enumerate(table.schema):
-        kind = column.type
-        if pa.types.is_null(kind):  # a column of only None has no type of its own
-            known = column.name in VERIFICATIONS.names
-            kind = VERIFICATIONS.field(column.name).type if known else pa.string()
-        elif pa.types.is_timestamp(kind) and kind.unit == "ns":  # narwhals knows no zone of these
-            kind = pa.timestamp("us", kind.tz)
-        if kind != column.type:
-            values = table[column.name].cast(kind, safe=False)
-            table = table.set_column(at, column.name, values)
-    lazy: nw.LazyFrame[Any] = nw.from_native(duckdb.connect().from_arrow(table))
-    return lazy
-
-
-def _with_known_times(frame: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
-    """Cast times with a zone and nanoseconds, of which narwhals does not know, to microseconds."""
-    native = frame.to_native()
-    types = zip(native.columns, native.types, strict=True)
-    fine = [name for name, kind in types if str(kind) == "TIMESTAMPTZ_NS"]
-    if not fine:
-        return frame
-    casts = [duckdb.ColumnExpression(name).cast("TIMESTAMPTZ").alias(name) for name in fine]
-    known: nw.LazyFrame[Any] = nw.from_native(
-        native.select(duckdb.StarExpression(exclude=fine), *casts)
-    )
-    return known
-
-
-def _typed(frame: nw.LazyFrame[Any], names: Sequence[str]) -> nw.LazyFrame[Any]:
-    schema = frame.collect_schema()
-    casts = [
-        _cast(name, schema[name])
-        for name in names
-        if name in VERIFICATIONS.names and _must_cast(name, schema[name])
-    ]
-    frame = frame.with_columns(*casts) if casts else frame
-    # Arrow and Polars tell NaN from null; both mean that nothing was measured
-    holed = [nw.when(~nw.col(x).is_nan()).then(nw.col(x)) for x in _MEASURED if x in names]
-    frame = frame.with_columns(*holed) if holed else frame
-    return _with_micros(frame, schema) if _TIME in names else frame
-
-
-def _cast(name: str, have: Any) -> nw.Expr:
-    """Cast a column to the type of its name; a float that no whole number can be becomes null."""
-    want, value = _dtype(name), nw.col(name)
-    if have.is_float() and want != nw.Float64:
-        # NaN and infinity among them; engines round differently, and all have this
-        value = nw.when(value.abs() < _PAST_INT64).then(value.floor())
-    return value.cast(want)
-
-
-def _dtype(name: str) -> Any:
-    """Return the narwhals type of a column of `verifications`; text for any other."""
-    kind = str(VERIFICATIONS.field(name).type) if name in VERIFICATIONS.names else "string"
-    by_kind = {"double": nw.Float64, "bool": nw.Boolean, "string": nw.String}
-    return nw.Int64 if kind.startswith(("int", "timestamp")) else by_kind.get(kind, nw.String)
-
-
-def _must_cast(name: str, have: Any) -> bool:
-    want = _dtype(name)
-    if str(VERIFICATIONS.field(name).type).startswith(("list", "timestamp")):
-        return False
-    if have == nw.String and want != nw.String:
-        raise UsageError(f"column {name} holds text; {want.__name__} is needed")
-    return not (have == want or (want == nw.Int64 and have.is_integer()))
-
-
-def _with_micros(frame: nw.LazyFrame[Any], schema: Any) -> nw.LazyFrame[Any]:
-    if not isinstance(schema[_TIME], nw.Datetime):
-        raise UsageError(f"column {_TIME} holds {schema[_TIME]}; a time is needed")
-    if frame.implementation.is_duckdb():
-        # narwhals has no epoch for DuckDB, and a cast to a date would follow the session's zone
-        native = frame.to_native().select(
-            duckdb.StarExpression(exclude=[_TIME]),
-            duckdb.FunctionExpression("epoch_us", duckdb.ColumnExpression(_TIME)).alias(MICROS),
-        )
-        frame = nw.from_native(native)
-    else:
-        frame = frame.with_columns(nw.col(_TIME).dt.timestamp("us").alias(MICROS)).drop(_TIME)
-    return frame
 
 
 # ------------------------------------------------------------------ what a row is
@@ -301,7 +169,8 @@ def gate(name: Gate, book: Codebook | None = None, risk_fail: int | None = None)
         own = nw.when(complete()).then(nw.col("score") >= nw.col(OWN_THRESHOLD))
         return nw.when(withheld(book)).then(nw.lit(value=False)).otherwise(own)
     if name == "risk":
-        limit = (book or current()).risk_fail if risk_fail is None else risk_fail
+        given = (book or current()).risk_fail if risk_fail is None else risk_fail
+        limit = int(number(given, "risk_fail", whole=True))
         return (nw.col("risk_score") < limit).fill_null(value=True)
     raise UsageError(f"no gate {name!r}; the gates are: {', '.join(GATES)}")
 
@@ -396,8 +265,9 @@ def group_counts(
     frame : narwhals.LazyFrame
         From `rows`; with `every` it needs `occurred_us`.
     by : sequence of str
-        Key columns. Null text is `unknown`, null bool `<NA>`, null number NaN: counted, never
-        dropped. A list is a set: its order and repetitions do not count, it becomes a tuple.
+        Key columns, of the types of `_counts_keys`. Null text is `unknown`, null bool `<NA>`, null
+        number NaN: counted, never dropped. A list is a set: its order and repetitions do not
+        count, it becomes a tuple.
     counts : mapping of str to narwhals.Expr
         Boolean expressions; each becomes the int64 count of rows where it is true. None counts
         every row.
@@ -421,9 +291,10 @@ def group_counts(
     Raises
     ------
     UsageError
-        `every` or `tz` is not known.
+        `every` or `tz` is not known, or `by` cannot group.
     """
     least, most = dict(least or {}), dict(most or {})
+    by = group_keys(by)
     keys = [*by]
     if every is not None:
         frame = frame.with_columns(_day=day_ordinal(every, tz))
@@ -439,7 +310,7 @@ def group_counts(
     measures += [expr.min().alias(name) for name, expr in least.items()]
     measures += [expr.max().alias(name) for name, expr in most.items()]
     grouped = frame.group_by(keys).agg(*measures) if keys else frame.select(*measures)
-    table = _plain(grouped.collect(backend="pyarrow").to_native(), by, counts)
+    table = plain_table(grouped.collect(backend="pyarrow").to_native(), by, counts)
     if every is not None:
         table = with_periods(table, every, tz)
     return add_up(table, _keys(by, every), least=least, most=most)
@@ -469,37 +340,21 @@ def add_up(
     plain = how and not low and not high  # mostly so, and many times faster
     merged = grouped[[*how]].sum() if plain else grouped.agg(how)
     return merged.sort_values(
-        list(keys), key=_sortable, na_position="last", kind="stable", ignore_index=True
+        list(keys), key=sortable, na_position="last", kind="stable", ignore_index=True
     )
 
 
-def _sortable(column: pd.Series) -> pd.Series:
-    """Make tuples and mixed objects comparable; leave numbers, text and times as they are."""
-    return column.map(repr) if column.dtype == object else column
-
-
-def _plain(grouped: pa.Table, by: Sequence[str], counts: Mapping[str, Any]) -> pd.DataFrame:
-    """Give keys and counts one type whatever engine made them."""
+def plain_table(grouped: pa.Table, by: Sequence[str], counts: Iterable[str] = ()) -> pd.DataFrame:
+    """Give keys, counts and other numbers one type whatever engine made them."""
     table = grouped.to_pandas()
     for name, kind in zip(grouped.column_names, grouped.schema.types, strict=True):
         if name in counts:
             table[name] = table[name].fillna(0).astype("int64")
         elif name in by:
-            table[name] = _plain_key(table[name], kind)
+            table[name] = plain_key(table[name], kind)
         elif name != "_day":
             table[name] = table[name].astype("float64")
     return table
-
-
-def _plain_key(key: pd.Series, kind: pa.DataType) -> pd.Series:
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        sets = [None if tags is None else tuple(sorted({*tags} - {None})) for tags in key]
-        return pd.Series(sets, index=key.index, dtype=object)
-    if pa.types.is_boolean(kind):
-        return key.astype("boolean")
-    if pa.types.is_temporal(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind):
-        return key
-    return key.astype("str").where(key.notna(), UNKNOWN)
 
 
 def _keys(by: Sequence[str], every: Every | None) -> list[str]:

@@ -16,6 +16,7 @@ import narwhals as nw
 import numpy as np
 import pandas as pd
 
+from verifyanalytics.analysis.arguments import number
 from verifyanalytics.analysis.counts import (
     GATES,
     REGIME,
@@ -26,6 +27,7 @@ from verifyanalytics.analysis.counts import (
     complete,
     gate,
     group_counts,
+    group_keys,
     name_regimes,
     rows,
     scored,
@@ -41,7 +43,6 @@ from verifyanalytics.analysis.patterns import (
     gate_pattern,
 )
 from verifyanalytics.codebook import current
-from verifyanalytics.errors import UsageError
 from verifyanalytics.schema import THRESHOLD_COLUMNS
 
 By = str | Sequence[str] | None
@@ -52,6 +53,14 @@ NEEDED = ("code", "score", *THRESHOLD_COLUMNS, "alive", "result")
 WELCOME = ("gateway_code", "sub_code", "req_key", "risk_score")
 """Columns that are used when there: without them nothing is withheld, no risk was asked."""
 
+_OUTCOME = (
+    "first_gate", "failing_gates", "result", "n_rows", "n_withheld", "n_risk_not_asked", "share",
+)  # fmt: skip
+_ACCEPTANCE = (
+    "result", "n_rows", "n_decided", "n_accepted", "acceptance_rate", "acceptance_of_all",
+    "n_scored", "n_withheld", "n_compared", "n_matched", "match_rate", "period", "period_start",
+    "partial",
+)  # fmt: skip
 _EACH_ROW = nw.col("score").is_null() | ~nw.col("score").is_null()  # true, as an expression
 
 
@@ -128,7 +137,7 @@ def funnel(v: Any, by: By = None, risk_fail: int | None = None) -> pd.DataFrame:
         which `n_withheld` and `n_risk_not_asked`; `n_total`, the rows of the group; `share` of it
         with 95 % limits. The lines of a group add up to `n_total`.
     """
-    keys = _by(by)
+    keys = group_keys(by, (*_OUTCOME, "line", "n_total"))
     table = _outcomes(v, keys, risk_fail)
     table = add_up(table.drop(columns="failing_gates"), [*keys, "first_gate", "result"])
     table.insert(len(keys) + 2, "line", _lines(table))
@@ -160,8 +169,8 @@ def reject_reasons(v: Any, by: By = None, risk_fail: int | None = None) -> pd.Da
         and `meaning`, `meaning_zh` of the code that says most; `n_rows`; `n_not_accepted`, the rows
         of the group whose result is not true; `share` of them with limits. Most frequent first.
     """
-    keys = _by(by)
     codes = ["gateway_code", "code", "sub_code"]
+    keys = group_keys(by, (*_OUTCOME, *codes, "stage", "meaning", "meaning_zh", "n_not_accepted"))
     table = _outcomes(v, [*keys, *codes], risk_fail)
     table = table[~table["result"].fillna(value=False)]
     table = add_up(
@@ -247,7 +256,7 @@ def result_rule(v: Any, max_tags: int = 20) -> pd.DataFrame:
     frame = rows(v, NEEDED, (*WELCOME, "risk_tags"))
     frame = frame.filter(scored(), ~nw.col("result").is_null())
     conditions = _conditions()
-    tags = _top_tags(v, max_tags)
+    tags = _top_tags(v, int(number(max_tags, "max_tags", low=0, whole=True)))
     keyed = frame.with_columns(**{f"_{i}": expr for i, (_, expr) in enumerate(conditions)})
     keys = [*REGIME, *(f"_{i}" for i in range(len(conditions))), "result"]
     with_tag = {
@@ -296,7 +305,7 @@ def acceptance_rate(
         limits; `acceptance_of_all`, over n_rows; `n_scored`, `n_withheld`, `n_compared` (both, of
         complete regimes), `n_matched`, `match_rate` with limits. Rows are taken as independent.
     """
-    keys = _by(by)
+    keys = group_keys(by, _ACCEPTANCE)
     columns = [*NEEDED, *(["occurred_at"] if every else [])]
     frame = rows(v, [*columns, *_plain_keys(keys)], WELCOME)
     compared = (scored() | withheld()) & complete()
@@ -507,14 +516,6 @@ def _top_tags(v: Any, most: int) -> list[str]:
 
 
 # ------------------------------------------------------------------ tables
-
-
-def _by(by: By) -> list[str]:
-    keys = [] if by is None else [by] if isinstance(by, str) else list(by)
-    taken = {"first_gate", "failing_gates", "line", "result", "n_rows"} & set(keys)
-    if taken:
-        raise UsageError(f"by {', '.join(sorted(taken))}: this table has that column of its own")
-    return keys
 
 
 def _plain_keys(keys: Sequence[str]) -> list[str]:

@@ -25,6 +25,8 @@ def zone_offset(tz: str) -> int:
     >>> zone_offset("Asia/Shanghai") // HOUR_US, zone_offset("Europe/Berlin")
     (8, 0)
     """
+    if not isinstance(tz, str):
+        raise UsageError(f"a time zone is a name such as Asia/Shanghai or UTC, not {tz!r}")
     days = pd.Series([f"{year}-{month:02d}-01" for year in (2015, 2024, 2035) for month in (1, 7)])
     utc = pd.to_datetime(days, utc=True)
     try:

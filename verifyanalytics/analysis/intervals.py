@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
 
+from verifyanalytics.analysis.arguments import number
 from verifyanalytics.errors import UsageError
 
 FloatArray: TypeAlias = NDArray[np.float64]
@@ -393,16 +394,18 @@ def trials_to_claim(rate: ArrayLike, n_errors: float = 0, confidence: float = 0.
     >>> trials_to_claim([1e-3, 1e-4]).tolist()
     [2995.0, 29956.0]
     """
-    claim = np.asarray(rate, dtype=float)
+    wrong = "a rate to be claimed lies strictly between 0 and 1"
+    claim = _floats(rate, wrong)
+    errors = number(n_errors, "n_errors", low=0, whole=True)
     if np.any(~((claim > 0) & (claim < 1))):
-        raise UsageError("a rate to be claimed lies strictly between 0 and 1")
-    if n_errors == 0:
+        raise UsageError(wrong)
+    if errors == 0:
         return _shaped(np.ceil(np.log(1 - _level(confidence)) / np.log1p(-claim)))
     # P(X ≤ e | n, p) falls with n: bisect between a size that is too small and one that is enough.
-    low, high = np.full(claim.shape, float(n_errors)), (n_errors + 10) * 8 / claim
-    while np.any(high - low > 1):
+    low, high = np.full(claim.shape, errors), (errors + 10) * 8 / claim
+    while np.any(high - low > np.maximum(1.0, np.spacing(high))):  # or no float lies between them
         middle = np.floor((low + high) / 2)
-        enough = stats.binom.cdf(n_errors, middle, claim) <= 1 - _level(confidence)
+        enough = stats.binom.cdf(errors, middle, claim) <= 1 - _level(confidence)
         low, high = np.where(enough, low, middle), np.where(enough, middle, high)
     return _shaped(np.ceil(high))
 
@@ -575,16 +578,21 @@ def _rate(events: FloatArray, trials: FloatArray) -> FloatArray:
 
 
 def _count(x: ArrayLike) -> FloatArray:
-    values = np.asarray(x, dtype=float)
+    values = _floats(x, "a count is a finite number of 0 or more")
     if not np.all(np.isfinite(values)) or np.any(values < 0):
         raise UsageError("a count is a finite number of 0 or more")
     return values
 
 
+def _floats(values: ArrayLike, message: str) -> FloatArray:
+    try:
+        return np.asarray(values, dtype=float)
+    except (TypeError, ValueError):
+        raise UsageError(message) from None
+
+
 def _level(confidence: float) -> float:
-    if not 0 < confidence < 1:
-        raise UsageError(f"a confidence lies strictly between 0 and 1, not {confidence}")
-    return float(confidence)
+    return number(confidence, "confidence", above=0, below=1)
 
 
 def _tail(confidence: float, side: Side) -> float:

@@ -16,7 +16,10 @@ from verifyanalytics.analysis.counts import (
     TZ,
     answered,
     group_counts,
+    group_keys,
+    plain_table,
     rows,
+    settled_keys,
 )
 from verifyanalytics.analysis.hours import step_number, step_starts
 from verifyanalytics.analysis.intervals import rate_interval
@@ -26,6 +29,11 @@ By = str | Sequence[str] | None
 Step = Literal["hour", "day"]
 
 _HOURS = {"hour": 1, "day": 24}
+_CALLS = (
+    "starts_at", "n_calls", "n_answered", "n_faults", "fault_rate", "n_decided", "n_accepted",
+    "n_empty_before",
+)  # fmt: skip
+_TIMES = ("starts_at", "n_timed", "n_untimed", "p50_ms", "p95_ms", "p99_ms", "max_ms")
 
 
 def volume(v: Any, every: Step = "hour", by: By = None, tz: str = TZ) -> pd.DataFrame:
@@ -49,7 +57,7 @@ def volume(v: Any, every: Step = "hour", by: By = None, tz: str = TZ) -> pd.Data
         limits; `n_decided`, `n_accepted`; `n_empty_before`: hours or days without any call of the
         group just before, which is how an outage looks from here.
     """
-    keys = _keys(by)
+    keys = group_keys(by, _CALLS)
     frame = _hours(v, ["code", "result", *keys], ["gateway_code"], every, tz)
     fault = ~answered()
     counted = {
@@ -86,11 +94,12 @@ def latency(v: Any, every: Step | None = "hour", by: By = None, tz: str = TZ) ->
         `p50_ms`, `p95_ms`, `p99_ms` (linear between neighbours), `max_ms`. A 99th percentile of
         fewer than a hundred calls is close to their maximum.
     """
-    keys = _keys(by)
+    keys = group_keys(by, _TIMES)
     if every is None:
         frame, groups = rows(v, ["elapsed_ms", *keys]), keys
     else:
         frame, groups = _hours(v, ["elapsed_ms", *keys], [], every, tz), [*keys, "_hour"]
+    frame = settled_keys(frame, keys)
     timed = ~nw.col("elapsed_ms").is_null()
     table = group_counts(
         frame, groups, counts={"n_timed": timed, "n_untimed": ~timed},
@@ -102,15 +111,9 @@ def latency(v: Any, every: Step | None = "hour", by: By = None, tz: str = TZ) ->
     ]
     held = frame.filter(timed)
     grouped = held.group_by(groups).agg(*wanted) if groups else held.select(*wanted)
-    tails: pd.DataFrame = grouped.collect(backend="pyarrow").to_native().to_pandas()
-    if groups:
-        for name in groups:
-            if name != "_hour":
-                tails[name] = tails[name].astype(object).where(tails[name].notna(), "unknown")
-                tails[name] = tails[name].astype(table[name].dtype)
-        table = table.merge(
-            tails.astype({"_hour": "float64"} if every else {}), on=groups, how="left"
-        )
+    tails = plain_table(grouped.collect(backend="pyarrow").to_native(), groups)
+    if groups:  # whole numbers are floats on the one side that has nulls
+        table = table.merge(tails.astype(table[groups].dtypes.to_dict()), on=groups, how="left")
     else:
         table = pd.concat([table, tails], axis=1)
     if every is not None:
@@ -120,14 +123,10 @@ def latency(v: Any, every: Step | None = "hour", by: By = None, tz: str = TZ) ->
     return table[[c for c in table if c not in ends] + ends]
 
 
-def _keys(by: By) -> list[str]:
-    return [] if by is None else [by] if isinstance(by, str) else list(by)
-
-
 def _hours(
     v: Any, columns: Sequence[str], optional: Sequence[str], every: str, tz: str
 ) -> nw.LazyFrame[Any]:
-    if every not in _HOURS:
+    if every not in list(_HOURS):
         raise UsageError(f"no step {every!r}; there are: hour, day")
     hour = step_number(tz, _HOURS[every])
     return rows(v, [*columns, "occurred_at"], optional).with_columns(_hour=hour)

@@ -7,6 +7,7 @@ not counts first.
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ import narwhals as nw
 import numpy as np
 import pandas as pd
 
-from verifyanalytics.analysis.counts import REGIME, name_regimes, rows, scored
+from verifyanalytics.analysis.counts import REGIME, name_regimes, plain_key, rows, scored
 from verifyanalytics.analysis.patterns import first_gate, gate_pattern
 from verifyanalytics.errors import UsageError
 from verifyanalytics.schema import THRESHOLD_COLUMNS
@@ -40,16 +41,21 @@ def microseconds(duration: str) -> int:
     600000000
     """
     try:
-        found = pd.Timedelta(duration)
+        found = pd.Timedelta(duration) if isinstance(duration, str | dt.timedelta) else pd.NaT
     except ValueError:
         raise UsageError(f"{duration!r} is no duration; give one such as 10min or 24h") from None
     if not found > pd.Timedelta(0):
-        raise UsageError(f"a duration is above 0, not {duration!r}")
+        raise UsageError(f"a duration is above 0, such as 10min or 24h, not {duration!r}")
     return int(found / pd.Timedelta(microseconds=1))
 
 
 def attempts(
-    v: Any, gap: str = GAP, columns: Sequence[str] = (), filters: Sequence[nw.Expr] = ()
+    v: Any,
+    gap: str = GAP,
+    columns: Sequence[str] = (),
+    filters: Sequence[nw.Expr] = (),
+    *,
+    by: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Every row with its session and its number in it, ordered by session.
 
@@ -62,6 +68,8 @@ def attempts(
         Further columns to bring along.
     filters : sequence of narwhals.Expr
         Rows to keep.
+    by : sequence of str
+        Columns to bring along as keys, with the types of `counts.group_counts`.
 
     Returns
     -------
@@ -72,12 +80,16 @@ def attempts(
         Rows of one microsecond keep an order by request_id where there is one.
     """
     limit = microseconds(gap)
+    columns = list(dict.fromkeys([*columns, *by]))
     frame = rows(v, [*NEEDED, *columns], [*WELCOME, "request_id"])
     if filters:
         frame = frame.filter(*filters)
     kept = ["subject", "occurred_us", "result", "request_id", *REGIME]
     frame = frame.select(*dict.fromkeys([*kept, *columns]), pattern=gate_pattern(), scored=scored())
-    table: pd.DataFrame = frame.collect(backend="pyarrow").to_native().to_pandas()
+    arrow = frame.collect(backend="pyarrow").to_native()
+    table: pd.DataFrame = arrow.to_pandas()
+    for name in by:
+        table[name] = plain_key(table[name], arrow.schema.field(name).type)
     table["req_key"] = table["req_key"].fillna("unknown").astype("str")
     table["result"] = table["result"].astype("boolean")
     table["accepted"] = table["result"].fillna(value=False).astype(bool)

@@ -18,6 +18,7 @@ import pandas as pd
 
 from verifyanalytics.analysis import counts, intervals
 from verifyanalytics.analysis._thresholds_swap import margins, what_if
+from verifyanalytics.analysis.arguments import number, numbers
 from verifyanalytics.analysis.counts import INCOMPLETE, OWN_THRESHOLD, REGIME, TZ, Every
 from verifyanalytics.errors import UsageError
 from verifyanalytics.schema import THRESHOLD_COLUMNS, THRESHOLD_LEVELS
@@ -38,6 +39,13 @@ SCORE_RANGE = (0.0, 100.0)
 """The vendor's range of scores, both ends included."""
 
 _HOLDERS, _FEW = ("regime", *REGIME), 4096
+
+_BINS = ("regime", "score_low", "score_high", "n", "share", "n_scored", "n_without_score", "bin")
+_RATES = (
+    "regime", "threshold", "nominal_fmr", "n", "n_match", "match_rate", "match_rate_low",
+    "match_rate_high", "n_withheld", "n_without_score", "n_scored", "n_regimes", "reason", "bin",
+    "period", "period_start", "partial",
+)  # fmt: skip
 
 
 def regimes(v: Any) -> pd.DataFrame:
@@ -124,7 +132,7 @@ def score_histogram(
     [[0.0, 50.0, 0.0], [50.0, 60.0, 1.0], [60.0, 70.0, 1.0], [70.0, 80.0, 0.0], \
 [80.0, 90.0, 0.0], [90.0, 100.0, 1.0]]
     """
-    keys = _by(by)
+    keys = counts.group_keys(by, _BINS)
     grid = _grid(bin_width)
     frame = counts.rows(v, (*counts.ROW, *keys), counts.ROW_OPTIONAL).filter(counts.answered())
     edges = np.union1d(grid, _first_thresholds(frame))
@@ -186,7 +194,7 @@ def match_rates(
     """
     if thresholds is not None and nominal_fmr is not None:
         raise UsageError("give thresholds or nominal_fmr, not both")
-    keys = _by(by)
+    keys = counts.group_keys(by, _RATES)
     columns = (*counts.ROW, *keys, *(("occurred_at",) if every else ()))
     frame = counts.rows(v, columns, counts.ROW_OPTIONAL).filter(counts.answered())
     periods = [*keys, *(("period", "period_start", "partial") if every else ())]
@@ -248,10 +256,6 @@ def vendor_thresholds(v: Any, every: Every | None = None, tz: str = TZ) -> pd.Da
 # ------------------------------------------------------------------ arguments
 
 
-def _by(by: str | Sequence[str] | None) -> list[str]:
-    return [] if by is None else [by] if isinstance(by, str) else [*by]
-
-
 def _regime_keys(keys: list[str]) -> list[str]:
     """Put the regime behind the caller's keys, which may name a part of it, such as req_key."""
     return list(dict.fromkeys([*keys, *REGIME]))
@@ -262,23 +266,15 @@ def _holders(keys: list[str]) -> list[str]:
 
 
 def _numbers(values: Any, name: str) -> list[float]:
-    listed: list[Any] = [values] if np.isscalar(values) else list(values)
-    try:
-        numbers = sorted({float(x) for x in listed})
-    except (TypeError, ValueError):
-        raise UsageError(f"{name} must be numbers; {listed!r} was given") from None
-    if not numbers or not np.isfinite(numbers).all():
-        raise UsageError(f"{name} must be finite numbers, at least one; {listed!r} was given")
-    return numbers
+    return sorted(set(numbers(values, name)))
 
 
 def _grid(bin_width: float) -> np.ndarray[Any, np.dtype[np.float64]]:
     low, high = SCORE_RANGE
-    if not 0.01 <= bin_width <= high - low or round(bin_width, 2) != bin_width:
-        raise UsageError(
-            f"bin_width must be 0.01 to 100 score points in steps of 0.01; {bin_width} was given"
-        )
-    multiples = np.round(np.arange(low, high, bin_width), 2)  # 3 · 0.1 is meant to be 0.3
+    width = number(bin_width, "bin_width", low=0.01, high=high - low)
+    if round(width, 2) != width:
+        raise UsageError(f"bin_width must be in steps of 0.01 score points; {width:g} was given")
+    multiples = np.round(np.arange(low, high, width), 2)  # 3 · 0.1 is meant to be 0.3
     return np.append(multiples[multiples < high], high)
 
 
