@@ -102,6 +102,22 @@ def kish(m: FloatArray, mm: FloatArray) -> FloatArray:
     return result
 
 
+def effective_size(
+    rate: FloatArray, n: FloatArray, deff: FloatArray, carried: FloatArray
+) -> FloatArray:
+    """Return how many independent comparisons a rate rests on.
+
+    n / max(1, DEFF); without an error, or without a success, the persons: as many as `carried`,
+    their `guard`, rules out.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        persons = np.log(0.05) / np.log1p(-carried)
+    size = n / np.maximum(np.nan_to_num(deff, nan=1.0), 1.0)
+    plain = (rate == 0) | (rate == 1)
+    result: FloatArray = np.where(plain, np.minimum(np.nan_to_num(persons, nan=0.0), n), size)
+    return result
+
+
 def share(x: FloatArray, n: FloatArray) -> FloatArray:
     """Return x / n; NaN where n is 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
