@@ -2,6 +2,7 @@
 
 import datetime as dt
 import random
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,14 @@ import pytest
 import worlds as w
 from scipy import stats
 
-from verifyanalytics.analysis import accuracy, claims, comparisons, detection, differentials
+from verifyanalytics.analysis import (
+    accuracy,
+    claims,
+    comparisons,
+    decisions,
+    detection,
+    differentials,
+)
 from verifyanalytics.analysis import intervals as iv
 from verifyanalytics.analysis import labels as lb
 from verifyanalytics.errors import UsageError
@@ -565,6 +573,64 @@ def test_groups_that_do_not_differ_stay_below_their_null_spread():
     assert reported <= 4
 
 
+def test_ten_tries_of_a_person_do_not_make_a_difference_between_groups():
+    rng, found = np.random.default_rng(5), 0
+    for seed in range(12):
+        person = np.repeat(np.arange(400), 10)
+        bad, group = rng.random(400) < 0.1, rng.integers(0, 4, 400)
+        owners = pd.DataFrame(
+            {"score": np.where(bad[person], 65.0, 85.0), "mated": True,
+             "subject": [f"s{p}" for p in person], "ctx_group": [f"g{g}" for g in group[person]]}
+        )  # fmt: skip
+        strangers = pd.DataFrame(
+            {"score": 40.0, "mated": False, "subject": [f"q{i}" for i in range(8)],
+             "ctx_group": "g0"}
+        )  # fmt: skip
+        truth = pd.concat([owners, strangers], ignore_index=True)
+        table = differentials.differentials(truth, "ctx_group", 70.0, n_null=99, seed=seed)
+        got = table[table["measure"] == "fnmr"].set_index("ctx_group")
+        found += (got["p_adjusted"] < 0.05).any() + (got["gini"] > got["gini_null_high"]).iloc[0]
+        if seed:
+            continue
+        # persons who only repeat themselves: the exact test on persons, up to the small-sample G−1
+        for name in got.index:
+            mine = group == int(name[1])
+            x, n = int(bad[mine].sum()), int(mine.sum())
+            table = [[x, n - x], [int(bad.sum()) - x, 400 - n - int(bad.sum()) + x]]
+            assert got.loc[name, "p"] == pytest.approx(stats.fisher_exact(table)[1], abs=0.1)
+            assert got.loc[name, "rate"] == pytest.approx(x / n)
+    assert found <= 4
+
+
+def test_groups_drawn_unequally_differ_by_weighted_rates():
+    sample, truth = drawn_unequally()
+    truth["ctx_group"] = [f"g{int(i[1:]) % 3}" for i in truth["request_id"]]
+    table = differentials.differentials(truth, "ctx_group", 75.0, n_null=19)
+    rates = accuracy.error_rates(truth, 75.0, by="ctx_group").set_index("ctx_group")
+    got = table[table["measure"] == "fnmr"].set_index("ctx_group")
+    owners = [(r, 1 / c) for r, m, a, c in sample if m and a is None]
+    sums = {}
+    for r, x in owners:
+        group = sums.setdefault(f"g{int(r['request_id'][1:]) % 3}", [0.0, 0.0])
+        group[0] += x * (r["score"] < 75)
+        group[1] += x
+    for name, (x, n) in sums.items():
+        others = [v for k, v in sums.items() if k != name]
+        other_rate = sum(v[0] for v in others) / sum(v[1] for v in others)
+        size = {k: rates.loc[k, "n_mated"] / max(1.0, rates.loc[k, "fnmr_deff"]) for k in sums}
+        other_size = sum(v[1] for v in others) ** 2 / sum(
+            sums[k][1] ** 2 / size[k] for k in sums if k != name
+        )
+        assert got.loc[name, "rate"] == pytest.approx(x / n)
+        assert got.loc[name, "difference"] == pytest.approx(x / n - other_rate)
+        four = (x / n * size[name], size[name], other_rate * other_size, other_size)
+        assert got.loc[name, ["difference_low", "difference_high"]].tolist() == pytest.approx(
+            [*iv.newcombe(*four)]
+        )
+        whole = [round(v) for v in (four[0], four[1] - four[0], four[2], four[3] - four[2])]
+        assert got.loc[name, "p"] == pytest.approx(stats.fisher_exact([whole[:2], whole[2:]])[1])
+
+
 # ------------------------------------------------------------------ the claim, and ripe labels
 
 
@@ -591,16 +657,98 @@ def test_the_claim_audit_finds_k(k, believe):
     assert got["believe"] in believe
 
 
-def test_label_maturity_cumulates_by_age_and_marks_the_young_weeks():
+def test_the_claim_is_audited_with_weights():
+    _, truth = drawn_unequally()
+    audit = claims.claim_audit(truth)
+    rates = accuracy.error_rates(truth)
+    assert rates["weighted"].all()
+    assert audit["k_hat"].tolist() == pytest.approx((rates["fmr"] / rates["nominal_fmr"]).tolist())
+    for got, rate in zip(audit.to_dict("records"), rates.to_dict("records"), strict=True):
+        if rate["fmr"] > 0:
+            size = rate["n_nonmated"] / max(1.0, rate["fmr_deff"])
+            low, high = (
+                x / size / rate["nominal_fmr"] for x in iv.poisson_exact(rate["fmr"] * size)
+            )
+            assert [got["k_low"], got["k_high"]] == pytest.approx([low, high])
+        else:  # nothing seen: the persons say how much that is
+            persons = np.log(0.05) / np.log1p(-rate["fmr_guard"])
+            bound = -np.log(0.025) / persons / rate["nominal_fmr"]
+            assert [got["k_low"], got["k_high"]] == [0, pytest.approx(bound)]
+
+
+def test_withheld_strangers_may_refute_the_claim_below_the_pass_rule():
+    rows = [w.row(i, score=None, sub_code=210311, result=False) for i in range(5000)]
+    rows += [w.row(5000 + i) for i in range(100)]
+    truth = w.frame(rows).assign(mated=[False] * 5000 + [True] * 100)
+    got = claims.claim_audit(truth, assume_random=True).set_index("nominal_fmr")
+    assert got.loc[1e-3, "k_high"] == 1000  # all of them may have matched at 1e-3
+    assert got.loc[1e-3, "believe"] == "none"
+    assert got.loc[1e-4, "k_high"] == pytest.approx(-np.log(0.025) / 5000 / 1e-4)
+    assert got.loc[1e-4, "believe"] == "10"
+
+
+def labelled_at(moment, labels):
+    """What a loop knows of one row: the first label, the first that says fraud, the last one."""
+    mine = sorted(labels, key=lambda label: label[1])
+    fraud = [at for mated, at in mine if not mated] if mine and not mine[-1][0] else []
+    return moment, mine[0][1] if mine else None, fraud[0] if fraud else None
+
+
+@pytest.mark.parametrize("tz", ["Asia/Shanghai", "UTC", "America/New_York"])
+def test_label_maturity_is_that_of_a_loop(tz):
+    rng, zone, week = random.Random(3), ZoneInfo(tz), dt.timedelta(weeks=1)
+    rows, labels, known = [], [], []
+    for i in range(400):
+        at = w.START + dt.timedelta(minutes=rng.randrange(6 * 7 * 24 * 60))
+        moment = None if i % 50 == 7 else at
+        rows.append(w.row(i, occurred_at=moment, token=f"t{i}"))
+        mine = []
+        for labeller in range(rng.choice([0, 1, 1, 2])):
+            mine.append((rng.random() < 0.7, at + dt.timedelta(days=rng.uniform(0, 25))))
+            key = {"token": f"t{i}"} if labeller else {"request_id": f"r{i:06d}"}
+            labels.append({**key, "mated": mine[-1][0], "labelled_at": mine[-1][1],
+                           "labeller": f"l{labeller}"})  # fmt: skip
+        known.append(labelled_at(moment, mine))
+    table = claims.label_maturity(w.frame(rows), pd.DataFrame(labels), tz=tz)
+    now = max(label["labelled_at"] for label in labels)
+
+    def monday(moment):
+        day = moment.astimezone(zone).date()
+        return day - dt.timedelta(days=day.weekday())
+
+    for got in table.to_dict("records"):
+        if pd.isna(got["week"]):
+            mine, age = [k for k in known if k[0] is None], None
+        else:
+            start = got["week"].date()
+            mine = [k for k in known if k[0] and monday(k[0]) == start]
+            age = None if pd.isna(got["age_weeks"]) else got["age_weeks"]
+            end = dt.datetime.combine(start + week, dt.time(), zone)
+            assert (age is None) == (end + week > now)
+            assert age is None or end + (age + 1) * week <= now
+        within = [
+            [k[at] is not None and (age is None or k[at] - k[0] < (age + 1) * week) for k in mine]
+            for at in (1, 2)
+        ]
+        assert got["n_rows"] == len(mine)
+        assert [got["n_labelled"], got["n_fraud"]] == [sum(x) for x in within]
+    weeks = table["week"].nunique()
+    ages = table.groupby("week")["age_weeks"].max().dropna().tolist()
+    assert ages == sorted(ages, reverse=True)
+    assert weeks == len({monday(k[0]) for k in known if k[0]})
+    accepted = decisions.acceptance_rate(w.frame(rows), every="week", tz=tz)
+    assert set(accepted["period_start"].dropna()) == set(table["week"].dropna())
+
+
+def test_a_week_is_ripe_at_the_age_at_which_the_oldest_had_its_labels():
     monday = dt.datetime(2024, 5, 6, 12, tzinfo=dt.UTC)
     rows, labels = [], []
-    for week in range(6):
+    for week in range(8):
         for i in range(40):
             moment = monday + dt.timedelta(weeks=week)
             rows.append(w.row(len(rows), occurred_at=moment))
-            age = i % 4  # a quarter of the labels each week, three weeks long
-            labelled = moment + dt.timedelta(weeks=age, hours=1)
-            if i < 20 and labelled <= monday + dt.timedelta(weeks=5, hours=2):
+            labelled = moment + dt.timedelta(weeks=i % 4, hours=1)  # three weeks long
+            if i < 20 and labelled <= monday + dt.timedelta(weeks=7, hours=2):
                 labels.append((rows[-1]["request_id"], i % 5 > 0, labelled))
     frame = pd.DataFrame(labels, columns=["request_id", "mated", "labelled_at"])
     table = claims.label_maturity(w.frame(rows), frame)
@@ -608,8 +756,9 @@ def test_label_maturity_cumulates_by_age_and_marks_the_young_weeks():
     assert first["n_labelled"].tolist() == [5, 10, 15, 20, 20, 20]
     assert first["n_rows"].unique().tolist() == [40]
     assert first["n_fraud"].iloc[-1] == 4
-    ripe = table.groupby("week")["ripe"].all()
-    assert ripe.tolist() == [True, True, True, False, False, False]
+    # of the fourth week the fourth age is not over yet
+    assert table.groupby("week")["ripe"].all().tolist() == [True] * 3 + [False] * 5
+    assert table.groupby("week")["age_weeks"].max().isna().tolist() == [False] * 6 + [True] * 2
 
 
 NONSENSE = [
@@ -636,6 +785,15 @@ NONSENSE = [
     (lambda t: comparisons.out_of_sample(t, 0.5, seed=1.5), "seed must be a whole number"),
     (lambda t: comparisons.out_of_sample(t[t["mated"]], 0.5), "no regime has mated"),
     (lambda t: comparisons.compare(t.assign(mated=None), 1.0, 2.0), "no labelled comparison"),
+    (lambda t: claims.label_maturity(t, t, ripe=2), "ripe must be at least 0 and at most 1"),
+    (lambda t: claims.label_maturity(t, t, ripe="old"), "ripe must be a finite number"),
+    (lambda t: differentials.differentials(t, "subject", "high"), "must be a finite"),
+    (lambda t: differentials.differentials(t, "subject", 1.0, "few"), "min_group must be a whole"),
+    (
+        lambda t: differentials.differentials(t, "subject", 1.0, n_null=-1),
+        "n_null must be at least",
+    ),
+    (lambda t: differentials.differentials(t, "subject", 1.0, seed="x"), "seed must be a whole"),
 ]
 
 
