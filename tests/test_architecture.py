@@ -94,7 +94,7 @@ PARTS = {
 """Modules that are parts of a noun; a pattern ends in a star."""
 
 LAYER = {noun: number for number, nouns in enumerate(LAYERS) for noun in nouns}
-GROUND = {"analysis.counts", "analysis.intervals"}
+GROUND = {"analysis.arguments", "analysis.counts", "analysis.intervals"}
 
 
 def module_name(path: Path) -> str:
