@@ -142,6 +142,106 @@ def test_cannot_tell_is_a_count_with_a_best_and_a_worst_case():
     )
 
 
+@pytest.mark.parametrize("dropped", [False, True])
+@pytest.mark.parametrize("which", ["70 to 75 | result true", "all"])
+def test_a_stratum_that_nobody_could_judge_is_not_free_of_errors(which, dropped):
+    """Whether its rows say "cannot tell" or are left out of the audit."""
+    plan = audits.labelling_plan(FRAME, 75.0, 300, doubles=0.0)
+    done = audit(plan, TRUTH).astype({"mated": "boolean"})
+    unjudged = done["stratum"].str.endswith(which) | (which == "all")
+    done.loc[unjudged, "mated"] = pd.NA
+    if dropped and which != "all":
+        done = done[done["mated"].notna()]
+    got = audits.estimate_from_audit(FRAME, done, threshold=75.0).set_index("quantity")
+    n_unjudged = sum(r["result"] and 70 <= r["score"] < 75 for r in ROWS)
+    seen, expected = done[done["mated"].notna()], {}
+    for name, inside in (
+        ("nonmated", lambda r: True),
+        ("false_accepts", lambda r: r["result"]),
+        ("false_rejects", lambda r: not r["result"]),
+        ("false_matches", lambda r: r["score"] >= 75),
+        ("false_nonmatches", lambda r: r["score"] < 75),
+    ):
+        mine = {r["request_id"] for r in ROWS if inside(r)}
+        truth = name in {"false_rejects", "false_nonmatches"}
+        part = seen[seen["request_id"].isin(mine)]
+        hits = (1 / part["inclusion_prob"])[part["mated"] == truth].sum()
+        expected[name] = (len(mine), hits)
+        row = got.loc[name]
+        assert row["n_rows"] == len(mine)
+        touched = which == "all" or name in {"nonmated", "false_accepts", "false_nonmatches"}
+        gap = len(mine) if which == "all" else n_unjudged * touched
+        assert row["n_rows_unjudged"] == gap
+        assert [row["best_case"], row["worst_case"]] == pytest.approx([hits, hits + gap])
+        assert row["reason"] == ("unjudged_stratum" if touched else "")
+        blank = row[["estimate", "rate", "corrected"]].isna().tolist()
+        assert blank == [touched, touched, True]
+        true_number = sum(TRUTH[i] == truth for i in mine)
+        assert row["low"] <= true_number <= row["high"]
+        assert row["high"] - row["low"] >= gap
+
+
+def test_rows_left_out_of_the_audit_are_rows_nobody_could_tell():
+    plan = audits.labelling_plan(FRAME, 75.0, 300, doubles=0.0)
+    done = audit(plan, TRUTH).astype({"mated": "boolean"})
+    done.loc[done.groupby("stratum").cumcount() == 1, "mated"] = pd.NA
+    told, left_out = (
+        audits.estimate_from_audit(FRAME, given, threshold=75.0).drop(columns="n_audited")
+        for given in (done, done[done["mated"].notna()])
+    )
+    pd.testing.assert_frame_equal(left_out, told)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_threshold_inside_a_stratum_is_refused_whatever_was_drawn(seed):
+    plan = audits.labelling_plan(FRAME, 75.0, 18, doubles=0.0, seed=seed)
+    with pytest.raises(UsageError, match="76 is no stratum edge"):
+        audits.estimate_from_audit(FRAME, audit(plan, TRUTH), threshold=76.0)
+    for edge in (60, 75):
+        got = audits.estimate_from_audit(FRAME, audit(plan, TRUTH), threshold=edge)
+        n_rows = got.set_index("quantity")["n_rows"]
+        assert n_rows["false_matches"] == sum(r["score"] >= edge for r in ROWS)
+        assert n_rows["false_nonmatches"] == sum(r["score"] < edge for r in ROWS)
+
+
+def test_an_audit_of_other_rows_is_refused():
+    plan = audits.labelling_plan(FRAME, 75.0, 200)
+    done = audit(plan, TRUTH)
+    first = done[(done["kind"] == "sample") & (done["review"] == 1)].iloc[0]
+    moved = FRAME.copy()
+    moved.loc[moved["request_id"] == first["request_id"], "score"] = 3.0
+    fewer = FRAME[FRAME["request_id"].isin(done["request_id"])]
+    for frame, audited, message in (
+        (moved, done, "1 of .* audited rows are in another stratum"),
+        (fewer, done, "fewer rows than the plan was drawn from"),
+        (FRAME.iloc[:0], done, "are not in the frame"),
+        (FRAME, pd.concat([done, done]), "stand there twice"),
+        (FRAME, done.assign(n_stratum=1), "not as the plan had it"),
+        (FRAME, done.assign(n_stratum="many"), "not as the plan had it"),
+        (FRAME, done.assign(stratum="young"), "'young' is no stratum"),
+        (FRAME, done.assign(mated="yes"), "mated holds true, false or null"),
+        (FRAME, done.iloc[:0], "no row of a sample"),
+        (FRAME, None, "a NoneType is no frame"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            audits.estimate_from_audit(frame, audited)
+    for nonsense in ("x", float("nan")):
+        with pytest.raises(UsageError, match="threshold must be a finite number"):
+            audits.estimate_from_audit(FRAME, done, threshold=nonsense)
+    with pytest.raises(MissingColumnError, match="no column mated, request_id"):
+        audits.estimate_from_audit(FRAME, done, known=pd.DataFrame({"a": [1]}))
+
+
+def test_known_rows_make_no_stratum_that_was_forgotten():
+    """A stratum of which all rows are known is not drawn from, and nothing is missing."""
+    known = pd.DataFrame([{"request_id": r["request_id"], "mated": True} for r in ROWS
+                          if r["score"] < 70])  # fmt: skip
+    plan = audits.labelling_plan(FRAME, 75.0, 300, known=known)
+    got = audits.estimate_from_audit(FRAME, audit(plan, TRUTH), known=known)
+    assert set(got["reason"]) == {""}
+    assert got["n_rows"].iloc[0] == len(ROWS) - len(known)
+
+
 def test_reviewers_errors_are_seen_and_corrected():
     rng = random.Random(8)
     rows, truth = world(4000, 6, 600)
@@ -169,7 +269,13 @@ def test_nonsense_is_refused():
     done = audit(plan, TRUTH)
     for nonsense, message in (
         (lambda: audits.labelling_plan(FRAME, 75.0, 5), "two each are needed"),
-        (lambda: audits.labelling_plan(FRAME, float("nan"), 100), "finite score"),
+        (lambda: audits.labelling_plan(FRAME, float("nan"), 100), "threshold must be a finite"),
+        (lambda: audits.labelling_plan(FRAME, 75.0, "x"), "budget must be a whole number"),
+        (lambda: audits.labelling_plan(FRAME, 75.0, 100.5), "budget must be a whole number"),
+        (lambda: audits.labelling_plan(FRAME, 75.0, 100, seeds=2), "seeds must be at least 0"),
+        (lambda: audits.labelling_plan(FRAME, 75.0, 100, doubles="x"), "doubles must be a finite"),
+        (lambda: audits.labelling_plan(FRAME, 75.0, 100, seed=-1), "seed must be at least 0"),
+        (lambda: audits.labelling_plan(FRAME, 75.0, 100, known=5), "a int is no frame"),
         (lambda: audits.labelling_plan(FRAME.iloc[:0], 75.0, 100), "to draw from"),
         (lambda: audits.estimate_from_audit(FRAME.iloc[:50], done), "are not in the frame"),
         (lambda: audits.estimate_from_audit(FRAME, done, threshold=85.0), "no stratum edge"),

@@ -10,22 +10,25 @@ looking at every row's id once: the plan is not counts first.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import Any
 
 import narwhals as nw
 import numpy as np
 import pandas as pd
 
+from verifyanalytics.analysis.arguments import number
 from verifyanalytics.analysis.counts import (
-    INCOMPLETE,
     REGIME,
     complete,
+    group_counts,
     name_regimes,
     rows,
     scored,
     withheld,
 )
-from verifyanalytics.analysis.intervals import hypergeometric_limits
+from verifyanalytics.analysis.intervals import FloatArray, hypergeometric_limits
+from verifyanalytics.analysis.labels import texts, yes_or_no
 from verifyanalytics.errors import MissingColumnError, UsageError
 from verifyanalytics.schema import THRESHOLD_COLUMNS
 
@@ -42,6 +45,9 @@ QUANTITIES = {
     "false_nonmatches": "rows below the threshold",
 }
 """What an audit estimates, each with the rows among which it is looked for."""
+
+UNJUDGED = "unjudged_stratum"
+"""Reason of a missing estimate: of some stratum no drawn row was told to be mated or not."""
 
 
 def labelling_plan(
@@ -81,10 +87,18 @@ def labelling_plan(
     Raises
     ------
     UsageError
-        The budget is too small for two rows a stratum, or there is nothing to draw from.
+        The budget is too small for two rows a stratum, there is nothing to draw from, or an
+        argument is out of range.
     """
-    if not (np.isfinite(threshold) and 0 <= seeds < 1 and 0 <= doubles < 1):
-        raise UsageError("a threshold is a finite score; seeds and doubles are shares below 1")
+    threshold = number(threshold, "threshold")
+    budget, seed = (
+        int(number(value, name, low=0, whole=True))
+        for value, name in ((budget, "budget"), (seed, "seed"))
+    )
+    seeds, doubles = (
+        number(value, name, low=0, below=1)
+        for value, name in ((seeds, "seeds"), (doubles, "doubles"))
+    )
     table = _strata(v, threshold)
     trusted = _known_rows(known, table) if known is not None else table.iloc[:0]
     n_known = min(round(budget * seeds), len(trusted))
@@ -135,97 +149,124 @@ def estimate_from_audit(
     v : frame of verifications
         The rows that the plan was drawn from.
     audited : frame
-        The plan with a column `mated`: true, false, or null for "cannot tell".
+        The plan with a column `mated`: true, false, or null for "cannot tell". Rows of the plan
+        that are not in it count as "cannot tell", too.
     known : frame, optional
-        request_id and mated of the known rows: how often reviewers err on them corrects the rest.
+        request_id and mated of the known rows that the plan was drawn with: how often reviewers err
+        on them corrects the rest.
     threshold : float, optional
-        Also estimate false matches and false non-matches at this score.
+        Also estimate false matches and false non-matches at this score: the plan's, or one of the
+        vendor's.
 
     Returns
     -------
     DataFrame
         Per quantity (`nonmated`, `false_accepts`, `false_rejects`, with a threshold
         `false_matches`, `false_nonmatches`): `n_rows` among which it is looked for, `n_audited`,
-        `n_found`, `n_cannot_tell`; `estimate` (Horvitz–Thompson), `low`, `high` (95 %, all strata
-        together), `rate`, `rate_low`, `rate_high`; `best_case`, `worst_case`: the estimate if none
-        or all of the undecided were wrong; `corrected` (Rogan–Gladen, NaN without known rows);
-        `sensitivity`, `specificity` of finding a non-mated row, `n_known`; `n_doubled`,
-        `disagreement` among second reviews.
+        `n_found`, `n_cannot_tell`; `n_rows_unjudged` in strata without any decided row;
+        `estimate` (Horvitz–Thompson; NaN with such a stratum, the limits include all it may hold),
+        `low`, `high` (95 %, all strata together), `rate`, `rate_low`, `rate_high`; `best_case`,
+        `worst_case`: the estimate if none or all of the undecided were wrong; `corrected`
+        (Rogan–Gladen, NaN without known rows); `reason` of a missing estimate; `sensitivity`,
+        `specificity` of finding a non-mated row, `n_known`; `n_doubled`, `disagreement` among
+        second reviews.
 
     Raises
     ------
     MissingColumnError
         `audited` is no plan with labels.
     UsageError
-        A drawn row is not in the frame; the threshold is none that the plan was drawn for.
+        A drawn row is not in the frame, or not in its stratum; one stands twice; the threshold lies
+        inside a stratum, so that the plan says nothing about it.
 
     Notes
     -----
     Limits: exact hypergeometric limits per stratum at 1 − 0.05/strata, added up. They are wide, and
-    they hold: the textbook interval covers 9 % when few errors are found.
+    they hold: the textbook interval covers 9 % when few errors are found. The strata are counted
+    again in the frame: one of which the audit has no row is not forgotten.
     """
-    judged = _judged(audited)
+    threshold = None if threshold is None else number(threshold, "threshold")
+    judged, truth = _judged(audited), None if known is None else _truth(known)
     first = judged[(judged["kind"] == "sample") & (judged["review"] == 1)]
-    facts = _facts(v, first["request_id"], threshold)
-    first = first.merge(facts, on="request_id", how="left")
-    if first["met"].isna().any() or first.empty:
-        n = int(first["met"].isna().sum())
-        raise UsageError(f"{n} of {len(first)} audited rows are not in the frame")
-    mixed = first.groupby("stratum")["match"].nunique() > 1
-    if threshold is not None and mixed.any():
-        raise UsageError(f"{threshold:g} is no stratum edge of this plan; draw a plan for it")
-    quality = _reviewers(judged, known)
+    if first.empty:
+        raise UsageError("the audit has no row of a sample: kind sample, review 1")
+    edge, frame = _plan_edge(first["stratum"].unique()), _compared(v)
+    _refuse_other_rows(frame, first, edge)
+    no_sample = judged.loc[judged["kind"] == "known", "request_id"]
+    spared = {*no_sample, *(() if truth is None else truth["request_id"])}
+    strata = _audited(first, _counted(frame, edge, threshold, spared))
+    quality = _reviewers(judged, truth)
     found = [
-        _estimated(first, name, quality)
+        _estimated(strata, name, quality)
         for name in QUANTITIES
         if threshold is not None or name not in {"false_matches", "false_nonmatches"}
     ]
-    result = pd.DataFrame(found).astype({"quantity": "str", "among": "str"})
+    result = pd.DataFrame(found).astype(dict.fromkeys(["quantity", "among", "reason"], "str"))
     return result.assign(**quality)
 
 
 # ------------------------------------------------------------------ the plan
 
 
-def _strata(v: Any, threshold: float) -> pd.DataFrame:
+def _compared(v: Any) -> nw.LazyFrame[Any]:
     frame = rows(v, _NEEDED, _WELCOME).filter(complete(), scored() | withheld())
-    frame = frame.select("request_id", "score", "result", *REGIME)
-    table: pd.DataFrame = frame.collect(backend="pyarrow").to_native().to_pandas()
+    return frame.select("request_id", "score", "result", *REGIME)
+
+
+def _strata(v: Any, threshold: float) -> pd.DataFrame:
+    table = _collected(_compared(v))
     if table.empty:
         raise UsageError("there is no compared row of a complete regime to draw from")
-    table["req_key"] = table["req_key"].fillna("unknown").astype("str")
-    table = name_regimes(table)
-    table = table[table["regime"] != INCOMPLETE]
-    points = table[list(THRESHOLD_COLUMNS)].to_numpy(dtype=float)
-    edges = np.sort(np.column_stack([points, np.full(len(table), float(threshold))]), axis=1)
-    score = table["score"].to_numpy(dtype=float)
+    return _with_stratum(table, threshold)[["request_id", "stratum"]]
+
+
+def _with_stratum(table: pd.DataFrame, edge: float | None) -> pd.DataFrame:
+    """Name the stratum of each row."""
+    table = table.assign(req_key=table["req_key"].fillna("unknown").astype("str"))
+    score, edges = table["score"].to_numpy(dtype=float), _edges(table, edge)
     with np.errstate(invalid="ignore"):
-        number = (score[:, None] >= edges).sum(axis=1)
-    low = np.column_stack([np.zeros(len(table)), edges])[np.arange(len(table)), number]
-    high = np.column_stack([edges, np.full(len(table), np.inf)])[np.arange(len(table)), number]
-    band = np.where(
-        np.isnan(score), "withheld", [_band(a, b) for a, b in zip(low, high, strict=True)]
-    )
+        number_of = (score[:, None] >= edges).sum(axis=1)
+    names = _names(table, np.where(np.isnan(score), -1, number_of), edges)
+    return table.assign(request_id=table["request_id"].astype("str"), stratum=names)
+
+
+def _edges(table: pd.DataFrame, edge: float | None) -> FloatArray:
+    """Return the five edges of each row's regime; the vendor's 1e-3 twice where there is none."""
+    points = table[list(THRESHOLD_COLUMNS)].to_numpy(dtype=float)
+    fifth = points[:, :1] if edge is None else np.full((len(table), 1), edge)
+    return np.sort(np.hstack([points, fifth]), axis=1)
+
+
+def _names(table: pd.DataFrame, reached: Any, edges: FloatArray) -> pd.Series:
+    """Write strata as regime | band | verdict; `reached` edges, -1 for a withheld score."""
+    at, rank = np.arange(len(table)), np.maximum(reached, 0)
+    low = np.column_stack([np.zeros(len(table)), edges])[at, rank]
+    high = np.column_stack([edges, np.full(len(table), np.inf)])[at, rank]
+    band = [
+        "withheld" if n < 0 else _band(a, b) for n, a, b in zip(reached, low, high, strict=True)
+    ]
     verdict = table["result"].astype("boolean").map(_VERDICTS).fillna("no verdict")
-    names = (
-        table["regime"] + " | " + pd.Series(band, index=table.index) + " | " + verdict.astype("str")
-    )
-    return pd.DataFrame(
-        {"request_id": table["request_id"].astype("str").to_numpy(), "stratum": names.to_numpy()}
-    )
+    regime = name_regimes(table)["regime"]
+    return regime + " | " + pd.Series(band, index=table.index, dtype="str") + " | " + verdict
 
 
 def _band(low: float, high: float) -> str:
-    return f">= {low:g}" if np.isinf(high) else f"{low:g} to {high:g}"
+    return f">= {_exactly(low)}" if np.isinf(high) else f"{_exactly(low)} to {_exactly(high)}"
+
+
+def _exactly(score: float) -> str:
+    return repr(float(score)).removesuffix(".0")
 
 
 def _known_rows(known: Any, table: pd.DataFrame) -> pd.DataFrame:
-    given = _pandas(known)
-    missing = [c for c in ("request_id", "mated") if c not in given]
-    if missing:
-        raise MissingColumnError(missing, given.columns)
-    given = given[given["mated"].notna()].drop_duplicates("request_id", keep="last")
+    given = _truth(known)
     return given[given["request_id"].isin(table["request_id"])]
+
+
+def _truth(known: Any) -> pd.DataFrame:
+    given = _pandas(known, ("request_id", "mated"))
+    given = given.assign(request_id=texts(given["request_id"]), mated=yes_or_no(given["mated"]))
+    return given[given["mated"].notna()].drop_duplicates("request_id", keep="last")
 
 
 def _allocate(sizes: Any, room: int) -> Any:
@@ -253,76 +294,139 @@ def _plan_id(threshold: float, budget: int, seed: int, sizes: pd.Series) -> str:
 
 
 def _judged(audited: Any) -> pd.DataFrame:
-    table = _pandas(audited)
-    missing = [c for c in _PLAN if c not in table]
-    if missing:
-        raise MissingColumnError(missing, table.columns)
-    table = table.assign(mated=table["mated"].astype("boolean"))
+    table = _pandas(audited, _PLAN)
     for name, default in (("kind", "sample"), ("review", 1)):
         if name not in table:
             table[name] = default
+    table = table.assign(request_id=texts(table["request_id"]), mated=yes_or_no(table["mated"]))
+    for name in {"n_stratum", "n_sampled"} & {*table}:
+        table[name] = pd.to_numeric(table[name], errors="coerce")
+    if "plan_id" in table and table["plan_id"].nunique() > 1:
+        raise UsageError("the audit holds rows of several plans; estimate from one at a time")
+    if n := int(table.duplicated(["request_id", "kind", "review"]).sum()):
+        raise UsageError(f"{n} rows of the audit stand there twice: one judgement a row and review")
     return table
 
 
-def _facts(v: Any, ids: pd.Series, threshold: float | None) -> pd.DataFrame:
-    """What the frame knows of the audited rows: verdict and whether they match."""
-    frame = rows(v, _NEEDED, _WELCOME).select("request_id", "result", "score")
-    table: pd.DataFrame = frame.collect(backend="pyarrow").to_native().to_pandas()
-    table = table[table["request_id"].isin(set(ids))]
-    score = table["score"].astype("float64")
-    match = (score >= (np.inf if threshold is None else threshold)).to_numpy()
-    verdict = table["result"].astype("boolean")
-    return pd.DataFrame(
-        {"request_id": table["request_id"].astype("str").to_numpy(), "met": True,
-         "verdict": verdict.to_numpy(), "match": match}
+def _plan_edge(strata: Iterable[str]) -> float | None:
+    """Read off the strata which edge they have beside the vendor's four points."""
+    found = set()
+    for name in strata:
+        try:
+            regime, band, _ = name.rsplit(" | ", 2)
+            points = {float(x) for x in regime.rsplit(" ", 1)[1].split("/")}
+            ends = [] if band == "withheld" else band.removeprefix(">= ").split(" to ")
+            found |= {float(x) for x in ends} - points - {0.0}
+        except (AttributeError, IndexError, ValueError):
+            raise UsageError(f"{name!r} is no stratum of a labelling plan") from None
+    if len(found) > 1:
+        raise UsageError("the strata have edges of several thresholds; estimate from one plan")
+    return next(iter(found), None)
+
+
+def _refuse_other_rows(frame: nw.LazyFrame[Any], first: pd.DataFrame, edge: float | None) -> None:
+    """Refuse an audit whose rows the frame does not have, or has elsewhere."""
+    drawn = first.set_index("request_id")["stratum"]
+    mine = frame.filter(nw.col("request_id").is_in(drawn.index.tolist()))
+    now = _with_stratum(_collected(mine), edge).drop_duplicates("request_id")
+    now = now.set_index("request_id")["stratum"].reindex(drawn.index)
+    for wrong, what in ((now.isna(), "not in the frame"), (now != drawn, "in another stratum")):
+        if n := int(wrong.sum()):
+            raise UsageError(
+                f"{n} of {len(drawn)} audited rows are {what}; give the rows that the plan was "
+                "drawn from"
+            )
+
+
+def _counted(
+    frame: nw.LazyFrame[Any], edge: float | None, threshold: float | None, spared: set[str]
+) -> pd.DataFrame:
+    """Count the rows of each stratum: all, and those that could be drawn; a group-by."""
+    score = nw.col("score")
+    edges = [nw.col(THRESHOLD_COLUMNS[0]) if edge is None else nw.lit(edge)]
+    edges += [nw.col(name) for name in THRESHOLD_COLUMNS]
+    reached = [(score >= each).fill_null(value=False).cast(nw.Int64) for each in edges]
+    at = nw.when(score.is_null()).then(-1).otherwise(nw.sum_horizontal(*reached))
+    match = (score >= (np.inf if threshold is None else threshold)).fill_null(value=False)
+    frame = frame.with_columns(_at=at.cast(nw.Int64), _match=match.cast(nw.Int64))
+    free = ~nw.col("request_id").is_in(sorted(spared)) if spared else None
+    table = group_counts(
+        frame, [*REGIME, "result", "_at", "_match"], counts={"n_all": None, "n_free": free}
+    )
+    names = _names(table, table["_at"].to_numpy(), _edges(table, edge))
+    strata = table.assign(stratum=names).groupby("stratum", sort=True)
+    found = strata.agg(
+        n_all=("n_all", "sum"), n_free=("n_free", "sum"), verdict=("result", "first"),
+        match=("_match", "max"), all_match=("_match", "min"),
     )  # fmt: skip
+    if (found["match"] != found["all_match"]).any():
+        raise UsageError(f"{threshold:g} is no stratum edge of this plan; draw a plan for it")
+    return found.drop(columns="all_match")
 
 
-def _looked_at(first: pd.DataFrame, name: str) -> tuple[pd.Series, bool]:
-    """Rows among which a quantity is looked for, and the truth that makes a row one."""
-    verdict = first["verdict"].astype("boolean")
-    yes, no = verdict.fillna(value=False).astype(bool), (~verdict).fillna(value=False).astype(bool)
-    everything = pd.Series(True, index=first.index)
+def _audited(first: pd.DataFrame, counted: pd.DataFrame) -> pd.DataFrame:
+    """Put what was drawn and told beside the counts of each stratum, audited or not."""
+    sampled = "n_sampled" if "n_sampled" in first else "n_stratum"
+    parts = first.groupby("stratum")
+    told = parts.agg(
+        n_audited=("request_id", "size"), n_told=("mated", "count"), n_mated=("mated", "sum"),
+        size=("n_stratum", "first"), sizes=("n_stratum", "nunique"),
+        n_drawn=(sampled, "first"), draws=(sampled, "nunique"),
+    )  # fmt: skip
+    if sampled == "n_stratum":
+        told["n_drawn"] = told["n_audited"]
+    table = counted.join(told)
+    table["size"] = table["size"].where(table["n_audited"].notna(), table["n_free"])
+    wrong = (table["sizes"] > 1) | (table["draws"] > 1) | (table["n_audited"] > table["n_drawn"])
+    wrong |= table["n_audited"].notna() & ~(table["n_drawn"] <= table["size"])
+    if wrong.any():
+        raise UsageError("n_stratum or n_sampled is not as the plan had it")
+    if (table["size"] > table["n_all"]).any():
+        raise UsageError("the frame holds fewer rows than the plan was drawn from")
+    whole = ["n_audited", "n_told", "n_mated", "size", "n_drawn"]
+    table[whole] = table[whole].fillna(0).astype("int64")
+    return table[table["size"] > 0]
+
+
+def _looked_at(strata: pd.DataFrame, name: str) -> tuple[pd.Series, bool]:
+    """Strata among which a quantity is looked for, and the truth that makes a row one."""
+    verdict, match = strata["verdict"].astype("boolean"), strata["match"] > 0
     return {
-        "nonmated": (everything, False),
-        "false_accepts": (yes, False),
-        "false_rejects": (no, True),
-        "false_matches": (first["match"].astype(bool), False),
-        "false_nonmatches": (~first["match"].astype(bool), True),
+        "nonmated": (verdict.isna() | True, False),
+        "false_accepts": (verdict.fillna(value=False), False),
+        "false_rejects": ((~verdict).fillna(value=False), True),
+        "false_matches": (match, False),
+        "false_nonmatches": (~match, True),
     }[name]
 
 
-def _estimated(first: pd.DataFrame, name: str, quality: dict[str, Any]) -> dict[str, Any]:
-    looked, truth = _looked_at(first, name)
-    strata = [part for _, part in first[looked].groupby("stratum", sort=True)]
-    level = 1 - 0.05 / max(len(strata), 1)
-    total = np.zeros(7)
-    for part in strata:
-        size, n = int(part["n_stratum"].iloc[0]), len(part)
-        undecided = int(part["mated"].isna().sum())
-        x = int((part["mated"] == truth).sum())
-        told = n - undecided
-        low, high = hypergeometric_limits(x, told, size, level)
-        each = size / told if told else np.nan
-        total += [size, n, x, undecided, x * each if told else 0.0, low, high]
-    best = sum(_scaled(part, truth, 0) for part in strata)
-    worst = sum(_scaled(part, truth, 1) for part in strata)
-    n_rows, n_audited, n_found, n_open, estimate, least, most = (float(t) for t in total)
+def _estimated(strata: pd.DataFrame, name: str, quality: dict[str, Any]) -> dict[str, Any]:
+    looked, truth = _looked_at(strata, name)
+    part = strata[looked.to_numpy(dtype=bool)]
+    size, n, told = (part[c].to_numpy(dtype=float) for c in ("size", "n_drawn", "n_told"))
+    found = part["n_mated"] if truth else part["n_told"] - part["n_mated"]
+    x, n_rows, level = found.to_numpy(dtype=float), float(size.sum()), 1 - 0.05 / max(len(part), 1)
+    limits = [
+        hypergeometric_limits(int(a), int(b), int(c), level)
+        for a, b, c in zip(x, told, size, strict=True)
+    ]
+    low, high = (float(sum(ends)) for ends in zip(*limits, strict=True)) if limits else (0.0, 0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        estimate = float((size * (x / told)).sum())  # NaN where nothing was told
+        best = float(np.where(n > 0, size * (x / n), 0.0).sum())
+        worst = float(np.where(n > 0, size * ((x + n - told) / n), size).sum())
     rates = {
         f"rate{end}": value / n_rows if n_rows else np.nan
-        for end, value in (("", estimate), ("_low", least), ("_high", most))
+        for end, value in (("", estimate), ("_low", low), ("_high", high))
     }
-    counts = {"n_rows": int(n_rows), "n_audited": int(n_audited), "n_found": int(n_found)}
     return {
-        "quantity": name, "among": QUANTITIES[name], **counts, "n_cannot_tell": int(n_open),
-        "estimate": estimate, "low": least, "high": most, **rates, "best_case": best,
+        "quantity": name, "among": QUANTITIES[name], "n_rows": int(n_rows),
+        "n_audited": int(part["n_audited"].sum()), "n_found": int(x.sum()),
+        "n_cannot_tell": int((n - told).sum()), "n_rows_unjudged": int(size[told == 0].sum()),
+        "estimate": estimate, "low": low, "high": high, **rates, "best_case": best,
         "worst_case": worst, "corrected": _rogan_gladen(estimate, n_rows, truth, quality),
+        "reason": UNJUDGED if np.isnan(estimate) else "",
     }  # fmt: skip
-
-
-def _scaled(part: pd.DataFrame, truth: bool, undecided: int) -> float:
-    x = int((part["mated"] == truth).sum()) + undecided * int(part["mated"].isna().sum())
-    return float(part["n_stratum"].iloc[0]) * x / len(part)
 
 
 def _rogan_gladen(estimate: float, size: float, truth: bool, quality: dict[str, Any]) -> float:
@@ -336,12 +440,12 @@ def _rogan_gladen(estimate: float, size: float, truth: bool, quality: dict[str, 
     return float(np.clip((estimate / size + passed - 1) / gain, 0, 1) * size)
 
 
-def _reviewers(judged: pd.DataFrame, known: Any) -> dict[str, Any]:
+def _reviewers(judged: pd.DataFrame, truth: pd.DataFrame | None) -> dict[str, Any]:
     quality = {"sensitivity": np.nan, "specificity": np.nan, "n_known": 0}
-    if known is not None:
-        given = _pandas(known)[["request_id", "mated"]].rename(columns={"mated": "true"})
+    if truth is not None:
+        given = truth[["request_id", "mated"]].rename(columns={"mated": "true"})
         seen = judged[judged["kind"] == "known"].merge(given, on="request_id")
-        seen = seen[seen["mated"].notna() & seen["true"].notna()]
+        seen = seen[seen["mated"].notna()]
         said, true = seen["mated"].astype(bool), seen["true"].astype(bool)
         quality = {
             "sensitivity": float((~said[~true]).mean()) if (~true).any() else np.nan,
@@ -355,8 +459,22 @@ def _reviewers(judged: pd.DataFrame, known: Any) -> dict[str, Any]:
     return quality | {"n_doubled": len(both), "disagreement": differ}
 
 
-def _pandas(frame: Any) -> pd.DataFrame:
-    given = nw.from_native(frame)
+def _collected(frame: nw.LazyFrame[Any]) -> pd.DataFrame:
+    table: pd.DataFrame = frame.collect(backend="pyarrow").to_native().to_pandas()
+    return table
+
+
+def _pandas(frame: Any, columns: Iterable[str]) -> pd.DataFrame:
+    """Bring a frame of the caller's with these columns to pandas."""
+    try:
+        given = nw.from_native(frame)
+    except TypeError:
+        raise UsageError(
+            f"a {type(frame).__name__} is no frame with request_id and mated"
+        ) from None
     eager = given.collect(backend="pyarrow") if isinstance(given, nw.LazyFrame) else given
     table: pd.DataFrame = eager.to_pandas()
+    missing = [name for name in columns if name not in table]
+    if missing:
+        raise MissingColumnError(missing, table.columns)
     return table.copy()

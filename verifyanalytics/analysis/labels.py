@@ -129,7 +129,7 @@ def label_table(labels: Any) -> pd.DataFrame:
             given[name] = None
     given = given[list(LABELS.names)].reset_index(drop=True)
     for name in ("request_id", "token", "attack", "origin", "plan_id", "labeller"):
-        given[name] = _texts(given[name])
+        given[name] = texts(given[name])
     given["mated"] = yes_or_no(given["mated"])
     given["inclusion_prob"] = _chances(given["inclusion_prob"])
     given["labelled_at"] = _times(given["labelled_at"])
@@ -144,7 +144,7 @@ def _label_frame(labels: Any) -> nw.DataFrame[Any] | nw.LazyFrame[Any]:
     return frame
 
 
-def _texts(column: pd.Series) -> pd.Series:
+def texts(column: pd.Series) -> pd.Series:
     """Give ids and words as text: an id that was read as a whole number has its digits."""
     if pd.api.types.is_float_dtype(column) and column.notna().any():
         raise UsageError(f"{column.name} holds fractions: ids were rounded; read them as text")
