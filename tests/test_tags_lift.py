@@ -83,28 +83,27 @@ def non_match(r):
 
 
 def rejected(r):
-    if r["result"] is None:
-        return None
+    """Whatever the verdict, a row that only risk turned away is left out; unknown is no failure."""
     fails = {name for name, state in w.gate_states(r).items() if state is False}
-    return "only risk" if not r["result"] and fails == {"risk"} else not r["result"]
+    if fails == {"risk"}:
+        return "only risk"
+    return None if r["result"] is None else not r["result"]
 
 
-def first_of_each(rows):
-    """One row a person: the first; an unknown time comes last, without a subject one is alone."""
-    late = w.START.replace(year=2999)
-    seen, kept = set(), []
-    for r in sorted(rows, key=lambda r: (r["occurred_at"] or late, r["request_id"])):
-        if r["subject"] is None or r["subject"] not in seen:
-            kept.append(r)
-        seen.add(r["subject"])
-    return kept
+def last_of_each(rows):
+    """One row a person: the last; an unknown time comes first, without a subject one is alone."""
+    early = w.START.replace(year=1999)
+    kept = {}
+    for r in sorted(rows, key=lambda r: (r["occurred_at"] or early, r["request_id"])):
+        kept[r["subject"] or r["request_id"]] = r
+    return [*kept.values()]
 
 
 @pytest.mark.parametrize(("name", "outcome"), [("non_match", non_match), ("rejected", rejected)])
 def test_lift_against_a_loop(name, outcome):
     table = va.tag_lift(w.frame(ROWS), name).set_index("tag")
     counted = [r for r in ROWS if asked(r) and outcome(r) in (True, False)]
-    people = first_of_each(counted)
+    people = last_of_each(counted)
     n, c = len(counted), sum(outcome(r) for r in counted)
     sizes = Counter(r["subject"] for r in counted if r["subject"])
     alone = sum(r["subject"] is None for r in counted)
@@ -142,6 +141,42 @@ def test_lift_against_a_loop(name, outcome):
     assert (table["n_only_risk"] == only_risk).all()
     assert (table["circular"] == (name == "rejected")).all()
     assert table["lift_low"].is_monotonic_decreasing
+
+
+def test_the_verdict_does_not_choose_the_rows_it_is_held_against():
+    """Of rows that only risk speaks against, those the vendor accepted are left out, too."""
+    risky = [
+        w.row(
+            i, risk_score=900, risk_tags=["14001"], result=i % 2 == 0, alive=None if i < 4 else True
+        )
+        for i in range(20)
+    ]
+    others = [w.row(100 + i, score=50.0, result=False, risk_tags=["14001"]) for i in range(7)]
+    others += [w.row(200 + i) for i in range(30)]
+    row = va.tag_lift(w.frame(risky + others), "rejected").iloc[0]
+    assert (row["n_only_risk"], row["n"], row["n_tag"], row["n_both"]) == (20, 37, 7, 7)
+
+
+def test_a_person_is_tested_by_the_last_row_of_the_period():
+    hours = pd.to_datetime([f"2024-05-01 0{i}:00" for i in range(7)], utc=True)
+    v = pd.DataFrame(
+        {
+            "risk_tags": [["1"], [], [], ["1"], [], [], ["1"], []],
+            "bad": [1, 0, 0, 0, 0, 1, 1, 0],
+            "subject": ["a", "a", "b", "b", "c", "d", "e", "a"],
+            "occurred_at": [*hours, pd.NaT],  # an unknown time is before all others
+            "request_id": list("abcdefgh"),
+        }
+    )
+    # last rows: a ([], 0), b (["1"], 0), c ([], 0), d ([], 1), e (["1"], 1)
+    want = stats.fisher_exact([[1, 1], [1, 2]])[1]
+    for engine, frame in w.engines(v).items():
+        row = va.tag_lift(frame, "bad").iloc[0]
+        assert (row["n_subjects"], row["p_value"]) == (5, pytest.approx(want)), engine
+    tied = v.assign(occurred_at=hours[0])
+    by_id = va.tag_lift(tied.assign(request_id=list("hgfedcba")), "bad").iloc[0]
+    # now a (["1"], 1), b ([], 0), c ([], 0), d ([], 1), e (["1"], 1) are last
+    assert by_id["p_value"] == pytest.approx(stats.fisher_exact([[2, 0], [1, 2]])[1])
 
 
 def test_risk_alone_does_not_make_a_tag_look_guilty_of_its_own_rejections():
@@ -206,6 +241,101 @@ def test_the_outcome_says_what_it_is():
         va.tag_lift(truth, "risk_tags")
     with pytest.raises(MissingColumnError, match="attack"):
         va.tag_lift(w.frame(ROWS), "attack")
+
+
+def audited(n=20_000, seed=0):
+    """Everything that was rejected is labelled and one accepted row in fifty; tags help reject."""
+    rng = np.random.default_rng(seed)
+    tag = rng.random(n) < 0.2
+    attack = rng.random(n) < np.where(tag, 0.06, 0.02)
+    rejected = (attack & (rng.random(n) < 0.5)) | (tag & (rng.random(n) < 0.5))
+    chance = np.where(rejected, 1.0, 0.02)
+    drawn = rng.random(n) < chance
+    v = pd.DataFrame(
+        {
+            "request_id": [f"r{i}" for i in range(n)],
+            "risk_tags": [["13001"] if t else [] for t in tag],
+            "risk_score": np.where(tag, 600, 0),
+            "result": ~rejected,
+            "score": 85.0,
+            "subject": [f"s{i}" for i in range(n)],
+            "attack": pd.Series(np.where(drawn & attack, "print", None), dtype="object"),
+            "mated": pd.Series(np.where(drawn & ~attack, True, None), dtype="object"),
+        }
+    )
+    probability = pd.Series(np.where(drawn, chance, np.nan))
+    return v, v.assign(inclusion_prob=probability), tag, attack
+
+
+RATES = ["hit_rate", "precision", "recall", "lift", "lift_low", "lift_high", "phi", "odds_ratio"]
+
+
+def test_labels_that_are_a_selection_give_no_rates_unless_taken_as_random():
+    v, _, _, _ = audited(4000)
+    row = va.tag_lift(v, "attack").iloc[0]
+    assert (row["reason"], row["note"], row["significant"]) == ("selected_labels", "", False)
+    assert row[[*RATES, "precision_low", "precision_high", "p_value", "p_adjusted"]].isna().all()
+    assert row["n_tag"] > 0
+    catch, bands = va.tag_catch(v, "attack").iloc[0], va.risk_bands(v, outcome="attack").iloc[0]
+    assert (catch["reason"], bands["reason"]) == ("selected_labels", "selected_labels")
+    assert catch[["marginal_precision", "catch_rate", "catch_rate_low", "hit_share"]].isna().all()
+    assert bands[["outcome_rate", "lift", "woe", "gain", "auc", "p_value", "iv"]].isna().all()
+    assert bands["direction"] == "unknown"
+    for table in (
+        va.tag_lift(v, "attack", assume_random=True),
+        va.tag_catch(v, "attack", assume_random=True),
+        va.risk_bands(v, outcome="attack", assume_random=True),
+    ):
+        assert set(table["note"]) == {"labels taken as random"}
+        assert set(table["reason"]) == {""}
+    blind = va.tag_lift(v, "attack", assume_random=True).iloc[0]
+    assert blind["lift"] == pytest.approx(
+        (blind["n_both"] / blind["n_tag"]) / (blind["n_outcome"] / blind["n"])
+    )
+
+
+def test_rows_drawn_with_known_chance_are_weighted_by_it():
+    _, v, tag, attack = audited()
+    row = va.tag_lift(v, "attack").iloc[0]
+    weight = (1 / v["inclusion_prob"]).fillna(0).to_numpy()
+    both = v["attack"].notna().to_numpy() & tag
+    r, c, a, n = (weight @ x for x in (tag, v["attack"].notna().to_numpy(), both, np.ones(len(v))))
+    want = [r / n, a / r, a / c, a * n / (r * c)]
+    assert row[RATES[:4]].tolist() == pytest.approx(want)
+    assert row["weighted"]
+    assert row["n"] == v["inclusion_prob"].notna().sum()
+    assert row["n_both"] == both.sum()
+    assert row["hit_rate"] == pytest.approx(tag.mean(), rel=0.1)
+    truth = attack[tag].mean()
+    assert row["precision_low"] < truth < row["precision_high"]
+    assert row["lift_low"] < truth / attack.mean() < row["lift_high"]
+    bands = va.risk_bands(v, (0, 600), "attack")
+    assert bands["outcome_rate"].tolist() == pytest.approx([(c - a) / (n - r), a / r])
+    yes, no = np.array([c - a, a]), np.array([n - r - c + a, r - a])
+    auc = (yes[1] * no[0] + (yes @ no) / 2) / (yes.sum() * no.sum())
+    assert bands["auc"].iloc[0] == pytest.approx(auc)
+    catch = va.tag_catch(v, "attack").iloc[0]
+    assert [catch["catch_rate"], catch["hit_share"]] == pytest.approx([a / c, r / n])
+
+
+def test_one_chance_for_all_weighs_nothing_and_other_labels_are_no_draw():
+    _, v, _, _ = audited(3000)
+    v["inclusion_prob"] = v["inclusion_prob"].where(v["inclusion_prob"] == 1.0)  # rejected rows
+    row = va.tag_lift(v, "attack").iloc[0]
+    held = v[v["inclusion_prob"].notna()]
+    plain = va.tag_lift(held.drop(columns=["inclusion_prob", "result"]), "attack").iloc[0]
+    assert not row["weighted"]
+    assert row["n_unknown"] == len(v) - len(held)
+    both = [*RATES, "n", "n_both", "p_value", "precision_low", "lift_low", "odds_ratio_high"]
+    assert row[both].tolist() == pytest.approx(plain[both].tolist(), nan_ok=True)
+
+
+@pytest.mark.parametrize("outcome", [None, ["bad"], "occurred_at", "risk_tags", 3])
+def test_an_outcome_that_is_none_is_one_clear_line(outcome):
+    v = w.frame(ROWS[:5])
+    for statistic in (va.tag_lift, va.tag_catch, lambda v, o: va.risk_bands(v, outcome=o)):
+        with pytest.raises(UsageError, match="outcome"):
+            statistic(v, outcome)
 
 
 def test_a_tag_the_code_book_does_not_know_is_listed():
@@ -300,12 +430,73 @@ def test_the_direction_of_the_risk_score_is_estimated():
     assert set(va.risk_bands(even)["direction"]) == {"not evident"}
 
 
+def exact_p(yes, no):
+    """Two-sided p-value of the area, by every way to deal the outcome out over the rows."""
+    rows = [*yes, *no]
+
+    def area(chosen):
+        mine = [rows[i] for i in chosen]
+        rest = [rows[i] for i in range(len(rows)) if i not in chosen]
+        return sum((a > b) + (a == b) / 2 for a in mine for b in rest) / (len(mine) * len(rest))
+
+    areas = [area(c) for c in itertools.combinations(range(len(rows)), len(yes))]
+    far = abs(areas[0] - 0.5)  # the first way is the one that was found
+    return sum(abs(a - 0.5) >= far - 1e-12 for a in areas) / len(areas)
+
+
+@pytest.mark.parametrize(
+    ("yes", "no"),
+    [
+        ([900, 900], [0, 0]),
+        ([600, 900], [0] * 8 + [300, 300]),
+        ([0, 300, 300], [0] * 3 + [600] * 4 + [900] * 2),
+    ],
+)
+def test_the_p_value_of_the_direction_is_that_of_all_rearrangements(yes, no):
+    v = pd.DataFrame({"risk_score": yes + no, "bad": [1] * len(yes) + [0] * len(no)})
+    table = va.risk_bands(v, outcome="bad")
+    want = exact_p(yes, no)
+    assert table["p_value"].iloc[0] == pytest.approx(want, abs=4 * math.sqrt(want / 9999) + 1e-4)
+    assert (table["direction"] == "not evident").all() == (want > 0.05)
+    low, high = table["auc_low"].iloc[0], table["auc_high"].iloc[0]
+    assert low < table["auc"].iloc[0] <= high
+    assert (low < 0.5 < high) == (want > 0.05)
+
+
+def test_rows_of_one_person_do_not_make_a_direction():
+    """Four outcomes of one person are one outcome, and the persons are rearranged instead."""
+    v = pd.DataFrame(
+        {
+            "risk_score": [900] * 4 + [0] * 40,
+            "bad": [1] * 4 + [0] * 40,
+            "subject": ["p"] * 4 + [f"s{i}" for i in range(40)],
+        }
+    )
+    alone = va.risk_bands(v.drop(columns="subject"), outcome="bad").iloc[0]
+    known = va.risk_bands(v, outcome="bad").iloc[0]
+    assert (alone["direction"], known["clustered"], alone["clustered"]) == ("higher", True, False)
+    assert known["p_value"] == pytest.approx(1 / 41, abs=0.006)
+    assert known["deff"] == pytest.approx((16 + 40) / 44)
+    thrice = pd.concat([risky().assign(subject=[f"s{i}" for i in range(800)])] * 3)
+    once, three = (va.risk_bands(f) for f in (thrice.iloc[:800], thrice))
+    for name in ("outcome_rate_low", "outcome_rate_high", "auc_low", "auc_high"):
+        assert three[name].tolist() == pytest.approx(once[name].tolist(), rel=2e-3)
+
+
+def test_bands_nobody_is_in_do_not_change_the_information_value():
+    v = pd.DataFrame({"risk_score": [0] * 10 + [900] * 10, "bad": [0] * 10 + [1] * 10})
+    few, many = (va.risk_bands(v, b, "bad") for b in ((0, 900), (0, 300, 600, 700, 800, 900)))
+    assert few["iv"].iloc[0] == pytest.approx(2 * 10 / 11 * math.log(21) / 1)
+    assert many["iv"].iloc[0] == pytest.approx(few["iv"].iloc[0])
+    assert many["woe"].dropna().tolist() == pytest.approx(few["woe"].tolist())
+
+
 def test_a_band_empty_on_one_side_is_smoothed_and_says_so():
     rows = [w.row(i, risk_score=0) for i in range(10)]
     rows += [w.row(20 + i, risk_score=900, score=50.0) for i in range(10)]
     table = va.risk_bands(w.frame(rows))
     assert set(table["smoothing"]) == {0.5}
-    woe = math.log((0.5 / 12) / (10.5 / 12))
+    woe = math.log((0.5 / 11) / (10.5 / 11))
     assert table["woe"].iloc[0] == pytest.approx(woe)
     assert table["woe"].iloc[1:3].isna().all()
     below = va.risk_bands(w.frame([*rows, w.row(99, risk_score=-1)]), (0, 900))
@@ -340,6 +531,9 @@ def test_a_tag_whose_scores_are_lower_has_a_positive_distance():
     assert set(va.tag_scores(w.frame(rows))["ks"]) == {1.0}
     with pytest.raises(UsageError, match="divide 100"):
         va.tag_scores(w.frame(rows), 3)
+    for width in ("5", None, 0, math.nan):
+        with pytest.raises(UsageError, match="bin_width"):
+            va.tag_scores(w.frame(rows), width)
 
 
 # ------------------------------------------------------------------ engines, empty frames

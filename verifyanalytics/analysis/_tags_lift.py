@@ -6,20 +6,36 @@ the vendor's own rejections it is circular as well: the risk score takes part in
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from verifyanalytics.analysis import intervals
-from verifyanalytics.analysis._tags_sets import TagSets, named, outcome_sets, person_sets
+from verifyanalytics.analysis._tags_sets import (
+    TagSets,
+    explained,
+    named,
+    outcome_sets,
+    person_sets,
+    share_limits,
+)
 from verifyanalytics.analysis.intervals import FloatArray
 
 _LEVEL, _NORMAL = 0.05, float(stats.norm.ppf(0.975))
 
 
-def tag_lift(v: Any, outcome: str = "non_match") -> pd.DataFrame:
+class Cells(NamedTuple):
+    """The four cells of each tag against the outcome: weights, or squared weights."""
+
+    both: FloatArray
+    tag_only: FloatArray
+    outcome_only: FloatArray
+    neither: FloatArray
+
+
+def tag_lift(v: Any, outcome: str = "non_match", *, assume_random: bool = False) -> pd.DataFrame:
     """Hold each risk tag against an outcome: precision, recall, lift, and whether it is chance.
 
     Parameters
@@ -29,9 +45,12 @@ def tag_lift(v: Any, outcome: str = "non_match") -> pd.DataFrame:
         without tags), `subject`, `occurred_at` and `request_id` (one row a person).
     outcome : str
         `non_match`: score below the row's own 1e-4 threshold, or withheld. `rejected`: the vendor's
-        verdict is false; rows whose only failing gate is risk are left out and counted, and
-        `circular` is true. `attack`: labels say so (`va.join_labels`); rows without label are
-        unknown. Or a column of true and false, or 1 and 0.
+        verdict is false; rows whose only failing gate is risk are left out and counted, whatever
+        the verdict (a gate that is unknown does not fail), and `circular` is true. `attack`:
+        labels say so (`va.join_labels`); rows without label are unknown. Or a column of true and
+        false, or 1 and 0; `mated` and `nonmated` are labels, too.
+    assume_random : bool
+        Take the labels as a random sample although they do not look like one; `note` says so.
 
     Returns
     -------
@@ -43,22 +62,29 @@ def tag_lift(v: Any, outcome: str = "non_match") -> pd.DataFrame:
         n_tag and `recall` = n_both / n_outcome with 95 % limits; `lift` = precision over
         n_outcome / n with `lift_low`, `lift_high`; `phi`; `odds_ratio` with limits. On one row a
         person: `n_subjects`, `p_value` (Fisher, two-sided), `p_adjusted` (Benjamini–Hochberg over
-        the tags), `significant` (adjusted ≤ 0.05). `deff` is the design effect used. Left out:
-        `n_unknown`, `n_only_risk`, `n_risk_not_asked`. `reason` says why something is NaN or
-        weak: `no_outcome`, `all_outcome`, `tag_on_every_row`, `none_seen`, `unclustered`.
+        the tags), `significant` (adjusted ≤ 0.05). `deff` is the design effect of persons. Left
+        out: `n_unknown`, `n_only_risk`, `n_risk_not_asked`. `weighted`: labelled rows were drawn
+        with unequal `inclusion_prob`, so rates are of weights and only counts of rows. `reason`
+        says why something is NaN or weak: `selected_labels` (see `va.label_coverage`),
+        `no_outcome`, `all_outcome`, `tag_on_every_row`, `none_seen`, `unclustered`; `note`.
 
     Raises
     ------
     MissingColumnError, UsageError
-        A needed column is not there, or the outcome's column holds no truth values.
+        A needed column is not there or holds something else; the outcome's holds no truth values.
 
     Notes
     -----
     The log lift has the variance 1/a − 1/r − 1/c + (2·lift − 1)/n of the delta method, times the
-    design effect Σm²/Σm for m rows a person: an upper limit, reached when a person's rows all say
-    the same. At n_both = 0 the lift is 0 and its upper limit is the exact one of the precision.
-    Without subjects `clustered` is false, rows are tested as if they were persons, and nothing is
-    called significant.
+    design effect Σm²/Σm for m rows a person (Rao–Scott, first order, with the upper limit that is
+    reached when a person's rows all say the same). At n_both = 0 the lift is 0 and its upper limit
+    is the exact one of the precision. Tests take each person's last row by (occurred_at,
+    request_id). Without subjects `clustered` is false, rows are tested as if they were persons, and
+    nothing is called significant.
+
+    With weights w the same variance is Σw²z², z the influence of a row; the larger one of it and of
+    that of equal weights times Kish's Σw²/Σw is taken, and Fisher's test is made on the weighted
+    counts of all rows over that factor and `deff`.
 
     Examples
     --------
@@ -66,57 +92,66 @@ def tag_lift(v: Any, outcome: str = "non_match") -> pd.DataFrame:
     >>> tag_lift(v, "fraud")[["tag", "n_both", "precision", "recall", "lift"]].values.tolist()
     [['13001', 1, 0.5, 1.0, 2.0]]
     """
-    sets, counted, meaning = outcome_sets(v, outcome)
-    people, crowd = person_sets(counted)
-    r, a = sets.per_tag(sets.n), sets.per_tag(sets.n_yes)
-    n, c = int(sets.n.sum()), int(sets.n_yes.sum())
-    deff = crowd.deff if crowd.known else 1.0
+    question = outcome_sets(v, outcome, assume_random=assume_random)
+    sets, meaning, choice = question.sets, question.meaning, question.choice
+    people, crowd = person_sets(question.counted)
+    r, a = sets.weighed(sets.n), sets.weighed(sets.n_yes)
+    n, c = sets.whole(sets.n), sets.whole(sets.n_yes)
     table = pd.DataFrame({"tag": pd.Series(sets.tags, dtype="str")})
     table["outcome"] = pd.Series([outcome] * len(table), dtype="str")
     table["basis"] = pd.Series([meaning.basis] * len(table), dtype="str")
     table["circular"], table["clustered"] = meaning.circular, crowd.known
-    table["n"], table["n_tag"], table["n_outcome"], table["n_both"] = n, r, c, a
-    table["hit_rate"] = r / n if n else np.nan
-    table = _shares(table, a, r, c, deff)
-    whole = (np.float64(c), np.float64(n))  # NumPy's division by zero is NaN, Python's an error
-    table = _lifted(table, a.astype(float), r.astype(float), *whole, deff)
-    table["deff"] = deff
-    table = _tested(table, people, significant=crowd.known)
+    for name, of in (("n", n), ("n_tag", r), ("n_outcome", c), ("n_both", a)):
+        table[name] = of.n
+    with np.errstate(invalid="ignore"):
+        table["hit_rate"] = r.w / n.w
+    for name, of in (("precision", r), ("recall", c)):
+        found = share_limits(a, of, crowd.deff)
+        table[name], table[f"{name}_low"], table[f"{name}_high"] = found
+    cells, squares = _cells(a.w, r.w, c.w, n.w), _cells(a.ww, r.ww, c.ww, n.ww)
+    worst = np.fmax(r.spread(), n.spread())
+    table = _lifted(table, cells, squares, worst, crowd.deff)
+    table["deff"] = crowd.deff
+    square = [np.rint(cell / (worst * crowd.deff)) for cell in cells] if choice.weighted else None
+    table = _tested(table, people, square, significant=crowd.known)
     for name in ("n_unknown", "n_only_risk", "n_risk_not_asked"):
         table[name] = getattr(sets, name)
-    table["reason"] = pd.Series(_reasons(table, crowd.known), index=table.index, dtype="str")
-    table = named(table)
+    table["reason"] = pd.Series(
+        _reasons(table, choice.reason, crowd.known), index=table.index, dtype="str"
+    )
+    rates = ["hit_rate", "phi", "p_value", "p_adjusted"]
+    rates += [name for name in table if name.startswith(("precision", "recall", "lift", "odds"))]
+    table = named(explained(table, question, rates))
+    table["significant"] &= table["p_adjusted"].notna()
     return table.sort_values(
         ["lift_low", "lift", "tag"], ascending=[False, False, True], ignore_index=True
     )
 
 
-def _shares(table: pd.DataFrame, a: Any, r: Any, c: int, deff: float) -> pd.DataFrame:
-    for name, of in (("precision", r), ("recall", np.full_like(r, c))):
-        low, high = intervals.rate_interval(a, of, deff)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            table[name] = a / of
-        table[f"{name}_low"], table[f"{name}_high"] = low, high
-    return table
+def _cells(a: FloatArray, r: FloatArray, c: FloatArray, n: FloatArray) -> Cells:
+    return Cells(a, r - a, c - a, n - r - c + a)
 
 
 def _lifted(
-    table: pd.DataFrame, a: FloatArray, r: FloatArray, c: np.float64, n: np.float64, deff: float
+    table: pd.DataFrame, cells: Cells, squares: Cells, worst: FloatArray, deff: float
 ) -> pd.DataFrame:
+    a, b, d, e = cells
+    r, c, n = a + b, a + d, a + b + d + e
     with np.errstate(divide="ignore", invalid="ignore"):
         lift = a * n / (r * c)
-        half = _NORMAL * np.sqrt(np.maximum(1 / a - 1 / r - 1 / c + (2 * lift - 1) / n, 0) * deff)
+        influence = Cells(1 / a - 1 / r - 1 / c + 1 / n, 1 / n - 1 / r, 1 / n - 1 / c, 1 / n)
+        variance = sum(ww * z**2 for ww, z in zip(squares, influence, strict=True))
+        alike = np.maximum(1 / a - 1 / r - 1 / c + (2 * lift - 1) / n, 0)
+        half = _NORMAL * np.sqrt(np.maximum(variance, worst * alike) * deff)
         low, high = lift * np.exp(-half), lift * np.exp(half)
-        base = c / n
         none = (a == 0) & (c > 0)
         low = np.where(none, 0.0, low)
-        high = np.where(none, table["precision_high"] / base, high)
+        high = np.where(none, table["precision_high"] * n / c, high)
         table["lift"], table["lift_low"], table["lift_high"] = lift, low, high
-        b, d = r - a, c - a
-        e = n - r - d
         table["phi"] = (a * e - b * d) / np.sqrt(r * (n - r) * c * (n - c))
         odds = (a * e) / (b * d)
-        half = _NORMAL * np.sqrt((1 / a + 1 / b + 1 / d + 1 / e) * deff)
+        variance = sum(ww / w**2 for ww, w in zip(squares, cells, strict=True))
+        half = _NORMAL * np.sqrt(np.maximum(variance, worst * sum(1 / w for w in cells)) * deff)
         table["odds_ratio"] = odds
         edge = (a == 0) | (b == 0) | (d == 0) | (e == 0)
         table["odds_ratio_low"] = np.where(edge, np.nan, odds * np.exp(-half))
@@ -124,11 +159,18 @@ def _lifted(
     return table
 
 
-def _tested(table: pd.DataFrame, people: TagSets, *, significant: bool) -> pd.DataFrame:
+def _tested(
+    table: pd.DataFrame, people: TagSets, square: list[FloatArray] | None, *, significant: bool
+) -> pd.DataFrame:
+    """Test each tag on one row a person, or on the effective counts of a weighted sample."""
     n, c = int(people.n.sum()), int(people.n_yes.sum())
-    r = dict(zip(people.tags, people.per_tag(people.n).tolist(), strict=True))
-    a = dict(zip(people.tags, people.per_tag(people.n_yes).tolist(), strict=True))
-    p = [_fisher(a.get(tag, 0), r.get(tag, 0), c, n) for tag in table["tag"]]
+    if square is None:
+        r = dict(zip(people.tags, people.per_tag(people.n).tolist(), strict=True))
+        a = dict(zip(people.tags, people.per_tag(people.n_yes).tolist(), strict=True))
+        pairs = [(a.get(tag, 0), r.get(tag, 0)) for tag in table["tag"]]
+        p = [_fisher(x, of - x, c - x, n - of - c + x) for x, of in pairs]
+    else:
+        p = [_fisher(*map(int, cells)) for cells in zip(*square, strict=True)]
     table["n_subjects"] = n
     table["p_value"] = np.array(p, dtype=float)
     table["p_adjusted"] = intervals.benjamini_hochberg(np.array(p, dtype=float))
@@ -136,22 +178,24 @@ def _tested(table: pd.DataFrame, people: TagSets, *, significant: bool) -> pd.Da
     return table
 
 
-def _fisher(a: int, r: int, c: int, n: int) -> float:
+def _fisher(both: int, tag_only: int, outcome_only: int, neither: int) -> float:
     """Fisher's p-value, NaN where a margin is empty and nothing can be tested."""
-    if not 0 < r < n or not 0 < c < n:
+    margins = (both + tag_only, outcome_only + neither, both + outcome_only, tag_only + neither)
+    if not all(margins):
         return float("nan")
-    return float(stats.fisher_exact([[a, r - a], [c - a, n - r - c + a]])[1])
+    return float(stats.fisher_exact([[both, tag_only], [outcome_only, neither]])[1])
 
 
-def _reasons(table: pd.DataFrame, clustered: bool) -> Any:
+def _reasons(table: pd.DataFrame, selected: str, clustered: bool) -> Any:
     return np.select(
         [
+            np.full(len(table), bool(selected)),
             table["n_outcome"] == 0,
             table["n_outcome"] == table["n"],
             table["n_tag"] == table["n"],
             table["n_both"] == 0,
-            not clustered,
+            np.full(len(table), not clustered),
         ],
-        ["no_outcome", "all_outcome", "tag_on_every_row", "none_seen", "unclustered"],
+        [selected, "no_outcome", "all_outcome", "tag_on_every_row", "none_seen", "unclustered"],
         "",
     )

@@ -8,8 +8,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from verifyanalytics.analysis import intervals
-from verifyanalytics.analysis._tags_sets import TagSets, named, outcome_sets, tag_sets
+from verifyanalytics.analysis._counts_outcomes import crowd_of
+from verifyanalytics.analysis._tags_sets import (
+    TagSets,
+    Weighed,
+    explained,
+    named,
+    outcome_sets,
+    share_limits,
+    tag_sets,
+)
 
 
 def tag_pairs(v: Any) -> pd.DataFrame:
@@ -60,13 +68,13 @@ def tag_pairs(v: Any) -> pd.DataFrame:
     )
 
 
-def tag_catch(v: Any, outcome: str = "non_match") -> pd.DataFrame:
+def tag_catch(v: Any, outcome: str = "non_match", *, assume_random: bool = False) -> pd.DataFrame:
     """What each risk tag adds to those before it: greedy order of catch, and unique catch.
 
     Parameters
     ----------
     v : frame of verifications
-    outcome : str
+    outcome, assume_random
         As in `tag_lift`.
 
     Returns
@@ -78,45 +86,63 @@ def tag_catch(v: Any, outcome: str = "non_match") -> pd.DataFrame:
         `marginal_precision` (NaN: no new hit); `n_hits`, `n_caught` so far, `catch_rate` =
         n_caught / n_outcome with 95 % limits, `hit_share` = n_hits / n; `n_unique_hits`,
         `n_unique_outcome`: rows with this tag and no other; `n`, `n_outcome`, `n_unknown`,
-        `n_only_risk`, `n_risk_not_asked`. Limits take rows as independent.
+        `n_only_risk`, `n_risk_not_asked`; `deff`, `weighted`, `note` as in `tag_lift`, and
+        `reason`: `selected_labels`. Where weighted, order and rates go by weights, counts by rows.
     """
-    sets, _, meaning = outcome_sets(v, outcome)
-    n, c = int(sets.n.sum()), int(sets.n_yes.sum())
-    table = pd.DataFrame(
-        _greedy(sets), columns=["tag", "n_new_hits", "n_new_outcome"], dtype=object
-    ).astype({"tag": "str", "n_new_hits": "int64", "n_new_outcome": "int64"})
+    question = outcome_sets(v, outcome, assume_random=assume_random)
+    sets, meaning = question.sets, question.meaning
+    deff = crowd_of(question.counted).deff
+    tags, new_hits, new = _greedy(sets)
+    table = pd.DataFrame({"tag": pd.Series(tags, dtype="str")})
     table.insert(0, "step", np.arange(1, len(table) + 1, dtype="int64"))
     table["outcome"] = pd.Series([outcome] * len(table), dtype="str")
     table["basis"] = pd.Series([meaning.basis] * len(table), dtype="str")
     table["circular"] = meaning.circular
-    hits, new = table["n_new_hits"].to_numpy(), table["n_new_outcome"].to_numpy()
-    caught = new.cumsum()
+    table["n_new_hits"], table["n_new_outcome"] = new_hits.n, new.n
     with np.errstate(divide="ignore", invalid="ignore"):
-        table["marginal_precision"] = new / hits
-        table["n_hits"], table["n_caught"] = hits.cumsum(), caught
-        table["catch_rate"] = caught / float(c)
-        table["hit_share"] = hits.cumsum() / float(n)
-    limits = intervals.rate_interval(caught, np.full_like(caught, c))
-    table["catch_rate_low"], table["catch_rate_high"] = limits
+        table["marginal_precision"] = new.w / new_hits.w
+        table["n_hits"], table["n_caught"] = new_hits.n.cumsum(), new.n.cumsum()
+        caught, whole = new.upto(), sets.whole(sets.n_yes)
+        found = share_limits(caught, whole, deff)
+        table["catch_rate"] = found[0]
+        table["hit_share"] = new_hits.w.cumsum() / sets.whole(sets.n).w
+    table["catch_rate_low"], table["catch_rate_high"] = found[1:]
     alone = sets.member & (sets.member.sum(axis=1) == 1)[:, None]
     for name, count in (("n_unique_hits", sets.n), ("n_unique_outcome", sets.n_yes)):
         unique = dict(zip(sets.tags, (alone.T.astype("int64") @ count).tolist(), strict=True))
         table[name] = table["tag"].map(unique).astype("int64")
-    table["n"], table["n_outcome"] = n, c
+    table["n"], table["n_outcome"] = int(sets.n.sum()), int(sets.n_yes.sum())
     for name in ("n_unknown", "n_only_risk", "n_risk_not_asked"):
         table[name] = getattr(sets, name)
-    return named(table)
+    table["deff"] = deff
+    table["reason"] = pd.Series([question.choice.reason] * len(table), dtype="str")
+    rates = ["marginal_precision", "catch_rate", "catch_rate_low", "catch_rate_high", "hit_share"]
+    return named(explained(table, question, rates))
 
 
-def _greedy(sets: TagSets) -> list[tuple[str, int, int]]:
+def _greedy(sets: TagSets) -> tuple[list[str], Weighed, Weighed]:
+    """Order the tags by what they add; return them, their new hits and their new outcome rows."""
     left = np.ones(len(sets.n), dtype=np.bool_)
-    rest = list(range(len(sets.tags)))
-    order: list[tuple[str, int, int]] = []
+    rest, order = list(range(len(sets.tags))), []
+    found: list[list[float]] = []
+    hits = sets.n * sets.weight, sets.n_yes * sets.weight
     while rest:
-        hits = {i: int(sets.n[left & sets.member[:, i]].sum()) for i in rest}
-        new = {i: int(sets.n_yes[left & sets.member[:, i]].sum()) for i in rest}
-        best = min(rest, key=lambda i: (-new[i], hits[i], sets.tags[i]))
-        order.append((sets.tags[best], hits[best], new[best]))
+        # sums of the same weights in another order are still equal
+        new = {
+            i: [round(float(of[left & sets.member[:, i]].sum()), 6) for of in hits] for i in rest
+        }
+        best = min(rest, key=lambda i: (-new[i][1], new[i][0], sets.tags[i]))
+        mine = left & sets.member[:, best]
+        found.append(
+            [
+                float(of[mine] @ sets.weight[mine] ** power)
+                for of in (sets.n, sets.n_yes)
+                for power in (0, 1, 2)
+            ]
+        )
+        order.append(sets.tags[best])
         left &= ~sets.member[:, best]
         rest.remove(best)
-    return order
+    columns = np.array(found, dtype=float).reshape(len(order), 6).T
+    sides = [Weighed(part[0].astype("int64"), part[1], part[2]) for part in np.split(columns, 2)]
+    return order, sides[0], sides[1]

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from verifyanalytics.analysis import counts
-from verifyanalytics.analysis._tags_sets import named
+from verifyanalytics.analysis._tags_sets import asked, named, text_tags
+from verifyanalytics.analysis.arguments import number
 from verifyanalytics.errors import UsageError
 
 
@@ -38,14 +39,14 @@ def tag_scores(v: Any, bin_width: float = 5.0) -> pd.DataFrame:
     UsageError
         `bin_width` does not divide 100.
     """
-    n_bins = round(100 / bin_width) if bin_width > 0 else 0
-    if n_bins < 1 or abs(n_bins * bin_width - 100) > 1e-9 or n_bins > 1000:
-        raise UsageError(f"bin_width must divide 100, at least 0.1; {bin_width} was given")
+    bin_width = number(bin_width, "bin_width", low=0.1, high=100)
+    n_bins = round(100 / bin_width)
+    if abs(n_bins * bin_width - 100) > 1e-9:
+        raise UsageError(f"bin_width must divide 100; {bin_width:g} was given")
     edges = np.round(np.arange(n_bins) * bin_width, 6)
     frame = counts.rows(v, (*counts.ROW, "risk_tags"), (*counts.ROW_OPTIONAL, "risk_score"))
-    asked = ~(nw.col("risk_tags").is_null() & nw.col("risk_score").is_null())
     table = counts.bin_counts(
-        frame.filter(counts.answered(), asked),
+        text_tags(frame).filter(counts.answered(), asked()),
         edges[1:],
         [*counts.REGIME, "risk_tags"],
         counts={"n": ~nw.col("score").is_null(), "n_no_score": nw.col("score").is_null()},
