@@ -17,8 +17,20 @@ import numpy as np
 import pandas as pd
 
 from verifyanalytics import codebook
-from verifyanalytics.analysis import counts, intervals
+from verifyanalytics.analysis import counts
+from verifyanalytics.analysis._counts_periods import day_ordinal, leaf
+from verifyanalytics.analysis._tags_sets import asked, text_tags
+from verifyanalytics.analysis.arguments import names
 from verifyanalytics.analysis.counts import TZ, Every
+from verifyanalytics.analysis.rates import rated, share
+from verifyanalytics.errors import UsageError
+
+_NAMED = ["tag", "name_en", "name_zh", "family", "known"]
+_RATED = ["n", "n_tag", "tag_rate", "tag_rate_low", "tag_rate_high", "deff"]
+_COUNTED = ["n_tagged", "n_risk_not_asked"]
+
+_FOLLOWED = 64
+"""Tags whose design effect is measured; rarer ones, if there are so many, take its upper limit."""
 
 
 def tag_rates(
@@ -45,15 +57,23 @@ def tag_rates(
     DataFrame
         One row a group and tag, tags that a group does not have included: the `by` and period
         columns, `tag`, `name_en`, `name_zh`, `family`, `known` (false: not in the code book),
-        `n` (rows with a risk result), `n_tag`, `tag_rate` with Wilson's 95 % limits `tag_rate_low`
-        and `tag_rate_high` (NaN when n is 0), `n_tagged` (rows with any tag) and
+        `n` (rows with a risk result), `n_tag`, `tag_rate` with 95 % limits `tag_rate_low` and
+        `tag_rate_high` (NaN when n is 0), `deff` (how many rows count as one, because persons
+        repeat; 1 where no `subject` is known), `n_tagged` (rows with any tag) and
         `n_risk_not_asked` (rows without a risk result). Groups in the order of their keys, tags by
         falling count.
 
     Raises
     ------
-    MissingColumnError
-        A needed column is not there.
+    MissingColumnError, UsageError
+        A needed column is not there; `risk_tags` holds no lists; `by` names a column that the
+        result has of its own.
+
+    Notes
+    -----
+    Limits: Clopper–Pearson below ten effective rows with the tag (or without it), else Wilson, on
+    n over the linearised design effect of `subject`; a row without one is a person of its own.
+    With more than 64 tags the rarest ones take Σm²/Σm, for m rows a person, which it cannot exceed.
 
     Examples
     --------
@@ -61,8 +81,18 @@ def tag_rates(
     >>> tag_rates(v)[["tag", "n", "n_tag"]].values.tolist()
     [['13001', 3, 1], ['14004', 3, 1]]
     """
-    keys = [] if by is None else [by] if isinstance(by, str) else [*by]
-    sets = _tag_sets(v, keys, every, tz)
+    keys = _keys(by)
+    frame = counts.rows(
+        v, ("risk_tags", *keys, *(("occurred_at",) if every else ())), ["risk_score", "subject"]
+    )
+    frame = text_tags(frame)
+    sets = counts.group_counts(
+        frame,
+        [*keys, "risk_tags"],
+        counts={"n": asked(), "n_risk_not_asked": ~asked()},
+        every=every,
+        tz=tz,
+    )
     groups = [*keys, *(("period", "period_start", "partial") if every else ())]
     tagged = [isinstance(tags, tuple) and len(tags) > 0 for tags in sets["risk_tags"]]
     sets["n_tagged"] = np.where(tagged, sets["n"], 0)
@@ -70,23 +100,65 @@ def tag_rates(
     hits = sets.explode("risk_tags").rename(columns={"risk_tags": "tag", "n": "n_tag"})
     hits = counts.add_up(hits.dropna(subset="tag")[[*groups, "tag", "n_tag"]], [*groups, "tag"])
     order = hits.groupby("tag")["n_tag"].sum().reset_index()
-    order = order.sort_values(["n_tag", "tag"], ascending=[False, True])["tag"]
-    table = totals.merge(pd.DataFrame({"tag": order.astype("str")}), how="cross")
+    order = order.sort_values(["n_tag", "tag"], ascending=[False, True])["tag"].astype("str")
+    table = totals.merge(pd.DataFrame({"tag": order}), how="cross")
     table = table.merge(hits.astype({"tag": "str"}), how="left", on=[*groups, "tag"])
-    return _rated(_named(table), groups)
+    table["n_tag"] = table["n_tag"].fillna(0).astype("int64")
+    if every:
+        frame = frame.with_columns(_period=_period(totals["period_start"], every, tz))
+    people = _people(v, frame, keys, order.tolist(), every, tz)
+    return _rated(_named(table), people, groups)
 
 
-def _tag_sets(v: Any, keys: list[str], every: Every | None, tz: str) -> pd.DataFrame:
-    """Count rows per set of tags; `n` counts those with a risk result."""
-    columns = ("risk_tags", *keys, *(("occurred_at",) if every else ()))
-    asked = ~(nw.col("risk_tags").is_null() & nw.col("risk_score").is_null())
-    return counts.group_counts(
-        counts.rows(v, columns, ["risk_score"]),
-        [*keys, "risk_tags"],
-        counts={"n": asked, "n_risk_not_asked": ~asked},
-        every=every,
-        tz=tz,
+def _keys(by: Any) -> list[str]:
+    keys = names(by, "by")
+    own = {*_NAMED, *_RATED, *_COUNTED, "risk_tags", "period", "period_start", "partial"}
+    if taken := [key for key in keys if key in own]:
+        raise UsageError(
+            f"tags cannot be split by {', '.join(taken)}: the result has it of its own; rename it"
+        )
+    return keys
+
+
+def _people(
+    v: Any, frame: nw.LazyFrame[Any], keys: list[str], tags: list[str], every: Every | None, tz: str
+) -> pd.DataFrame | None:
+    """Add up over persons what the design effect of each tag needs; None: nobody is known.
+
+    One more pass, in which an engine keeps a number a person for each tag. A row a group and tag:
+    the `by` columns, `period`, `tag`; persons `g` with m rows each, `m` Σm, `mm` Σm²; with y of
+    them carrying the tag, `y` Σy, `yy` Σy², `ym` Σym, NaN for tags that are not followed.
+    """
+    if "subject" not in nw.from_native(v).collect_schema().names() or not tags:
+        return None
+    held = frame.filter(asked(), ~nw.col("subject").is_null())
+    first = {"occurred_us": nw.col("occurred_us").min()} if every else {}
+    has = [nw.col("risk_tags").list.contains(tag) for tag in tags[:_FOLLOWED]]
+    each = {f"y{i}": nw.when(tagged).then(nw.lit(1)).count() for i, tagged in enumerate(has)}
+    who = [*dict.fromkeys([*keys, *(["_period"] if every else []), "subject"])]
+    people = held.group_by(who).agg(_m=nw.len(), **first, **each)
+    m = nw.col("_m").cast(nw.Float64)
+    sums = {"m": m, "mm": m * m}
+    for name in each:
+        y = nw.col(name).cast(nw.Float64)
+        sums |= {name: y, f"y{name}": y * y, f"m{name}": m * y}
+    table = counts.group_counts(people, keys, counts={"g": None}, sums=sums, every=every, tz=tz)
+    shared = table[[*keys, *(["period"] if every else []), "g", "m", "mm"]]
+    told = {"y": "y", "yy": "yy", "ym": "my"}
+    parts = [
+        shared.assign(tag=tag, **{to: table.get(f"{of}{i}", np.nan) for to, of in told.items()})
+        for i, tag in enumerate(tags)
+    ]
+    return pd.concat(parts, ignore_index=True).astype({"tag": "str"})
+
+
+def _period(starts: pd.Series, every: Every, tz: str) -> nw.Expr:
+    """Number the period of a row, by the local days on which the periods begin."""
+    days, day = (
+        sorted(start.toordinal() for start in starts.dropna().unique()),
+        day_ordinal(every, tz),
     )
+    return nw.when(~day.is_null()).then(leaf(day, days, range(len(days) + 1)))
 
 
 def _named(table: pd.DataFrame) -> pd.DataFrame:
@@ -99,11 +171,17 @@ def _named(table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def _rated(table: pd.DataFrame, groups: list[str]) -> pd.DataFrame:
-    table["n_tag"] = table["n_tag"].fillna(0).astype("int64")
-    with np.errstate(invalid="ignore"):
-        table["tag_rate"] = table["n_tag"] / table["n"]
-    table["tag_rate_low"], table["tag_rate_high"] = intervals.wilson(table["n_tag"], table["n"])
-    named = ["tag", "name_en", "name_zh", "family", "known"]
-    rated = ["n", "n_tag", "tag_rate", "tag_rate_low", "tag_rate_high"]
-    return table[[*groups, *named, *rated, "n_tagged", "n_risk_not_asked"]]
+def _rated(table: pd.DataFrame, people: pd.DataFrame | None, groups: list[str]) -> pd.DataFrame:
+    x, n = (table[name].to_numpy(dtype=float) for name in ("n_tag", "n"))
+    sums, followed = np.zeros((6, len(table))), np.ones(len(table), dtype=np.bool_)
+    if people is not None:
+        on = [name for name in [*groups, "tag"] if name in people]
+        held = table[on].merge(people, how="left", on=on)
+        followed = (held["y"].notna() | held["g"].isna()).to_numpy()
+        sums = held[["y", "m", "yy", "ym", "mm", "g"]].fillna(0.0).to_numpy(dtype=float).T
+    found = rated(x, n, sums, weighted=False)
+    most = share(sums[4] + n - sums[1], n)
+    found = found._replace(deff=np.where(followed, found.deff, most))
+    table["tag_rate"], table["deff"] = found.rate, found.deff
+    table["tag_rate_low"], table["tag_rate_high"] = found.limits(n, upward=True)
+    return table[[*groups, *_NAMED, *_RATED, *_COUNTED]]
