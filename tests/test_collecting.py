@@ -1,5 +1,6 @@
 """The collector over a vendor that answers from a script: states, bills, rows, stops."""
 
+import errno
 import json
 import threading
 
@@ -7,7 +8,7 @@ import pyarrow as pa
 import pytest
 import requests as requests_library
 
-from verifyanalytics import collecting, responses
+from verifyanalytics import _collect_session, collecting, responses
 from verifyanalytics._collect_run import Stopped
 from verifyanalytics.client import Client
 from verifyanalytics.collecting import (
@@ -20,8 +21,10 @@ from verifyanalytics.collecting import (
     status,
 )
 from verifyanalytics.credentials import Credentials
+from verifyanalytics.delivery import Delivered
 from verifyanalytics.envelope import keyed_hash
 from verifyanalytics.errors import StorageError, UsageError
+from verifyanalytics.importing import import_responses
 from verifyanalytics.replies import Outcome, Reply, read_reply
 from verifyanalytics.store import Store
 
@@ -307,6 +310,8 @@ def test_mark_needs_a_call_in_doubt_and_a_reason(store):
         mark(store, key[:8], "OK", reason="seen")
     with pytest.raises(UsageError, match="0 calls"):
         mark(store, keyed_hash(store.key, "token", "U")[:8], "REJECTED", reason="seen")
+    with pytest.raises(UsageError, match="not UTF-8"):
+        mark(store, key[:8], "NOT_PROCESSED", reason="console says no \udcff")
     marked = mark(store, key[:8], "NOT_PROCESSED", reason="the console shows no call")
     assert (marked.state, marked.note) == ("NOT_PROCESSED", "the console shows no call")
     assert status(store).exit_code == 0
@@ -322,7 +327,7 @@ def test_an_answer_the_store_missed_is_delivered_by_the_next_run(store, monkeypa
     """As after a crash between journal and store."""
     vendor = Vendor()
     with monkeypatch.context() as broken:
-        broken.setattr(collecting, "deliver", lambda book, into: collecting.Delivered())
+        broken.setattr(_collect_session, "deliver", lambda book, into: Delivered())
         assert run(["T1", "T2"], store, vendor).added == 0
     assert run(["T3"], store, vendor).added == 3
     assert run([], store, vendor).added == 0
@@ -371,6 +376,243 @@ def test_progress_and_log_hold_no_secret(store):
     assert {event["event"] for event in logged} == {"lost", "answered"}
     assert "canary" not in json.dumps(logged)
     assert "canary" not in str(told)
+
+
+def test_the_log_counts_attempts_over_all_runs(store):
+    logged = []
+    run(["T"], store, Vendor({"T": [NOT_SENT] * 5}), log=logged.append)
+    run(["T"], store, Vendor({"T": [LIMITED]}), log=logged.append)
+    assert [event["attempt"] for event in logged] == [1, 2, 3, 4, 5, 6, 7]
+    assert all(isinstance(event["ms"], int) and event["ms"] >= 0 for event in logged)
+    assert logged[-1].keys() == {
+        "time", "event", "key", "attempt", "http_status", "code", "gateway_code", "request_id",
+        "ms", "bytes", "state",
+    }  # fmt: skip
+
+
+def test_progress_says_how_long_the_rest_takes(store, tmp_path, monkeypatch):
+    path = tmp_path / "requests.jsonl"
+    path.write_text("\n".join(["nonsense", *(json.dumps(request(f"T{n}")) for n in range(99))]))
+    run([f"T{n}" for n in range(40)], store, Vendor())
+    moments = iter(range(10**6))
+    monkeypatch.setattr("time.monotonic", lambda: float(next(moments)))  # a second each look
+    told = []
+    collect(path, store, client=client(Vendor()), rate=None, workers=1, progress=told.append)
+    assert {now["total"] for now in told} == {100}
+    done = [now["done"] for now in told]
+    assert done == sorted(done)
+    assert min(done) >= 41  # what was refused or known is passed over before the first call goes
+    last = told[-1]
+    n_sent = last["done"] - 41
+    assert last["left_s"] == pytest.approx((100 - last["done"]) * last["seconds"] / n_sent)
+
+
+def test_a_log_that_cannot_be_written_stops_the_run(store):
+    def full(event):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    vendor = Vendor()
+    summary = run([f"T{n}" for n in range(100)], store, vendor, log=full)
+    assert (summary.exit_code, summary.states["SENT"]) == (7, 0)
+    assert "log cannot be written: No space" in summary.stopped
+    assert len(vendor.calls) == summary.states["OK"] == summary.added <= 4
+
+
+def test_a_log_that_fails_otherwise_ends_the_run_too(store):
+    def broken(event):
+        raise KeyError(event["key"])
+
+    summary = run([f"T{n}" for n in range(100)], store, Vendor(), log=broken)
+    assert (summary.exit_code, summary.states["SENT"]) == (1, 0)
+    assert "KeyError in test_collecting.py" in summary.stopped
+    assert summary.added == summary.states["OK"]
+
+
+@pytest.mark.parametrize(
+    "options", [{"rate": 0}, {"rate": -1}, {"max_calls": 0}, {"workers": 0}, {"workers": 1.5}]
+)
+def test_options_that_cannot_be_are_refused_before_anything(store, options):
+    vendor = Vendor()
+    with pytest.raises(UsageError, match=next(iter(options))):
+        run(["T"], store, vendor, **options)
+    assert vendor.calls == []
+
+
+# --- a journal that does not know what was sent ----------------------------------------------
+
+
+def test_what_the_store_has_an_answer_for_is_not_sent_again(store, tmp_path):
+    vendor = Vendor({"R": [REJECTED]})
+    run(["A", "B", "R"], store, vendor)
+    other = tmp_path / "other" / "j.sqlite"
+    summary = collect([request(t) for t in "ABRC"], store, dry_run=True, journal=other)
+    assert (summary.new, summary.already) == (1, 3)
+    summary = run(["A", "B", "R", "C"], store, vendor, journal=other)
+    assert (summary.new, summary.already, summary.sent) == (1, 3, 1)
+    assert [vendor.count(token) for token in "ABRC"] == [1, 1, 1, 1]
+    assert len(store.read("verifications")) == 4
+
+
+def test_what_was_planned_here_and_answered_elsewhere_is_not_sent(store, tmp_path):
+    vendor = Vendor()
+    assert run(["A", "B"], store, vendor, max_calls=1, workers=1).states["PLANNED"] == 1
+    run(["A", "B"], store, vendor, journal=tmp_path / "other" / "j.sqlite")
+    assert collect([request(t) for t in "AB"], store, dry_run=True).new == 0
+    assert run(["A", "B"], store, vendor).sent == 0
+    assert (vendor.count("A"), vendor.count("B")) == (1, 1)
+
+
+def test_a_refusal_in_the_store_is_no_answer(store, tmp_path):
+    lines = tmp_path / "backend.jsonl"
+    refusal = {"code": 50429, "data": None, "message": "qps", "request_id": "x"}
+    lines.write_text(json.dumps({"response": refusal, "byted_token": "A"}))
+    import_responses([lines], store)
+    assert len(store.read("verifications")) == 1
+    assert run(["A"], store, Vendor()).sent == 1
+
+
+def test_a_journal_that_was_emptied_is_refused(store):
+    vendor = Vendor()
+    run(["A", "B"], store, vendor)
+    collecting.journal_path(store).write_bytes(b"")
+    for again in (lambda: run(["A", "B"], store, vendor), lambda: status(store)):
+        with pytest.raises(StorageError, match="damaged"):
+            again()
+    assert len(vendor.calls) == 2
+
+
+# --- calls that were proved unprocessed ------------------------------------------------------
+
+
+@pytest.fixture
+def unprocessed(store):
+    """Calls A and B of which a query proved that nothing was processed."""
+    run(["A", "B", "C"], store, Vendor({"A": [LOST], "B": [LOST]}))
+    nothing = client(Vendor(otherwise=lambda token: NOTHING))
+    assert resolve(store, client=nothing, rate=None, grace_s=0).states["NOT_PROCESSED"] == 2
+    return store
+
+
+def test_again_sends_those_of_the_input_only(unprocessed):
+    lines = [request("A"), request("C")]
+    assert collect(lines, unprocessed, dry_run=True).new == 0
+    assert collect(lines, unprocessed, dry_run=True, again=True).new == 1
+    vendor = Vendor()
+    summary = run(["A", "C"], unprocessed, vendor, again=True)
+    assert (summary.new, summary.already, summary.sent) == (1, 1, 1)
+    assert vendor.count("A") == 1
+    assert status(unprocessed).states["NOT_PROCESSED"] == 1
+
+
+def test_again_with_a_file_that_is_not_there_changes_nothing(unprocessed, tmp_path):
+    with pytest.raises(UsageError, match="cannot be read"):
+        collect(tmp_path / "none", unprocessed, client=client(Vendor()), again=True)
+    assert status(unprocessed).states["NOT_PROCESSED"] == 2
+    assert run(["A", "B", "C"], unprocessed, Vendor()).sent == 0
+
+
+def test_a_token_that_stood_twice_needs_no_budget(store):
+    vendor = Vendor()
+    summary = run(["T", "T"], store, vendor, max_calls=1, workers=1)
+    assert (summary.exit_code, summary.stopped, vendor.count("T")) == (0, None, 1)
+    summary = run(["U", "U", "V"], store, vendor, max_calls=1, workers=1)
+    assert (summary.exit_code, summary.states["PLANNED"]) == (6, 1)
+
+
+# --- status -----------------------------------------------------------------------------------
+
+
+def test_status_lists_what_a_person_can_mark(store):
+    run(["T", "U", "V"], store, Vendor({"T": [LOST], "U": [reply(200, b"<html>")]}))
+    stands = status(store)
+    found = {call.key: call for call in stands.open_calls}
+    keys = {token: keyed_hash(store.key, "token", token) for token in "TU"}
+    assert set(found) == set(keys.values())
+    assert (found[keys["T"]].state, found[keys["T"]].message) == ("IN_DOUBT", "reset")
+    assert 0 <= found[keys["U"]].seconds < 600
+    assert (stands.exit_code, stands.undelivered, stands.in_use) == (4, 0, False)
+    told = str(stands)
+    assert "0 answers not in the store yet" in told
+    assert "sent" not in told
+    mark(store, stands.open_calls[0].key[:8], "NOT_PROCESSED", reason="seen")
+    assert len(status(store).open_calls) == 1
+
+
+def test_status_counts_answers_that_the_store_lacks(store, monkeypatch):
+    with monkeypatch.context() as broken:
+        broken.setattr(_collect_session, "deliver", lambda book, into: Delivered())
+        run(["T1", "T2"], store, Vendor())
+    assert status(store).undelivered == 2
+    run([], store, Vendor())
+    assert status(store).undelivered == 0
+
+
+def test_status_and_a_dry_run_look_on_while_another_collects(store):
+    run(["T"], store, Vendor({"T": [LOST]}))
+    with collecting.open_journal(store) as book:
+        book.plan([("k", "CertVerify", "q")])
+        stands = status(store)
+        assert (stands.in_use, stands.exit_code, stands.states["PLANNED"]) == (True, 4, 1)
+        assert "another process is collecting" in str(stands)
+        assert collect([request("T"), request("U")], store, dry_run=True).new == 1
+        with pytest.raises(StorageError, match="in use"):
+            run(["U"], store, Vendor())
+
+
+# --- queries ----------------------------------------------------------------------------------
+
+
+def ask(tokens, store, vendor, **options):
+    options = {"rate": None, "workers": 1} | options
+    return query([{"byted_token": t} for t in tokens], store, client=client(vendor), **options)
+
+
+def test_a_token_without_a_result_leaves_the_query_unfinished(store):
+    vendor = Vendor({"A": [NOTHING] * 5}, otherwise=query_answer)
+    summary = ask("AB", store, vendor)
+    assert (summary.states["PLANNED"], summary.states["OK"], summary.exit_code) == (1, 1, 6)
+    assert "1 tokens have no result yet" in summary.stopped
+    assert ask("AB", store, vendor).exit_code == 0
+    assert (vendor.count("A"), vendor.count("B")) == (6, 1)
+
+
+def test_a_dry_run_of_queries_costs_nothing(store):
+    summary = query([{"byted_token": "A"}], store, dry_run=True)
+    assert summary.new == 1
+    assert "billed" not in str(summary)
+    assert "free" in str(summary)
+
+
+def test_a_query_that_was_killed_is_asked_again(store):
+    key = keyed_hash(store.key, "token", "A")
+    with collecting.open_journal(store) as book:
+        book.plan([(key, "CertVerifyQuery", "cert_pro_verify_query")])
+        book.send(key, "A")
+    assert status(store).states["IN_DOUBT"] == 1
+    assert query([{"byted_token": "A"}], store, dry_run=True).new == 1
+    unsure = ask("A", store, Vendor(otherwise=lambda token: NOTHING))
+    assert (unsure.states["IN_DOUBT"], unsure.exit_code) == (1, 4)
+    vendor = Vendor(otherwise=query_answer)
+    summary = ask("A", store, vendor)
+    assert (summary.states["OK"], summary.added, summary.exit_code) == (1, 1, 0)
+    assert vendor.calls == [("CertVerifyQuery", "A")]
+
+
+def test_a_query_never_makes_a_call_in_doubt_one_to_send(store):
+    run(["A"], store, Vendor({"A": [LOST]}))
+    for answer_ in (NOTHING, LOST, FAULT, LIMITED):
+        ask("A", store, Vendor({"A": [answer_] * 20}, otherwise=lambda token: NOTHING))
+        assert status(store).states["IN_DOUBT"] == 1
+    assert run(["A"], store, Vendor()).sent == 0
+
+
+@pytest.mark.parametrize("lost", [LOST, FAULT])
+def test_five_queries_in_a_row_that_were_given_up_stop_the_run(store, lost):
+    vendor = Vendor(otherwise=lambda token: lost)
+    summary = ask([f"T{n}" for n in range(50)], store, vendor)
+    assert len(vendor.calls) == 5 * 5
+    assert (summary.exit_code, summary.states["PLANNED"]) == (6, 50)
+    assert "in a row" in summary.stopped
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from verifyanalytics.errors import StorageError, UsageError
-from verifyanalytics.journal import Journal
+from verifyanalytics.journal import Journal, JournalView
 from verifyanalytics.replies import Outcome, Reply, State
 
 OK = Reply(Outcome.ANSWERED, http_status=200, code=10000, request_id="r1", billed=True)
@@ -97,7 +97,8 @@ def test_only_what_a_query_proved_unprocessed_is_planned_again(journal):
     journal.settle("a", State.NOT_PROCESSED, Reply(Outcome.NO_RESULT, billed=False))
     assert journal.call("b").sent_at <= journal.call("a").sent_at + 60
     assert journal.call("c").sent_at is None
-    assert journal.plan_again() == 1
+    assert journal.plan_again([]) == set()
+    assert journal.plan_again(["a", "b", "c", "nobody"]) == {"a"}
     assert journal.call("a").state is State.PLANNED
     assert journal.call("b").state is State.IN_DOUBT
     assert journal.send("a", "T") == 2
@@ -167,8 +168,7 @@ def test_modes(journal, path):
     assert path.stat().st_mode & 0o777 == 0o600
     assert path.parent.stat().st_mode & 0o777 == 0o700
     for side in path.parent.iterdir():
-        if side.suffix != ".lock":
-            assert side.stat().st_mode & 0o077 == 0, side.name
+        assert side.stat().st_mode & 0o077 == 0, side.name
 
 
 @pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX")
@@ -180,8 +180,9 @@ def test_an_open_file_is_refused(path):
 
 
 def test_one_process_at_a_time(journal, path):
-    with pytest.raises(StorageError, match="in use by another process"):
+    with pytest.raises(StorageError, match="in use by another process") as caught:
         Journal(path, "fp")
+    assert "of your own" not in str(caught.value)  # another journal knows nothing of what was sent
     journal.close()
     Journal(path, "fp").close()
 
@@ -221,6 +222,70 @@ def test_a_damaged_file_is_refused_and_left_as_it_is(path, damage):
     assert path.read_bytes() == hurt
 
 
+def test_an_empty_file_is_a_damaged_one(path):
+    with Journal(path, "fp") as journal:
+        plan(journal, "k")
+    path.write_bytes(b"")
+    with pytest.raises(StorageError, match="it is empty"):
+        Journal(path, "fp")
+    assert path.read_bytes() == b""
+
+
+DYING = textwrap.dedent("""
+    import os, sys
+    from pathlib import Path
+    from verifyanalytics.journal import Journal
+    Path.replace = lambda *names: os._exit(9)
+    Journal(Path(sys.argv[1]), "fp")
+""")
+
+
+def test_a_death_while_it_is_made_leaves_nothing_in_its_place(path):
+    done = subprocess.run([sys.executable, "-c", DYING, str(path)], check=False)
+    assert done.returncode == 9
+    assert not path.exists()
+    with Journal(path, "fp") as journal:
+        assert plan(journal, "k") == 1
+    assert {file.suffix for file in path.parent.iterdir()} == {".sqlite", ".lock"}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links are POSIX")
+def test_a_link_to_a_journal_leads_to_the_same_lock(path, tmp_path):
+    link = tmp_path / "elsewhere" / "link.sqlite"
+    link.parent.mkdir()
+    link.symlink_to(path)
+    with Journal(path, "fp") as journal:
+        plan(journal, "k")
+        journal.send("k", "T")
+        with pytest.raises(StorageError, match="in use"):
+            Journal(link, "fp")
+        journal.outcome("k", State.OK, OK, b"{}")
+    with Journal(link, "fp") as journal:
+        assert journal.states()[State.OK] == 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX")
+def test_an_open_lock_file_is_closed_to_others(path):
+    path.parent.mkdir()
+    lock = path.with_name(f"{path.name}.lock")
+    lock.touch(mode=0o644)
+    lock.chmod(0o644)
+    Journal(path, "fp").close()
+    assert lock.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_state_that_there_is_not_is_damage(path):
+    with Journal(path, "fp") as journal:
+        plan(journal, "k")
+    with sqlite3.connect(path) as db:
+        db.execute("update calls set state = 'WHAT'")
+    db.close()
+    with Journal(path, "fp") as journal:
+        for question in (journal.states, journal.calls, lambda: journal.standing(["k"])):
+            with pytest.raises(StorageError, match="damaged"):
+                question()
+
+
 def test_somebody_elses_database_is_refused(path):
     path.parent.mkdir(mode=0o700)
     os.close(os.open(path, os.O_CREAT, 0o600))
@@ -237,6 +302,110 @@ def test_closed_means_closed(path):
     journal.close()
     with pytest.raises(StorageError, match="closed"):
         journal.states()
+
+
+def test_a_close_lets_nobody_wait(path):
+    """Whoever asks at that moment is either served or told that the journal is closed."""
+    for _ in range(20):
+        journal = Journal(path, "fp")
+        begun = threading.Barrier(9)
+
+        def work(journal=journal, begun=begun):
+            begun.wait()
+            served = 0
+            try:
+                while True:
+                    journal.states()
+                    served += 1
+            except StorageError:
+                return served
+
+        with ThreadPoolExecutor(8) as pool:
+            asking = [pool.submit(work) for _ in range(8)]
+            begun.wait()
+            journal.close()
+            assert all(done.result(20) >= 0 for done in asking)
+
+
+def test_a_piece_that_fails_by_itself_fails_alone(journal):
+    plan(journal, "a")
+    journal.send("a", "T")
+    journal.outcome("a", State.IN_DOUBT, LOST)
+    with pytest.raises(UnicodeEncodeError):
+        journal.settle("a", State.NOT_PROCESSED, None, note="console says no \udcff")
+    assert journal.call("a").state is State.IN_DOUBT
+    with pytest.raises(OverflowError):
+        journal.settle("a", State.REJECTED, Reply(Outcome.REJECTED, code=1 << 70))
+    journal.settle("a", State.OK, OK, b"{}")
+    assert journal.call("a").state is State.OK
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_nobody_waits_for_a_writer_that_is_gone(journal):
+    plan(journal, "a")
+    with pytest.raises(StorageError, match="writer ended: SystemExit"):
+        journal._ask(lambda db: sys.exit())
+    with pytest.raises(StorageError, match="closed"):
+        journal.send("a", "T")
+
+
+FORKED = textwrap.dedent("""
+    import os, sys
+    from pathlib import Path
+    from verifyanalytics.errors import StorageError
+    from verifyanalytics.journal import Journal
+    journal = Journal(Path(sys.argv[1]), "fp")
+    journal.plan([("k", "CertVerify", "q")])
+    pid = os.fork()
+    if not pid:
+        try:
+            journal.send("k", "T")
+        except StorageError as error:
+            print(error, flush=True)
+        journal.close()
+        os._exit(0)
+    os.waitpid(pid, 0)
+    try:
+        Journal(Path(sys.argv[1]), "fp")
+    except StorageError as error:
+        print(error)
+    print(journal.send("k", "T"))
+""")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks are POSIX")
+def test_a_fork_leaves_the_journal_to_its_parent(path):
+    done = subprocess.run(
+        [sys.executable, "-c", FORKED, str(path)],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    in_child, still_held, sent = done.stdout.splitlines()
+    assert "before this process was forked" in in_child
+    assert "in use" in still_held
+    assert sent == "1"
+
+
+def test_a_view_reads_beside_the_owner_and_changes_nothing(journal, path):
+    plan(journal, *"abcd")
+    for key in "cba":
+        journal.send(key, f"TOKEN{key}")
+        if key != "b":
+            journal.outcome(key, State.IN_DOUBT, LOST)
+    with JournalView(path, "fp") as view:
+        assert view.uuid == journal.uuid
+        assert view.states() == journal.states()
+        assert view.states()[State.SENT] == 1
+        assert view.standing("adx") == {"a": State.IN_DOUBT, "d": State.PLANNED}
+        assert [call.key for call in view.oldest(State.IN_DOUBT, limit=1)] == ["c"]
+        journal.settle("c", State.OK, OK, b"{}")
+        assert [call.key for call in view.oldest(State.IN_DOUBT, limit=9)] == ["a"]
+        assert (view.n_answers(), view.n_answers(above=1)) == (1, 0)
+        with pytest.raises(StorageError):
+            view._ask(lambda db: db.execute("delete from calls"))
+    with pytest.raises(StorageError, match="another store key"):
+        JournalView(path, "other")
+    with pytest.raises(UsageError, match="collect first"):
+        JournalView(path.with_name("none"), "fp")
 
 
 KILLED = textwrap.dedent("""

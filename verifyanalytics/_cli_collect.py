@@ -6,6 +6,7 @@ A signal ends a run gracefully: calls in flight are finished and committed, then
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from verifyanalytics._cli_options import JsonOption, QuietOption, StoreOption
-from verifyanalytics._cli_output import clean, note, print_json, progress
+from verifyanalytics._cli_output import clean, note, print_json, print_table, progress
 from verifyanalytics.errors import UsageError
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ DryOption = Annotated[
 PrintsOption = Annotated[
     bool, typer.Option("--image-prints", help="Keep a keyed fingerprint of each image.")
 ]
+_SHOWN = 20
 _ENDPOINT = "https://visual.volcengineapi.com"
 
 
@@ -176,12 +178,24 @@ def resolve(
 def status(
     store: StoreOption = None, journal: JournalOption = None, as_json: JsonOption = False
 ) -> int:
-    """Say how the journal stands: calls by state, the bill, answers not in the store yet."""
+    """Say how the journal stands: calls by state, the bill, answers not in the store yet.
+
+    Calls in doubt are listed, the oldest first, by the key that `mark` takes.
+    """
     from verifyanalytics import collecting
 
-    summary = collecting.status(_existing(store), journal=journal)
-    _print(summary, as_json)
-    return summary.exit_code
+    stands = collecting.status(_existing(store), journal=journal)
+    if as_json:
+        print_json(stands.to_dict())
+        return stands.exit_code
+    print(clean(str(stands)))
+    shown = stands.open_calls[:_SHOWN]
+    if shown:
+        rows = [(c.key[:8], c.state, _span(c.seconds), c.message) for c in shown]
+        print_table(["key", "state", "for", "message"], rows)
+    if len(stands.open_calls) > _SHOWN:
+        print(f"the {_SHOWN} oldest are shown; --json lists {len(stands.open_calls)}")
+    return stands.exit_code
 
 
 @app.command()
@@ -251,13 +265,19 @@ def _running(quiet: bool, log: Path | None) -> Iterator[_Running]:
         stack.enter_context(_graceful(running))
         if log is not None:
             running.options["log"] = stack.enter_context(_logging(log))
-        bar = stack.enter_context(progress(quiet=quiet))
+        bar = stack.enter_context(progress(quiet=quiet, counts=True))
         if bar is not None:
-            task = bar.add_task("collecting", total=None)
+            task = bar.add_task("collecting", total=None, left="")
 
             def watch(now: dict[str, Any]) -> None:
                 done = ", ".join(f"{n:,} {name}" for name, n in now["states"].items() if n)
-                bar.update(task, description=f"{now['rate']:.1f} calls/s: {done}")
+                bar.update(
+                    task,
+                    total=now["total"],
+                    completed=now["done"],
+                    left="" if now["left_s"] is None else f"{_span(now['left_s'])} left",
+                    description=f"{now['rate']:.1f} calls/s: {done}",
+                )
 
             running.options["progress"] = watch
         yield running
@@ -265,7 +285,7 @@ def _running(quiet: bool, log: Path | None) -> Iterator[_Running]:
 
 @contextmanager
 def _graceful(running: _Running) -> Iterator[None]:
-    """Turn the first signal into a stop; the next one is the system's own again."""
+    """Turn the first signal into a stop; the next one, of either kind, ends the process at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -274,7 +294,8 @@ def _graceful(running: _Running) -> Iterator[None]:
     def stop(number: int, _frame: FrameType | None) -> None:
         running.signalled = number
         running.stop.set()
-        signal.signal(number, before[signal.Signals(number)])
+        for each in before:
+            signal.signal(each, _end_at_once)
 
     for number in before:
         signal.signal(number, stop)
@@ -285,6 +306,13 @@ def _graceful(running: _Running) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _end_at_once(number: int, _frame: FrameType | None) -> None:
+    """End without waiting for workers; the journal has every intent, and a death is foreseen."""
+    if sys.stderr.isatty():
+        os.write(2, b"\x1b[?25h\n")  # the progress bar had hidden the cursor
+    os._exit(128 + number)
+
+
 @contextmanager
 def _logging(path: Path) -> Iterator[Callable[[dict[str, Any]], None]]:
     """Append events as JSON lines to a file that only its owner reads."""
@@ -292,11 +320,12 @@ def _logging(path: Path) -> Iterator[Callable[[dict[str, Any]], None]]:
         opened = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     except OSError as error:
         raise UsageError(f"--log {path} cannot be written: {error.strerror}") from None
-    with os.fdopen(opened, "a", encoding="utf-8") as file:
+    with os.fdopen(opened, "ab", buffering=0) as file:  # a line that fails is not tried again
 
         def tell(event: dict[str, Any]) -> None:
-            file.write(json.dumps(event, ensure_ascii=True) + "\n")
-            file.flush()
+            line = json.dumps(event, ensure_ascii=True).encode() + b"\n"
+            if file.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
         yield tell
 
@@ -308,6 +337,12 @@ def _print(summary: CollectSummary, as_json: bool) -> None:
     print(clean(str(summary)))
     for line, why in summary.refused[:10]:
         print(clean(f"line {line}: {why}"), file=sys.stderr)
+
+
+def _span(seconds: float) -> str:
+    """Write a length of time for a person: hours, minutes, seconds."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
 
 
 def _client(endpoint: str) -> Any:

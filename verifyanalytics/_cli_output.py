@@ -175,27 +175,32 @@ def complain(text: str) -> None:
 
 
 @contextmanager
-def progress(*, quiet: bool = False) -> Iterator[Progress | None]:
-    """Give a progress bar with bytes, rate and time left; None when nobody watches stderr."""
+def progress(*, quiet: bool = False, counts: bool = False) -> Iterator[Progress | None]:
+    """Give a progress bar with bytes, rate and time left; None when nobody watches stderr.
+
+    With `counts` it is of things, not bytes, and each task says in its field `left` how long the
+    rest takes.
+    """
     if quiet or not sys.stderr.isatty():
         yield None
         return
     from rich.progress import (
         BarColumn,
         DownloadColumn,
+        MofNCompleteColumn,
         Progress,
+        ProgressColumn,
         TextColumn,
         TimeRemainingColumn,
         TransferSpeedColumn,
     )
 
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
+    measures: tuple[ProgressColumn, ...] = (
+        (MofNCompleteColumn(), TextColumn("{task.fields[left]}", markup=False))
+        if counts
+        else (DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     )
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), *measures)
     with Progress(*columns, console=_console(sys.stderr), transient=True) as bar:
         yield bar
 

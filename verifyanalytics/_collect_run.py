@@ -11,10 +11,12 @@ import queue
 import random
 import threading
 import time
+import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from verifyanalytics.client import Client
@@ -47,6 +49,8 @@ class Planned:
     subject : str, optional
         Keyed hash of the person.
     context : dict, optional
+    is_open : bool
+        It is in doubt: a query may settle it, and it is never sent.
     sent_at : float
         POSIX time at which a call in doubt went out.
     """
@@ -57,7 +61,27 @@ class Planned:
     token: str = field(repr=False)
     subject: str | None = None
     context: dict[str, str] | None = field(default=None, repr=False)
+    is_open: bool = False
     sent_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One time that a call went out.
+
+    Attributes
+    ----------
+    number : int
+        From 1, over all runs.
+    tries : int
+        From 1, in this run.
+    seconds : float
+        Until its reply was read.
+    """
+
+    number: int
+    tries: int
+    seconds: float
 
 
 @dataclass(slots=True)
@@ -70,6 +94,19 @@ class Stopped:
 
 class Run:
     """Workers, pace and budget around a client and a journal.
+
+    Attributes
+    ----------
+    stopped : Stopped or None
+        Why no new call goes out.
+    outcomes : Counter
+        Attempts by what they came to.
+    n_sent : int
+        Calls that went out, retries included.
+    n_done : int
+        Calls that this run is done with, whatever came of them.
+    n_left : int
+        Calls that were given up without an outcome, while the run went on.
 
     Parameters
     ----------
@@ -106,6 +143,7 @@ class Run:
         self.stopped: Stopped | None = None
         self.outcomes: Counter[Outcome] = Counter()
         self.n_sent = 0
+        self.n_done = self.n_left = 0
         self.rules = rules
         self._workers, self._left, self._print_key, self._log = workers, max_calls, print_key, log
         self._lock = threading.Lock()
@@ -141,9 +179,10 @@ class Run:
             raise
         finally:
             for _ in crew:
-                self._offer(waiting, None, always=True)
+                self._offer(waiting, None, to=crew)
             for worker in crew:
-                worker.join()
+                while worker.is_alive():  # a signal comes through between two waits
+                    worker.join(0.2)
 
     def halt(self, exit_code: int, reason: str) -> None:
         """Let no new call go out; the first reason stands unless a worse one comes."""
@@ -153,9 +192,14 @@ class Run:
         self.stop.set()
 
     def _offer(
-        self, waiting: queue.Queue[Planned | None], call: Planned | None, *, always: bool = False
+        self,
+        waiting: queue.Queue[Planned | None],
+        call: Planned | None,
+        *,
+        to: Sequence[threading.Thread] = (),
     ) -> bool:
-        while always or not self.stop.is_set():
+        """Put a call before the workers until the run stops; the end, while one of them lives."""
+        while any(worker.is_alive() for worker in to) if to else not self.stop.is_set():
             try:
                 waiting.put(call, timeout=0.2)
             except queue.Full:
@@ -164,6 +208,7 @@ class Run:
         return False
 
     def _work(self, waiting: queue.Queue[Planned | None]) -> None:
+        """Take calls until the end; whatever happens to one, the others are not left waiting."""
         while (call := waiting.get()) is not None:
             if self.stop.is_set():
                 continue
@@ -171,41 +216,44 @@ class Run:
                 self._see_through(call)
             except VerifyAnalyticsError as error:
                 self.halt(error.exit_code, str(error))
-            except BaseException as error:
-                self.halt(1, f"a worker failed: {type(error).__name__}")
-                raise
+            except Exception as error:  # noqa: BLE001 - it ends the run, told by its name
+                self.halt(1, f"a worker failed: {_where(error)}")
+            with self._lock:
+                self.n_done += 1
 
     def _see_through(self, call: Planned) -> None:
         """Try one call until it has an outcome that is not another try."""
         tries = 0
-        while self.pace.wait(self.stop) and self._may_spend():
-            if not self._begin(call):
+        while self.pace.wait(self.stop) and self._may_spend(call):
+            number = self._begin(call, tries + 1)
+            if number is None:
                 self._refund()
                 return
             tries += 1
             mended = self._mended.copy()
+            started = time.monotonic()
             reply = self.client.call(call.action, call.body)
-            reply, rule = self._commit(call, reply)
+            attempt = Attempt(number, tries, time.monotonic() - started)
+            reply, rule = self._commit(call, reply, attempt)
             if rule.state is not State.PLANNED:
                 return
             delay = self._delay(reply, rule, tries, mended)
             if delay is None or self.stop.wait(delay):
                 return
 
-    def _begin(self, call: Planned) -> bool:
-        """Commit the intent; False when the same token stood twice: the other one has it."""
+    def _begin(self, call: Planned, tries: int) -> int | None:
+        """Commit the intent; None when the same token stood twice: the other one has it."""
         try:
-            self.journal.send(call.key, call.token)
+            return self.journal.send(call.key, call.token)
         except UsageError:
-            return False
-        return True
+            return None
 
-    def _commit(self, call: Planned, reply: Reply) -> tuple[Reply, Rule]:
+    def _commit(self, call: Planned, reply: Reply, attempt: Attempt) -> tuple[Reply, Rule]:
         """Write down what came back; only then count it and speak of it."""
         reply, raw = self._raw(call, reply)
         rule = self.rules[reply.outcome]
         self.journal.outcome(call.key, rule.state, reply, raw)
-        self._count(call, reply, rule, rule.state)
+        self._count(call, reply, rule, rule.state, attempt)
         return reply, rule
 
     def _raw(self, call: Planned, reply: Reply) -> tuple[Reply, bytes | None]:
@@ -225,12 +273,17 @@ class Run:
         )
         return (reply, raw) if raw is not None else (_unparsed(reply), None)
 
-    def _count(self, call: Planned, reply: Reply, rule: Rule, state: State) -> None:
+    def _count(
+        self, call: Planned, reply: Reply, rule: Rule, state: State, attempt: Attempt
+    ) -> None:
         with self._lock:
             self.outcomes[reply.outcome] += 1
-            self._in_a_row = self._in_a_row + 1 if rule.in_a_row else 0
+            if rule.in_a_row is None:
+                self._in_a_row = 0
+            elif attempt.tries >= rule.tries:
+                self._in_a_row += 1
             streak = self._in_a_row
-        self._log(event(call.key, reply, state))
+        self._log(event(call.key, reply, state, attempt))
         if rule.in_a_row and streak >= rule.in_a_row:
             self.halt(6, f"{streak} calls in a row without a known outcome")
 
@@ -252,6 +305,9 @@ class Run:
         if rule.stop is not None:
             said = reply.gateway_code or reply.code or reply.http_status or ""
             self.halt(rule.stop, f"{reply.outcome} {said}: {reply.message}".strip())
+        else:
+            with self._lock:
+                self.n_left += 1
         return None
 
     def _backoff(self, tries: int) -> float:
@@ -274,13 +330,15 @@ class Run:
             self._mended[reply.outcome] += done
             return done
 
-    def _may_spend(self) -> bool:
+    def _may_spend(self, call: Planned) -> bool:
         with self._lock:
             if self._left is None or self._left > 0:
                 self._left = None if self._left is None else self._left - 1
                 self.n_sent += 1
                 return True
-        self.halt(6, "the run's budget of calls is spent")
+        # a token that stood twice needs no second call
+        if call.is_open or self.journal.standing([call.key]).get(call.key) is State.PLANNED:
+            self.halt(6, "the run's budget of calls is spent")
         return False
 
     def _refund(self) -> None:
@@ -289,16 +347,18 @@ class Run:
             self._left = None if self._left is None else self._left + 1
 
 
-def event(key: str, reply: Reply, state: State) -> dict[str, Any]:
+def event(key: str, reply: Reply, state: State, attempt: Attempt) -> dict[str, Any]:
     """The fields of a call that a log may hold: no token, no payload, no key."""
     return {
         "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "event": reply.outcome.value,
         "key": key[:8],
+        "attempt": attempt.number,
         "http_status": reply.http_status,
         "code": reply.code,
         "gateway_code": reply.gateway_code,
         "request_id": reply.request_id,
+        "ms": round(attempt.seconds * 1000),
         "bytes": len(reply.body),
         "state": state.value,
     }
@@ -315,17 +375,65 @@ def _unparsed(reply: Reply) -> Reply:
     )
 
 
+def _where(error: Exception) -> str:
+    """Name and place of an error; its text may hold what a log must not."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" in {Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}{place}"
+
+
+_ASKING = {
+    **QUERY_RULES,
+    **{
+        outcome: replace(QUERY_RULES[outcome], in_a_row=RULES[outcome].in_a_row)
+        for outcome in (Outcome.FAULT, Outcome.LOST)
+    },
+}
+"""A query may be asked again, but five in a row that were given up stop the run all the same."""
+
+
 class QueryRun(Run):
-    """A run of queries that were planned as such: whatever happens to one, it is asked again."""
+    """A run of queries: whatever happens to one, it is asked again, and nothing is ever sent twice.
+
+    Queries that were planned as such end settled or stay PLANNED. For a call in doubt a query can
+    only bring the outcome: without one it stays as it was.
+    """
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, rules=QUERY_RULES, **options)
+        super().__init__(*args, rules=_ASKING, **options)
 
-    def _commit(self, call: Planned, reply: Reply) -> tuple[Reply, Rule]:
-        return super()._commit(call, as_query(reply))
+    def _begin(self, call: Planned, tries: int) -> int | None:
+        return tries if call.is_open else super()._begin(call, tries)
+
+    def _commit(self, call: Planned, reply: Reply, attempt: Attempt) -> tuple[Reply, Rule]:
+        reply = as_query(reply)
+        return (
+            self._settle(call, reply, attempt)
+            if call.is_open
+            else super()._commit(call, reply, attempt)
+        )
+
+    def _settle(self, call: Planned, reply: Reply, attempt: Attempt) -> tuple[Reply, Rule]:
+        """Write down what a query found out about a call in doubt."""
+        reply, raw = self._raw(call, reply)
+        rule = self.rules[reply.outcome]
+        state = rule.state
+        if self._proves_nothing_was_done(call, reply):
+            state = State.NOT_PROCESSED
+            rule = Rule(state)
+            self.journal.settle(call.key, state, replace(reply, billed=False))
+        elif state is State.PLANNED:
+            state = State.IN_DOUBT  # the query failed, not the call: it stays as it was
+        else:
+            self.journal.settle(call.key, state, reply, raw)
+        self._count(call, reply, rule, state, attempt)
+        return reply, rule
+
+    def _proves_nothing_was_done(self, call: Planned, reply: Reply) -> bool:
+        return False
 
 
-class SettlingRun(Run):
+class SettlingRun(QueryRun):
     """A run of queries for calls in doubt: each ends settled, or stays as it was.
 
     Parameters
@@ -338,25 +446,8 @@ class SettlingRun(Run):
 
     def __init__(self, *args: Any, grace_s: float, kept_s: float, **options: Any) -> None:
         self._grace_s, self._kept_s = grace_s, kept_s
-        super().__init__(*args, rules=QUERY_RULES, **options)
+        super().__init__(*args, **options)
 
-    def _begin(self, call: Planned) -> bool:
-        return True
-
-    def _commit(self, call: Planned, reply: Reply) -> tuple[Reply, Rule]:
-        reply, raw = self._raw(call, as_query(reply))
-        rule = self.rules[reply.outcome]
-        state = rule.state
-        if reply.outcome is Outcome.NO_RESULT and self._proves_nothing_was_done(call):
-            rule = Rule(State.NOT_PROCESSED)
-            state = State.NOT_PROCESSED
-            self.journal.settle(call.key, state, replace(reply, billed=False))
-        elif state is State.PLANNED:
-            state = State.IN_DOUBT  # the query failed, not the call: it stays as it was
-        else:
-            self.journal.settle(call.key, state, reply, raw)
-        self._count(call, reply, rule, state)
-        return reply, rule
-
-    def _proves_nothing_was_done(self, call: Planned) -> bool:
-        return self._grace_s <= time.time() - call.sent_at < self._kept_s
+    def _proves_nothing_was_done(self, call: Planned, reply: Reply) -> bool:
+        age = time.time() - call.sent_at
+        return reply.outcome is Outcome.NO_RESULT and self._grace_s <= age < self._kept_s

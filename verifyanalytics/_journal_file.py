@@ -1,12 +1,17 @@
-"""The journal's file: who may read it, who holds it, and what is said when it is hurt."""
+"""The journal's file: how it comes to be, who may read it, who holds it, what is said of its hurts.
+
+A journal is made whole under another name and moved into its place: whatever dies meanwhile, an
+empty or half-made file in that place is never ours, and never taken for a new one.
+"""
 
 from __future__ import annotations
 
 import os
 import sqlite3
 import sys
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,30 +22,134 @@ if sys.platform == "win32":
 else:
     import fcntl
 
+SCHEMA_VERSION = 1
+APPLICATION_ID = 0x76614A31
+"""What SQLite keeps at byte 68 of our files: journals are known by it."""
 
-def open_database(path: Path) -> sqlite3.Connection:
+_SCHEMA = """
+create table meta (name text primary key, value text not null) without rowid;
+create table calls (
+    key text primary key, state text not null, action text not null, req_key text not null,
+    tries integer not null default 0, planned_at real not null, changed_at real not null,
+    token text, http_status integer, code integer, gateway_code text, sub_code integer,
+    request_id text, billed integer, message text, answer_seq integer, note text
+) without rowid;
+create index calls_by_state on calls (state);
+create table attempts (
+    key text not null, try integer not null, sent_at real not null, ended_at real,
+    outcome text, http_status integer, code integer, gateway_code text, bytes integer,
+    primary key (key, try)
+) without rowid;
+create table answers (
+    answer_seq integer primary key autoincrement, key text not null, received_at real not null,
+    raw blob not null
+);
+"""
+
+
+class InUseError(StorageError):
+    """Another process holds the journal."""
+
+
+def open_database(path: Path, key_fingerprint: str) -> sqlite3.Connection:
     """Open or make the file: mode 0600, write-ahead log, every commit flushed to the disk."""
     with as_storage_error(path):
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        if not path.exists():
+            _make(path, key_fingerprint)
+        if not path.stat().st_size:
+            raise damaged(path, "it is empty")
         if os.name == "posix" and path.stat().st_mode & 0o077:
             raise StorageError(f"{path} can be read by others; run: chmod 600 {path}", path=path)
         db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        mode = db.execute("pragma journal_mode = wal").fetchone()[0]
-        if mode != "wal":
-            raise StorageError(f"{path}: this disk allows no write-ahead log", path=path)
-        db.execute("pragma synchronous = full")
-        db.execute("pragma secure_delete = on")
-        db.execute("pragma trusted_schema = off")
-        # frames of an earlier run may hold tokens that have had their outcome since
-        db.execute("pragma wal_checkpoint(truncate)")
+        try:
+            _settle_in(db, path)
+            check_identity(db, path, key_fingerprint)
+        except BaseException:
+            db.close()
+            raise
     return db
 
 
+def check_identity(db: sqlite3.Connection, path: Path, key_fingerprint: str) -> None:
+    """Refuse what is no journal, one of newer code, and one of another key."""
+    found = db.execute("pragma user_version").fetchone()[0]
+    if found > SCHEMA_VERSION:
+        raise StorageError(
+            f"{path} was written by a newer version (schema {found}); update", path=path
+        )
+    if found == 0:
+        raise StorageError(f"{path} is not a journal of ours", path=path)
+    if meta(db, path, "key_fingerprint") != key_fingerprint:
+        raise StorageError(
+            f"{path} was made with another store key; give the key file it was made with",
+            path=path,
+        )
+
+
+def meta(db: sqlite3.Connection, path: Path, name: str) -> str:
+    """What the journal says of itself."""
+    found = db.execute("select value from meta where name = ?", (name,)).fetchone()
+    if found is None:
+        raise damaged(path, f"{name} is missing")
+    return str(found[0])
+
+
+def _settle_in(db: sqlite3.Connection, path: Path) -> None:
+    mode = db.execute("pragma journal_mode = wal").fetchone()[0]
+    if mode != "wal":
+        raise StorageError(f"{path}: this disk allows no write-ahead log", path=path)
+    db.execute("pragma synchronous = full")
+    db.execute("pragma secure_delete = on")
+    db.execute("pragma trusted_schema = off")
+    # frames of an earlier run may hold tokens that have had their outcome since
+    db.execute("pragma wal_checkpoint(truncate)")
+    faults = [row[0] for row in db.execute("pragma integrity_check(3)")]
+    if faults != ["ok"]:
+        raise damaged(path, faults[0])
+
+
+def _make(path: Path, key_fingerprint: str) -> None:
+    """Make a journal, whole or not at all; the caller holds its lock."""
+    fresh = path.with_name(f"{path.name}.new")
+    for left in (fresh, fresh.with_name(f"{fresh.name}-journal")):
+        left.unlink(missing_ok=True)
+    os.close(os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    with closing(sqlite3.connect(fresh, isolation_level=None)) as db:
+        db.execute("pragma synchronous = full")
+        db.executescript(
+            f"begin; {_SCHEMA} pragma application_id = {APPLICATION_ID};"
+            f" pragma user_version = {SCHEMA_VERSION};"
+        )
+        db.executemany(
+            "insert into meta values (?, ?)",
+            [("uuid", uuid.uuid4().hex), ("key_fingerprint", key_fingerprint)],
+        )
+        db.execute("commit")
+    fresh.replace(path)
+    _flush_folder(path.parent)
+
+
+def _flush_folder(folder: Path) -> None:
+    if os.name != "posix":
+        return
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
 def take_lock(path: Path) -> BinaryIO:
-    """Hold the lock file as long as the journal is open; the system frees it when we die."""
+    """Hold the lock file as long as the journal is open; the system frees it when we die.
+
+    The path is that of the file itself, no link to it: each journal has one lock.
+    """
     with as_storage_error(path):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = path.with_name(f"{path.name}.lock").open("ab")
+        name = path.with_name(f"{path.name}.lock")
+        lock = os.fdopen(os.open(name, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600), "ab")
+        if os.name == "posix" and os.fstat(lock.fileno()).st_mode & 0o077:
+            name.chmod(0o600)
     try:
         if sys.platform == "win32":
             msvcrt.locking(lock.fileno(), msvcrt.LK_NBLCK, 1)
@@ -48,9 +157,8 @@ def take_lock(path: Path) -> BinaryIO:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         lock.close()
-        raise StorageError(
-            f"{path} is in use by another process; wait for it, or give a journal of your own",
-            path=path,
+        raise InUseError(
+            f"{path} is in use by another process; wait for it to end", path=path
         ) from None
     return lock
 

@@ -7,7 +7,7 @@ and one after it leaves nothing to do.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,10 @@ import pyarrow as pa
 
 from verifyanalytics._worker_staging import Staging
 from verifyanalytics.envelope import ReadOptions
+from verifyanalytics.errors import NoStoreError
 from verifyanalytics.flatten import Flattener
-from verifyanalytics.journal import Journal, StoredAnswer
+from verifyanalytics.journal import Journal, JournalView, StoredAnswer
+from verifyanalytics.replies import RATE_CODES, REFUSED_CODES
 from verifyanalytics.sources import BLOCK_BYTES, Block, Document
 from verifyanalytics.store import Part, StagedFile, Store
 
@@ -60,6 +62,44 @@ def deliver(journal: Journal, store: Store) -> Delivered:
         if not answers:
             return total
         total += _commit(store, name, answers, n_bytes)
+
+
+def answered(store: Store, keys: Collection[str]) -> set[str]:
+    """Which of these tokens the store holds an answer for, from whatever source.
+
+    A refusal that proves that nothing was processed is no answer. Looks through the `token` column
+    of the store once.
+
+    Parameters
+    ----------
+    store : Store
+    keys : collection of str
+        Keyed hashes of tokens: a call's key in the journal is its row's `token` in the store.
+
+    Raises
+    ------
+    StorageError
+        The store cannot be read.
+    """
+    marks = ", ".join(f"'{key}'" for key in keys)
+    refusals = ", ".join(str(code) for code in sorted(RATE_CODES | REFUSED_CODES))
+    if not marks:
+        return set()
+    try:
+        rows = store.scan(
+            "verifications",
+            columns=["token"],
+            where=f"token in ({marks}) and code not in ({refusals})",
+        )
+    except NoStoreError:
+        return set()
+    return {token for (token,) in rows.fetchall()}
+
+
+def undelivered(journal: Journal | JournalView, store: Store) -> int:
+    """How many answers of a journal are not in the store yet."""
+    done = store.done(f"journal:{journal.uuid}")
+    return journal.n_answers(above=done.rows_done if done else 0)
 
 
 @dataclass(slots=True)

@@ -3,6 +3,7 @@
 The simulator's bill is the oracle: it counts what was processed, whatever the client believes.
 """
 
+import contextlib
 import json
 import os
 import random
@@ -263,6 +264,80 @@ def test_a_signal_ends_the_run_in_order(tmp_path):
         assert states["OK"] + states["REJECTED"] == received
         assert len(Store(place).read("verifications")) == received
         assert b"Traceback" not in err
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_second_signal_ends_the_run_at_once(tmp_path, number, code):
+    """What was in flight is in doubt then; a person can see it and settle it."""
+    path = tmp_path / "requests.jsonl"
+    path.write_text("".join(json.dumps(request(f"T{n}")) + "\n" for n in range(20)))
+    place = tmp_path / "store"
+    with serve(seed=5, faults="stall seconds=60") as service:
+        words = command("collect", path, "--workers", 4, store=place, service=service)
+        process = subprocess.Popen(
+            words, env=environment(service), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        while service.bill().received < 4:
+            assert process.poll() is None
+            time.sleep(0.01)  # the poll of what another process does
+        began = time.monotonic()
+        while process.poll() is None and time.monotonic() - began < 20:
+            process.send_signal(number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(0.3)
+        process.kill()
+        _, err = process.communicate()
+        assert (process.returncode, b"Traceback" in err) == (code, False), err
+        assert service.bill().received == 4
+    words = [sys.executable, "-m", "verifyanalytics", "status", "--store", str(place)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.returncode, "IN_DOUBT 4" in done.stdout) == (4, True), done
+    stands = status(place)
+    assert all(call.key[:8] in done.stdout for call in stands.open_calls)
+    words[3:4] = ["mark", stands.open_calls[0].key[:8], "NOT_PROCESSED", "--reason", "seen"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(status(place).open_calls) == 3
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")  # noqa: PTH110
+def test_a_log_on_a_full_disk_ends_the_run_in_order(tmp_path):
+    path = tmp_path / "requests.jsonl"
+    path.write_text("".join(json.dumps(request(f"T{n}")) + "\n" for n in range(200)))
+    place = tmp_path / "store"
+    with serve(seed=6) as service:
+        words = command("collect", path, "--log", "/dev/full", store=place, service=service)
+        done = subprocess.run(
+            words, env=environment(service), capture_output=True, text=True, timeout=60, check=False
+        )
+        received = service.bill().received
+    assert done.returncode == 7, done
+    assert "Traceback" not in done.stderr
+    summary = json.loads(done.stdout)
+    assert "log cannot be written" in summary["stopped"]
+    assert summary["states"]["SENT"] == 0
+    assert summary["added"] == received == summary["sent"] <= 8
+
+
+def test_a_query_that_was_killed_is_asked_again(tmp_path):
+    path = tmp_path / "tokens.txt"
+    tokens = [f"T{n}" for n in range(60)]
+    path.write_text("\n".join(tokens))
+    place = tmp_path / "store"
+    journal = tmp_path / "store.journal" / "journal.sqlite-wal"
+    with serve(seed=8, latency=0.1, ready_after=0.0) as service:
+        with ThreadPoolExecutor(10) as pool:
+            list(pool.map(lambda t: client(service).call("CertVerify", request(t)), tokens))
+        words = command("query", path, "--workers", 4, store=place, service=service)
+        assert killed_once(words, environment(service), 0.2, journal)
+        with open_journal(Store(place)) as book:
+            assert book.states()[State.IN_DOUBT] > 0
+        done = subprocess.run(
+            words, env=environment(service), capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, (done.stdout, done.stderr)
+        assert service.bill().processed == 60
+    assert len(Store(place).read("verifications")) == 60
 
 
 LIMITED = """
