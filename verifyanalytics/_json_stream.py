@@ -31,7 +31,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 
-from verifyanalytics._source_blocks import Block, BlockReject, Document
+from verifyanalytics._source_blocks import MAX_DOCUMENTS, Block, BlockReject, Document
 from verifyanalytics._source_streams import StreamDamageError
 
 MAX_LEVELS = 128
@@ -301,18 +301,17 @@ class JsonStream:
         self._documents.append(Document(self._row, start, end))
         self._row += 1
         self._wants_element = self._is_fresh = False
-        if end - self._documents[0].start >= self._block_bytes:
-            self._cut()
+        self._cut_when_full()
 
     def _refuse(self, reason: str, detail: str) -> None:
         """Note that something is missing here: a reject of no bytes."""
         place = self._offset + self._at
         self._rejects.append(BlockReject(self._row, place, reason, detail, None, 0))
         self._row += 1
+        self._cut_when_full()
 
     def _lose(self, walk: Walk, reason: str, detail: str, search: int) -> None:
         self._at, self._search = walk.start, search
-        self._cut()
         self._walk = None
         self._loss = _Loss(self._row, self._offset + self._at, reason, detail)
         self._row += 1
@@ -322,14 +321,18 @@ class JsonStream:
         """Look for the next start; what lies before it is lost. False: not in these bytes."""
         start = self._next_start(loss)
         if start is not None:
-            self._drop_lost(loss, start)
+            self._pass_lost(loss, start)
             self._rejects.append(loss.reject())
-            self._loss, self._walk = None, Walk(self._at)
+            self._loss = None
+            self._cut_when_full()
+            self._walk = Walk(self._at)
             return True
         if not final:
             decided = max(self._search, len(self._data) - _LONGEST_START)
             self._search = decided
-            self._drop_lost(loss, max(self._at, decided - _LOOK_BACK - 1))
+            self._pass_lost(loss, max(self._at, decided - _LOOK_BACK - 1))
+            self._cut()
+            self._let_go(self._at)
         return False
 
     def _next_start(self, loss: _Loss) -> int | None:
@@ -343,12 +346,11 @@ class JsonStream:
                 return match.start()
         return None
 
-    def _drop_lost(self, loss: _Loss, end: int) -> None:
-        """Hash the lost bytes before `end` and let them go."""
+    def _pass_lost(self, loss: _Loss, end: int) -> None:
+        """Hash the lost bytes before `end`."""
         with memoryview(self._data)[self._at : end] as lost:  # 64 MiB need no second copy
             loss.take(lost)
         self._at = end
-        self._let_go(end)
 
     def _let_go(self, n_bytes: int) -> None:
         del self._data[:n_bytes]
@@ -357,6 +359,12 @@ class JsonStream:
         self._search -= n_bytes
         if self._walk is not None:
             self._walk.move(n_bytes)
+
+    def _cut_when_full(self) -> None:
+        # the buffer begins where the last block ended, lost stretches and separators included
+        n = len(self._documents) + len(self._rejects)
+        if self._at >= self._block_bytes or n >= MAX_DOCUMENTS:
+            self._cut()
 
     def _cut(self) -> None:
         """Make a block of the documents and rejects so far."""
@@ -377,7 +385,7 @@ class JsonStream:
         if self._loss is not None:
             if damage is not None:
                 self._loss.reason, self._loss.detail = "source", str(damage)
-            self._drop_lost(self._loss, len(self._data))
+            self._pass_lost(self._loss, len(self._data))
             self._rejects.append(self._loss.reject())
         elif damage is not None:
             self._refuse("source", str(damage))

@@ -8,6 +8,9 @@ from typing import NamedTuple
 MAX_DOCUMENT = 64 << 20
 """Bytes one response may have; a longer one is a reject and never held whole."""
 
+MAX_DOCUMENTS = 50_000
+"""Responses and refusals of a block: where they are tiny, they weigh more than their bytes."""
+
 BLOCK_BYTES = 4 << 20
 """Bytes of a block, unless one document is longer: making a table of one costs some 500 µs."""
 

@@ -12,8 +12,16 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from verifyanalytics._json_stream import JsonStream, Walk
-from verifyanalytics._source_blocks import Block, BlockReject, Document, count_lines
+from verifyanalytics._source_blocks import (
+    MAX_DOCUMENTS,
+    Block,
+    BlockReject,
+    Document,
+    count_lines,
+)
 from verifyanalytics._source_streams import StreamDamageError
 
 LINE_SUFFIXES = frozenset({".ndjson", ".jsonl", ".log"})
@@ -75,10 +83,13 @@ def text_form(head: bytes, *, whole: bool) -> str:
     -------
     str
         ``lines`` if half of the first lines are one object (or one ``b'…'``) each. Else by the
-        first value: ``json`` for an array, for an object that goes on over several lines, and
-        for objects that follow each other on a line; ``lines`` for all else.
+        first value: ``json`` for an array, for an object that goes on over several lines, for
+        objects that follow each other on a line, and for a text that begins with a record
+        separator (0x1e, as RFC 7464 has it); ``lines`` for all else.
     """
     text = head.lstrip(b" \t\r\n")
+    if text.startswith(b"\x1e"):
+        return "json"
     if _lines_win(text, whole=whole):
         return "lines"
     if text.startswith(b"["):
@@ -108,9 +119,10 @@ def is_whole_object(line: bytes) -> bool:
 
 def _array_form(text: bytes, *, whole: bool) -> str:
     inner = text[1:].lstrip(b" \t\r\n")
-    first_line, _, others = text.partition(b"\n")
-    alone = whole and not others.strip()
-    spread = first_line.strip() == b"["
+    walk = Walk(0)
+    # `[2024-05-01 08:00:00] ERROR …` is a line of a log
+    alone = whole and walk.advance(text) == "ended" and not text[walk.position :].strip()
+    spread = text.partition(b"\n")[0].strip() == b"["
     return "json" if inner.startswith(b"{") or alone or spread else "lines"
 
 
@@ -119,7 +131,7 @@ def _object_form(text: bytes, *, whole: bool) -> str:
     walk = Walk(0)
     verdict = walk.advance(first_line)
     if verdict == "ended":
-        behind = first_line[walk.position :].lstrip(b" \t\r\n,")
+        behind = first_line[walk.position :].lstrip(b" \t\r\n,\x1e")
         return "json" if behind.startswith((b"{", b"[")) else "lines"
     if verdict == "broken" or not newline or walk.is_in_string:
         return "lines"
@@ -169,10 +181,10 @@ class _HeldLine:
             chunk = chunk[first + 1 :]
         cut = chunk.rfind(b"\n") + 1
         if cut == len(chunk) > 0 and not self._pieces:
-            yield self._block(chunk)
+            yield from self._blocks(chunk)
             return
         if cut:
-            yield self._block(b"".join((*self._pieces, memoryview(chunk)[:cut])))
+            yield from self._blocks(b"".join((*self._pieces, memoryview(chunk)[:cut])))
             chunk = chunk[cut:]
         if chunk:
             self._pieces.append(chunk)
@@ -184,7 +196,7 @@ class _HeldLine:
             yield self._too_long(newline=0)
         rest = b"".join(self._pieces)
         if rest and (damage is None or is_whole_object(rest.strip())):
-            yield self._block(rest)
+            yield from self._blocks(rest)
             self._row += damage is not None
             rest = b""
         if damage is not None:
@@ -192,12 +204,14 @@ class _HeldLine:
             reject = BlockReject(self._row, self._offset, "source", damage, digest, len(rest))
             yield Block(self._name, b"", self._row, self._offset, None, (reject,))
 
-    def _block(self, data: bytes) -> Block:
-        block = Block(self._name, data, self._row, self._offset)
-        self._row += count_lines(data)
-        self._offset += len(data)
+    def _blocks(self, data: bytes) -> Iterator[Block]:
+        """Whole lines as one block, or as several where they are tiny and many."""
         self._pieces, self._n_bytes = [], 0
-        return block
+        n_lines = count_lines(data)
+        for part in (data,) if n_lines <= MAX_DOCUMENTS else _parts(data):
+            yield Block(self._name, part, self._row, self._offset)
+            self._row += n_lines if part is data else count_lines(part)
+            self._offset += len(part)
 
     def _drop(self, data: bytes) -> None:
         if self._hash is None:
@@ -216,6 +230,13 @@ class _HeldLine:
         self._offset += self._n_bytes + newline
         self._hash, self._n_bytes = None, 0
         return block
+
+
+def _parts(data: bytes) -> Iterator[bytes]:
+    """Cut behind each `MAX_DOCUMENTS`th newline."""
+    newlines = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n"))
+    cuts = [0, *(newlines[MAX_DOCUMENTS - 1 :: MAX_DOCUMENTS] + 1).tolist(), len(data)]
+    return (data[start:end] for start, end in itertools.pairwise(cuts) if start < end)
 
 
 def refused_block(

@@ -175,7 +175,7 @@ class _Search:
             self._walk(path)
         elif path.is_file():
             if in_folder and _known_suffix(path.name) is None:
-                self._on_skip(path.as_posix(), "unknown suffix")
+                self._on_skip(_printable(path.as_posix()), "unknown suffix")
             else:
                 self._take(path.as_posix(), str(path), in_folder=in_folder)
         else:
@@ -191,7 +191,7 @@ class _Search:
         if not self._is_new(folder):
             return
         for entry in entries:
-            name = entry.as_posix()
+            name = _printable(entry.as_posix())
             if entry.name.startswith((".", "_")):
                 self._on_skip(name, "hidden")
             elif entry.is_dir():
@@ -213,7 +213,8 @@ class _Search:
         self._seen.add(real)
         return True
 
-    def _take(self, name: str, location: str, *, in_folder: bool) -> None:
+    def _take(self, given: str, location: str, *, in_folder: bool) -> None:
+        name = _printable(given)
         if "://" not in location:
             path = Path(location)
             if not self._is_new(path):
@@ -275,6 +276,11 @@ def _remote_files(url: str) -> tuple[list[str], bool]:
 def _without_secrets(url: str) -> str:
     """A URL without user, password, query and fragment."""
     return re.sub(r"(://)[^/@]*@", r"\1", re.split(r"[?#]", url, maxsplit=1)[0])
+
+
+def _printable(name: str) -> str:
+    """A file's name as tables and terminals can show it: bytes that are not UTF-8 as escapes."""
+    return os.fsencode(name).decode(errors="backslashreplace")
 
 
 def _known_suffix(name: str) -> str | None:
