@@ -12,7 +12,7 @@ import os
 import random
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -21,8 +21,11 @@ import pytest
 
 from verifyanalytics import sources
 from verifyanalytics._json_stream import MAX_LEVELS
+from verifyanalytics._source_blocks import MAX_DOCUMENTS
 from verifyanalytics._source_forms import text_form
+from verifyanalytics.envelope import ReadOptions
 from verifyanalytics.errors import InputError, UsageError
+from verifyanalytics.flatten import Flattener
 
 DATA = Path(__file__).parent / "data"
 
@@ -145,6 +148,14 @@ class TestLines:
         assert reasons(one(path), max_document=1000) == [(2, "size")]
         assert rows(one(path), max_document=1000) == [1]
 
+    def test_tiny_lines_are_not_all_in_one_block(self, tmp_path):
+        n = 2 * MAX_DOCUMENTS + 7
+        data = b"1\n" * n
+        made = list(sources.blocks(one(written(tmp_path, "a.ndjson", data))))
+        assert [block.first_row for block in made] == [1, MAX_DOCUMENTS + 1, 2 * MAX_DOCUMENTS + 1]
+        assert [block.byte_offset for block in made] == [0, 2 * MAX_DOCUMENTS, 4 * MAX_DOCUMENTS]
+        assert b"".join(block.data for block in made) == data
+
     def test_log_lines_stay_as_they_are(self, tmp_path):
         line = rb"""b'{"code":50400,"time_elapsed":"84.448\xc2\xb5s"}'"""
         source = one(written(tmp_path, "sdk.txt", line + b"\n" + line + b"\n"))
@@ -219,6 +230,11 @@ class TestForm:
             (b'[\n{"code":1},\n{"code":2},\n{"code":3}\n]\n', "json"),
             (b'[{"code":1},\n{"code":2}]', "json"),
             (b"[\n  null,\n  {}\n]", "json"),
+            (b"[1, 2]\n", "json"),
+            (b"[2024-05-01 08:00:00] ERROR b'{\"code\":10000}'", "lines"),
+            (b"[1, 2] [3]", "lines"),
+            (b'{"code":1} \x1e{"code":2}', "json"),
+            (b'\x1e{"code":1}\n\x1e{"code":2}\n', "json"),
         ],
     )
     def test_form_by_content(self, data, form):
@@ -329,6 +345,26 @@ class TestJson:
             assert data[block.byte_offset :].startswith(block.data)
             assert block.first_row == block.documents[0].row
         assert rows(source, block_bytes=4096) == list(range(1, 1001))
+
+    @pytest.mark.parametrize(
+        ("head", "unit", "rejects_of"), [(b"[\n", b",\n", 1), (b'[{"code":1},', b'{"code":1,{', 2)]
+    )
+    def test_many_rejects_come_in_few_blocks(self, tmp_path, head, unit, rejects_of):
+        n = MAX_DOCUMENTS
+        source = one(written(tmp_path, "a.json", head + unit * n))
+        made = list(sources.blocks(source))
+        n_rejects = [len(block.rejects) for block in made]
+        assert sum(n_rejects) >= rejects_of * n
+        assert max(n_rejects) <= MAX_DOCUMENTS
+        assert len(made) <= rejects_of + 1
+
+    def test_a_loss_between_documents_stays_in_their_block(self, tmp_path):
+        data = b'[{"code":1},{"code":[2},{"code":3}]'
+        [block] = sources.blocks(one(written(tmp_path, "a.json", data)))
+        assert [row for row, *_ in block.documents] == [1, 3]
+        [reject] = block.rejects
+        assert reject.row == 2
+        assert data[reject.byte_offset :].startswith(b'{"code":[2}')
 
     def test_hostile_nesting_takes_linear_time(self, tmp_path):
         data = b"[" + b'{"code":[1,' * 20_000
@@ -446,6 +482,15 @@ CELLS = ['{"code":1,"x":"a, \\"b\\"\\n"}', '{"code":2}', '{"response":{"code":9}
 def envelopes(source, **options):
     documents, rejects = read(source, **options)
     return [(row, json.loads(text)) for row, text in documents], rejects
+
+
+def occurred(source):
+    """Times as rows have them."""
+    moments = []
+    for block in sources.blocks(source):
+        made = Flattener(ReadOptions()).flatten(block).verifications["occurred_at"].to_pylist()
+        moments += [None if m is None else f"{m:%Y-%m-%d %H:%M:%S.%f}" for m in made]
+    return [None if m is None else m.rstrip("0").rstrip(".") if "." in m else m for m in moments]
 
 
 class TestTables:
@@ -594,6 +639,93 @@ class TestTables:
         with pytest.raises(UsageError, match="struct<code: int64>, not text"):
             one(path, column="response")
 
+    @pytest.mark.parametrize(
+        ("column", "moments"),
+        [
+            (pa.array([1714521600, None]), ["2024-05-01 00:00:00", None]),
+            (pa.array([1714521600123]), ["2024-05-01 00:00:00.123"]),
+            (pa.array([1714521600.25]), ["2024-05-01 00:00:00.25"]),
+            (pa.array(["1714521600", "soon"]), ["2024-05-01 00:00:00", None]),
+            (pa.array([date(2024, 5, 1)]), ["2024-05-01 00:00:00"]),
+            (pa.array([datetime(2024, 5, 1, 8)], pa.timestamp("s")), ["2024-05-01 08:00:00"]),
+            (
+                pa.array([datetime(2024, 5, 1, tzinfo=UTC)], pa.timestamp("ns", "+08:00")),
+                ["2024-05-01 00:00:00"],
+            ),
+        ],
+    )
+    def test_times_of_every_type(self, tmp_path, column, moments):
+        cells = ['{"code":1}'] * len(column)
+        source = one(self.parquet(tmp_path, r=column, a=cells), column="a", time_column="r")
+        assert occurred(source) == moments
+        if not pa.types.is_date(column.type):
+            text = "".join(
+                f'{"" if v is None else v},"{{""code"":1}}"\n' for v in column.to_pylist()
+            )
+            path = written(tmp_path, "a.csv", b"r,a\n" + text.encode())
+            assert occurred(one(path, column="a", time_column="r")) == moments
+
+    def test_columns_of_one_name_are_refused(self, tmp_path):
+        path = written(tmp_path, "a.csv", b"id,response,c,c\n1,{},x,y\n")
+        with pytest.raises(UsageError, match="more than one column is called c;"):
+            one(path, column="response")
+        table = pa.Table.from_arrays([pa.array(["{}"])] * 3, ["response", "c", "c"])
+        pq.write_table(table, tmp_path / "a.parquet")
+        with pytest.raises(UsageError, match="more than one column is called c;"):
+            one(tmp_path / "a.parquet", column="response")
+
+    def test_columns_without_a_name_have_a_number(self, tmp_path):
+        path = written(tmp_path, "a.csv", b"response,,\n{},x,y\n")
+        [(_, envelope)], _ = envelopes(one(path, column="response"))
+        assert envelope["context"] == {"column 2": "x", "column 3": "y"}
+
+    @pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
+    def test_a_cell_that_is_not_utf8_is_told(self, tmp_path, name):
+        if name == "a.csv":
+            path = written(tmp_path, name, b"response,c\n{},x\n{},\xff\n{},y\n")
+        else:
+            broken = pa.array([b"x", b"\xff", b"y"]).view(pa.string())
+            path = self.parquet(tmp_path, response=["{}"] * 3, c=broken)
+        found, [reject] = envelopes(one(path, column="response"))
+        assert [row for row, _ in found] == [1, 3]
+        assert (reject.row, reject.reason) == (2, "encoding")
+        assert reject.detail == "the cell of column c is not UTF-8"
+
+    def test_a_nested_cell_that_is_not_utf8_is_told(self, tmp_path):
+        broken = pa.array([b"x", b"\xff"]).view(pa.string())
+        lists = pa.ListArray.from_arrays([0, 1, 2], broken)
+        path = self.parquet(tmp_path, response=["{}"] * 2, c=lists)
+        found, [reject] = envelopes(one(path, column="response"))
+        assert [envelope["context"] for _, envelope in found] == [{"c": '["x"]'}]
+        assert (reject.row, reject.reason) == (2, "encoding")
+
+    def test_personal_cells_leave_their_size(self, tmp_path):
+        face = {"image_best": "QUJD", "raw": b"QUJD", "n": 1}
+        path = self.parquet(
+            tmp_path,
+            response=['{"code":1}'],
+            image_best=["QUJD"],
+            IDCARD_NO=["QUJD"],
+            st=pa.array([face]),
+            raw=pa.array([b"QUJD"]),
+        )
+        csv = b'image_best,response,st\nQUJD,"{""code"":1}","{""video"":""QUJD""}"\n'
+        for source in (
+            one(path, column="response"),
+            one(written(tmp_path, "a.csv", csv), column="response"),
+        ):
+            [block] = sources.blocks(source)
+            [row] = Flattener(ReadOptions()).flatten(block).verifications.to_pylist()
+            assert "QUJD" not in repr(row)
+            assert "image_best" in row["extra"]
+        assert row["ctx_st"] == '{"video":"[4 bytes]"}'
+
+    def test_many_tiny_rows_come_in_several_blocks(self, tmp_path):
+        data = b"id,response\n" + b'"a\n' * (2 * MAX_DOCUMENTS)
+        made = list(sources.blocks(one(written(tmp_path, "a.csv", data), column="response")))
+        assert len(made) >= 2
+        assert max(len(block.rejects) for block in made) <= MAX_DOCUMENTS
+
     def test_compressed_parquet_is_refused(self, tmp_path):
         path = self.parquet(tmp_path, response=["{}"])
         packed = written(tmp_path, "b.parquet.gz", gzip.compress(path.read_bytes()))
@@ -638,6 +770,19 @@ class TestDiscover:
         assert (source.name, Path(source.location)) == ("d/a.json", tmp_path / "d" / "a.json")
         assert [s.name for s in sources.discover(["d/*.json"])] == ["d/a.json"]
         assert [s.name for s in sources.discover(["**/*.json"])] == ["d/a.json"]
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="names are bytes there")
+    def test_a_name_that_is_not_utf8_is_shown_with_escapes(self, tmp_path):
+        folder = os.fsencode(tmp_path) + b"/st\xff"
+        Path(os.fsdecode(folder)).mkdir()
+        for name in (b"a\xfe.json", b"a\xfe.md"):
+            Path(os.fsdecode(folder + b"/" + name)).write_bytes(lines_of(1))
+        skipped = []
+        given = os.fsdecode(folder)
+        [source] = sources.discover([given], on_skip=lambda name, why: skipped.append(name))
+        assert source.name.endswith(r"/st\xff/a\xfe.json")
+        assert skipped[0].endswith(r"/st\xff/a\xfe.md")
+        assert numbers(source) == [1]
 
     def test_a_given_file_is_read_whatever_its_name(self, tmp_path):
         assert numbers(one(written(tmp_path, "dump.dat", lines_of(1, 2)))) == [1, 2]

@@ -11,10 +11,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from verifyanalytics._source_blocks import Block, BlockReject, Source
+from verifyanalytics._source_blocks import MAX_DOCUMENTS, Block, BlockReject, Source
 from verifyanalytics._source_streams import StreamDamageError, open_location
 from verifyanalytics.errors import InputError, UsageError
 
@@ -23,7 +24,10 @@ ENVELOPE = frozenset({"occurred_at", "action", "req_key", "byted_token", "http_s
 
 _BATCH_BYTES = 4 << 20  # decoded bytes of Parquet aimed at
 _MAX_BATCH = 1 << 14  # rows
-_SHOWN = 40  # columns named in an error
+_SHOWN = 40  # columns named in an error, and characters of a name
+
+_Cell = str | bytes
+"""A cell on its way: text, or bytes that are still to be checked for UTF-8."""
 
 
 def check_columns(source: Source, head: bytes) -> str | None:
@@ -45,8 +49,9 @@ def _complaint(source: Source, names: Sequence[str]) -> str | None:
     for column in (source.column, source.time_column):
         if column is not None and column not in names:
             return f"no column {column}; it has: {there}"
-        if column is not None and list(names).count(column) > 1:
-            return f"more than one column is called {column}"
+    twice = sorted(name for name, n in Counter(names).items() if n > 1)
+    if twice:
+        return f"more than one column is called {', '.join(twice[:_SHOWN])}; rename them"
     return None
 
 
@@ -54,7 +59,7 @@ def text_table_blocks(
     source: Source, chunks: Iterator[bytes], offset: int, block_bytes: int, max_document: int
 ) -> Iterator[Block]:
     """Blocks of envelope lines, one a row of a CSV or TSV whose bytes `chunks` are."""
-    lines = _EnvelopeLines(source.name, block_bytes, max_document)
+    lines = _EnvelopeLines(source, block_bytes, max_document)
     splitter = _RecordSplitter(_Records(source.form), chunks, offset, max_document)
     yield from _text_rows(source, splitter, lines)
     yield from lines.cut()
@@ -62,7 +67,7 @@ def text_table_blocks(
 
 def parquet_blocks(source: Source, block_bytes: int, max_document: int) -> Iterator[Block]:
     """Blocks of envelope lines, one a row of a Parquet file, by row group and batch."""
-    lines = _EnvelopeLines(source.name, block_bytes, max_document)
+    lines = _EnvelopeLines(source, block_bytes, max_document)
     yield from _parquet_rows(source, lines)
     yield from lines.cut()
 
@@ -70,8 +75,8 @@ def parquet_blocks(source: Source, block_bytes: int, max_document: int) -> Itera
 class _EnvelopeLines:
     """Rows on their way into blocks of lines."""
 
-    def __init__(self, name: str, block_bytes: int, max_document: int) -> None:
-        self._name, self._block_bytes, self._max_document = name, block_bytes, max_document
+    def __init__(self, source: Source, block_bytes: int, max_document: int) -> None:
+        self._source, self._block_bytes, self._max_document = source, block_bytes, max_document
         self.row = 1
         self._lines: list[bytes] = []
         self._rejects: list[BlockReject] = []
@@ -79,28 +84,38 @@ class _EnvelopeLines:
         self._first_row = 1
 
     def add(
-        self,
-        answer: bytes | None,
-        fields: dict[str, Any],
-        context: dict[str, str],
-        place: int | None = None,
+        self, answer: bytes | None, others: Mapping[str, _Cell], place: int | None = None
     ) -> Iterator[Block]:
-        """Add a row, and give out a block when it is full."""
+        """Add a row: the answer and its other cells; give out a block when it is full."""
         if answer is None or not answer.strip():
             return self.refuse("not_a_response", "the cell is empty", None, 0, place)
         if len(answer) > self._max_document:
             detail = f"a cell larger than {self._max_document} bytes"
             return self.refuse("size", detail, _sha256(answer), len(answer), place)
-        try:
-            text = answer.decode()
-        except UnicodeDecodeError:
-            detail = "the cell is not UTF-8"
+        response = _decoded(answer)
+        texts = {name: _decoded(cell) for name, cell in others.items()}
+        damaged = [name for name, text in texts.items() if text is None]
+        if response is None or damaged:
+            where = f" of column {damaged[0][:_SHOWN]}" if response is not None else ""
+            detail = f"the cell{where} is not UTF-8"
             return self.refuse("encoding", detail, _sha256(answer), len(answer), place)
-        envelope: dict[str, Any] = {"response": text, **fields}
-        if context:
-            envelope["context"] = context
+        envelope = {"response": response, **self._around(texts)}
         line = json.dumps(envelope, ensure_ascii=False, separators=(",", ":"))
         return self._append(line.encode(errors="replace") + b"\n")
+
+    def _around(self, texts: dict[str, str | None]) -> dict[str, Any]:
+        """The envelope's fields by their names; all other cells are context."""
+        source, around, context = self._source, dict[str, Any](), dict[str, Any]()
+        for name, text in texts.items():
+            if name == source.time_column:
+                around["occurred_at"] = text
+            elif name == "http_status" and re.fullmatch(r"[0-9]{3}", text or ""):
+                around[name] = int(text or "")
+            elif name in ENVELOPE and not (name == "occurred_at" and source.time_column):
+                around[name] = text
+            else:
+                context[name] = text
+        return {**around, "context": context} if context else around
 
     def refuse(
         self, reason: str, detail: str, sha256: str | None, n_bytes: int | None, place: int | None
@@ -113,15 +128,25 @@ class _EnvelopeLines:
         self._lines.append(line)
         self._n_bytes += len(line)
         self.row += 1
-        return self.cut() if self._n_bytes >= self._block_bytes else iter(())
+        is_full = self._n_bytes >= self._block_bytes or len(self._lines) >= MAX_DOCUMENTS
+        return self.cut() if is_full else iter(())
 
     def cut(self) -> Iterator[Block]:
         """Give out what there is."""
         if self._lines:
             data = b"".join(self._lines)
-            yield Block(self._name, data, self._first_row, None, None, tuple(self._rejects))
+            rejects = tuple(self._rejects)
+            yield Block(self._source.name, data, self._first_row, None, None, rejects)
         self._lines, self._rejects, self._n_bytes = [], [], 0
         self._first_row = self.row
+
+
+def _decoded(cell: _Cell) -> str | None:
+    """Its text; None where it is not UTF-8."""
+    try:
+        return cell.decode() if isinstance(cell, bytes) else cell
+    except UnicodeDecodeError:
+        return None
 
 
 def _sha256(data: bytes) -> str:
@@ -173,8 +198,13 @@ class _Records:
             cells = self.cells(match[0].rstrip(b"\r\n")) if match else []
         except ValueError:
             return None
-        names = [cell.decode(errors="replace").strip() for cell in cells]
-        return names if any(names) else None
+        return _column_names(cells) if any(cell.strip() for cell in cells) else None
+
+
+def _column_names(cells: Sequence[bytes]) -> list[str]:
+    """The names in a header; of a column without one, its number."""
+    names = [cell.decode(errors="replace").strip() for cell in cells]
+    return [name or f"column {number}" for number, name in enumerate(names, 1)]
 
 
 def _text_rows(source: Source, splitter: _RecordSplitter, lines: _EnvelopeLines) -> Iterator[Block]:
@@ -192,41 +222,16 @@ def _text_rows(source: Source, splitter: _RecordSplitter, lines: _EnvelopeLines)
             yield from lines.refuse("source", str(error), _sha256(record), len(record), place)
             continue
         if not names:
-            names = [cell.decode(errors="replace").strip() for cell in cells]
+            names = _column_names(cells)
             if complaint := _complaint(source, names):
                 raise UsageError(f"{source.name}: {complaint}")
         elif len(cells) != len(names):
             detail = f"a row of {len(cells)} cells under a header of {len(names)}"
             yield from lines.refuse("source", detail, _sha256(record), len(record), place)
         else:
-            answer, fields, context = _sorted_out(source, names, cells)
-            yield from lines.add(answer, fields, context, place)
-
-
-def _sorted_out(
-    source: Source, names: Sequence[str], cells: Sequence[bytes]
-) -> tuple[bytes, dict[str, Any], dict[str, str]]:
-    """The answer, the envelope's fields and the context of one row; empty cells are left out."""
-    answer, fields, context = b"", dict[str, Any](), dict[str, str]()
-    for name, cell in zip(names, cells, strict=True):
-        if name == source.column:
-            answer = cell
-        elif cell:
-            _put(source, name, cell.decode(errors="replace"), fields, context)
-    return answer, fields, context
-
-
-def _put(
-    source: Source, name: str, text: str, fields: dict[str, Any], context: dict[str, str]
-) -> None:
-    if name == source.time_column:
-        fields["occurred_at"] = text
-    elif name == "http_status" and re.fullmatch(r"[0-9]{3}", text):
-        fields[name] = int(text)
-    elif name in ENVELOPE and not (name == "occurred_at" and source.time_column):
-        fields[name] = text
-    else:
-        context[name] = text
+            there = {name: cell for name, cell in zip(names, cells, strict=True) if cell}
+            answer = there.pop(source.column or "", b"")
+            yield from lines.add(answer, there, place)
 
 
 _Fault = tuple[str, str | None, int | None]
@@ -386,19 +391,17 @@ def _batch_rows(group: Any) -> int:
 
 def _batch_blocks(source: Source, batch: Any, lines: _EnvelopeLines) -> Iterator[Block]:
     names = batch.schema.names
-    texts = {
+    others = {
         name: _texts(batch.column(index))
         for index, name in enumerate(names)
         if name != source.column
     }
     answers = _raw_texts(batch.column(names.index(source.column)))
     for index, answer in enumerate(answers):
-        fields: dict[str, Any] = {}
-        context: dict[str, str] = {}
-        for name, column in texts.items():
-            if (text := column[index]) is not None:
-                _put(source, name, text, fields, context)
-        yield from lines.add(answer, fields, context)
+        cells = {
+            name: cell for name, column in others.items() if (cell := column[index]) is not None
+        }
+        yield from lines.add(answer, cells)
 
 
 def _raw_texts(array: Any) -> list[bytes | None]:
@@ -411,18 +414,17 @@ def _raw_texts(array: Any) -> list[bytes | None]:
     return values
 
 
-def _texts(array: Any) -> list[str | None]:
+def _texts(array: Any) -> Sequence[_Cell | None]:
     """Cells of any type as text: times in UTC as ISO 8601, lists and structs as JSON."""
     import pyarrow as pa
 
-    kind = array.type
-    if pa.types.is_dictionary(kind):
+    if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
-        kind = array.type
+    kind = array.type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        return [None if v is None else v.decode(errors="replace") for v in _raw_texts(array)]
+        return _raw_texts(array)
     if _is_textual(kind):
-        return [None if v is None else f"<{len(v)} bytes>" for v in _raw_texts(array)]
+        return [None if v is None else _bytes_text(v) for v in _raw_texts(array)]
     if pa.types.is_timestamp(kind):
         zone = "UTC" if kind.tz else None
         times = array.cast(pa.timestamp("us", kind.tz), safe=False).cast(pa.timestamp("us", zone))
@@ -430,9 +432,27 @@ def _texts(array: Any) -> list[str | None]:
             None if v is None else v.replace(" ", "T") for v in times.cast(pa.string()).to_pylist()
         ]
     if pa.types.is_nested(kind):
-        return [None if v is None else json.dumps(v, default=str) for v in array.to_pylist()]
+        return [_nested_text(value) for value in array]
     try:
         texts: list[str | None] = array.cast(pa.string()).to_pylist()
     except pa.ArrowNotImplementedError:
         return [None if v is None else str(v) for v in array.to_pylist()]
     return texts
+
+
+def _nested_text(value: Any) -> _Cell | None:
+    """A list or struct as JSON; bytes that are no text where a text in it is not UTF-8."""
+    try:
+        plain = value.as_py()
+    except UnicodeDecodeError:
+        return b"\xff"
+    return None if plain is None else json.dumps(plain, ensure_ascii=False, default=_plain_text)
+
+
+def _plain_text(value: Any) -> str:
+    """What JSON has no type for; bytes, which may be a picture, leave their size only."""
+    return _bytes_text(value) if isinstance(value, bytes) else str(value)
+
+
+def _bytes_text(data: bytes) -> str:
+    return f"<{len(data)} bytes>"
