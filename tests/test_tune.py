@@ -7,6 +7,7 @@ import collections
 import dataclasses
 import io
 import random
+import re
 import subprocess
 import sys
 
@@ -220,11 +221,11 @@ def test_the_page_shows_the_numbers_in_words():
     shown = va.tune(v, threshold=80.0)._numbers.value
     for text in (
         "At or above 80",
-        "25.00 %",
+        "25.00\u00a0%",
         "50 / 200",
         "1e-5",
         "would be turned away",
-        "50 (25.00 %)",
+        "50 (25.00\u00a0%)",
     ):
         assert text in shown
     chinese = va.tune(v, threshold=80.0, lang="zh")
@@ -246,7 +247,7 @@ def test_no_false_match_is_a_bound_and_never_zero():
         {"request_id": [r["request_id"] for r in rows], "mated": [i % 2 == 1 for i in range(400)]}
     )
     shown = va.tune(frame(rows), labels)._numbers.value
-    assert "&lt; 0.015 (one-sided 95 %)" in shown  # 1 − 0.05^(1/200)
+    assert "&lt; 0.015 (one-sided 95\u00a0%)" in shown  # 1 − 0.05^(1/200)
     assert "0 of 200" in shown
 
 
@@ -393,6 +394,15 @@ def test_a_notebook_that_a_program_runs_keeps_the_picture_and_no_control():
     assert "widget" not in nbformat.writes(ran)
 
 
+@pytest.mark.parametrize(("lang", "sign"), [("en", "\u00a0%"), ("zh", "%"), ("both", "\u00a0%")])
+def test_per_cent_is_written_as_the_language_does(tuner, lang, sign):
+    tuner.set(lang=lang)
+    text = tuner._repr_mimebundle_()["text/plain"]
+    shares = re.findall(r"\d\.\d\d(\s?%)", text)
+    assert shares
+    assert {*shares} == {sign}
+
+
 # ------------------------------------------------------------------ nonsense
 
 
@@ -401,7 +411,11 @@ def test_a_notebook_that_a_program_runs_keeps_the_picture_and_no_control():
     [
         ({"threshold": 70.005}, "0 to 100 in steps of 0.01, or the vendor's own; 70.005"),
         ({"threshold": 101.0}, "0 to 100"),
-        ({"threshold": float("nan")}, "0 to 100"),
+        ({"threshold": float("nan")}, "threshold must be a finite number; nan was given"),
+        ({"threshold": "abc"}, "threshold must be a finite number; 'abc' was given"),
+        ({"threshold": "70"}, "threshold must be a finite number; '70' was given"),
+        ({"threshold": True}, "threshold must be a finite number; True was given"),
+        ({"threshold": [70, 80]}, "threshold must be a finite number"),
         ({"regime": "nope"}, "no regime 'nope' with a score; there are: "),
         ({"segment": ("result", "nope")}, "no score of .'result', 'nope'. in regime"),
         ({"segment": "app"}, "a segment is .column, value., as .'ctx_channel', 'app'., not 'app'"),

@@ -62,17 +62,17 @@ _WORDS = {
         "判定关口与厂商结果一致的比例：{share}（共 {n} 条）。",
     ),
     "not_explained": (
-        "Less than 99 %: something else decides too.",
-        "不足 99 %：另有其他因素参与判定。",
+        "Less than 99\u00a0%: something else decides too.",
+        "不足 99%：另有其他因素参与判定。",
     ),
     "truth_unknown": (
         "Who of them is who they claim to be is not in these rows.",
         "这些数据不能说明其中谁是本人。",
     ),
-    "errors": ("With labels (95 % intervals)", "有标签的错误率（95 % 区间）"),
+    "errors": ("With labels (95\u00a0% intervals)", "有标签的错误率（95% 区间）"),
     "fmr": ("FMR", "误识率 FMR"),
     "fnmr": ("FNMR", "拒真率 FNMR"),
-    "none_seen": ("< {limit} (one-sided 95 %)", "< {limit}（单侧 95 %）"),
+    "none_seen": ("< {limit} (one-sided 95\u00a0%)", "< {limit}（单侧 95%）"),
     "rate": ("{says} ({ends}) · {x} of {n}", "{says}（{ends}）· {x}／{n}"),
     "not_given": ("not given · {x} of {n}", "不给出 · {x}／{n}"),
     "selected_labels": (
@@ -103,29 +103,34 @@ def word(key: str, lang: Lang, **values: Any) -> str:
     return {"en": en, "zh": zh}.get(lang, en if en == zh else f"{en} · {zh}")
 
 
-def percent(rate: float) -> str:
+def percent(rate: float, lang: Lang) -> str:
     """Write a rate as per cent, small ones by the power of ten.
 
     Examples
     --------
-    >>> percent(0.93412), percent(0.0000312), percent(0.0)
-    ('93.41 %', '3.1e-5', '0.00 %')
+    >>> percent(0.93412, "zh"), percent(0.0000312, "zh"), percent(0.0, "zh")
+    ('93.41%', '3.1e-5', '0.00%')
     """
-    return short(rate) if 0 < rate < 5e-4 else f"{100 * rate:.2f} %"
+    return short(rate) if 0 < rate < 5e-4 else f"{100 * rate:.2f}{_sign(lang)}"
 
 
-def between(low: float, high: float) -> str:
+def between(low: float, high: float, lang: Lang) -> str:
     """Write an interval of rates, the sign once.
 
     Examples
     --------
-    >>> between(0.9237, 0.9354), between(0.00002, 0.01), between(0.00002, 0.0001)
-    ('92.37 – 93.54 %', '0.002 – 1.00 %', '2e-5 – 1e-4')
+    >>> between(0.9237, 0.9354, "zh"), between(0.00002, 0.01, "zh"), between(2e-5, 1e-4, "zh")
+    ('92.37 – 93.54%', '0.002 – 1.00%', '2e-5 – 1e-4')
     """
     if 0 < high < 5e-4:
         return f"{short(low)} – {short(high)}"
     first = f"{100 * low:.1g}" if 0 < low < 5e-4 else f"{100 * low:.2f}"
-    return f"{first} – {100 * high:.2f} %"
+    return f"{first} – {100 * high:.2f}{_sign(lang)}"
+
+
+def _sign(lang: Lang) -> str:
+    """The sign of per cent: after a blank that does not break, in Chinese at once."""
+    return "%" if lang == "zh" else "\u00a0%"
 
 
 def sections(
@@ -154,10 +159,10 @@ def sections(
 
 
 def _rates(row: Any, lang: Lang, segment: str) -> Section:
-    ends = between(row["match_rate_low"], row["match_rate_high"])
+    ends = between(row["match_rate_low"], row["match_rate_high"], lang)
     claim = row["reason"] or short(row["nominal_fmr"])
     lines = [
-        (word("match_rate", lang), f"{percent(row['match_rate'])} ({ends})"),
+        (word("match_rate", lang), f"{percent(row['match_rate'], lang)} ({ends})"),
         (word("n_match", lang), f"{row['n_match']:,} / {row['n']:,}"),
         (word("n_without_score", lang), f"{row['n_without_score']:,}"),
         (word("claim", lang), claim),
@@ -169,7 +174,7 @@ def _rates(row: Any, lang: Lang, segment: str) -> Section:
 def _bounds(table: pd.DataFrame, lang: Lang) -> Section:
     lines = []
     for row in table.to_dict("records"):
-        ends = between(row["fnmr_low"], row["fnmr_high"])
+        ends = between(row["fnmr_low"], row["fnmr_high"], lang)
         if math.isnan(row["false_matches_high"]):
             text = word("bound_below", lang, ends=ends)
         else:
@@ -189,13 +194,14 @@ def _swap(table: pd.DataFrame, own: float, lang: Lang) -> Section:
     rows = {row["line"]: row for row in table.to_dict("records")}
     first = rows.pop("reproduced")
     lines = [
-        (word(line, lang), f"{row['n']:,} ({percent(row['share'])})")
+        (word(line, lang), f"{row['n']:,} ({percent(row['share'], lang)})")
         for line, row in rows.items()
         if row["n"] or line not in ("unexplained", "unknown")
     ]
     notes = []
     if first["n_of"]:
-        notes = [word("reproduced", lang, share=percent(first["share"]), n=f"{first['n_of']:,}")]
+        share = percent(first["share"], lang)
+        notes = [word("reproduced", lang, share=share, n=f"{first['n_of']:,}")]
         notes += [word("not_explained", lang)] if first["reason"] else []
     return Section(word("swap", lang, own=f"{own:g}"), lines, [*notes, word("truth_unknown", lang)])
 
@@ -220,8 +226,8 @@ def _rate(row: Any, rate: str, errors: str, n: str, lang: Lang) -> str:
     counted = {"x": f"{row[errors]:,}", "n": f"{row[n]:,}"}
     if math.isnan(row[rate]):
         return word("not_given", lang, **counted)
-    ends = between(row[f"{rate}_low"], row[f"{rate}_high"])
-    says = percent(row[rate])
+    ends = between(row[f"{rate}_low"], row[f"{rate}_high"], lang)
+    says = percent(row[rate], lang)
     if not row[errors]:  # no error seen is a bound, never zero
         says = word("none_seen", lang, limit=short(row[f"{rate}_guard"]))
     return word("rate", lang, says=says, ends=ends, **counted)

@@ -46,7 +46,7 @@ class Picture:
             ax = self.figure.add_subplot()
             score_histogram(histogram, ax=ax, lang=lang)
             ax.set_ylim(top=ax.get_ylim()[1] * _HEADROOM)
-            self._moving = Moving(ax, animated=True)
+            self._moving = Moving(ax, lang, animated=True)
             self._canvas.draw()
         self.figure.set_layout_engine("none")  # what moves must not push what stays
         self._still = self._canvas.copy_from_bbox(self.figure.bbox)
@@ -65,8 +65,8 @@ class Picture:
 class Moving:
     """What moves with the threshold: the rule, the veil left of it, the shares on both sides."""
 
-    def __init__(self, ax: Any, *, animated: bool) -> None:
-        self._ax = ax
+    def __init__(self, ax: Any, lang: Lang, *, animated: bool) -> None:
+        self._ax, self._lang = ax, lang
         self._veil = ax.axvspan(0, 0, color="white", alpha=0.62, linewidth=0, zorder=3)
         self._rule = ax.axvline(0, color=COLOURS[1], linewidth=1.8, zorder=4)
         box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5}
@@ -88,8 +88,8 @@ class Moving:
         self._veil.set_width(max(threshold - low, 0))
         self._rule.set_xdata([threshold, threshold])
         texts = (
-            f"< {threshold:g}: {percent(1 - match_rate)}",
-            f"≥ {threshold:g}: {percent(match_rate)}",
+            f"< {threshold:g}: {percent(1 - match_rate, self._lang)}",
+            f"≥ {threshold:g}: {percent(match_rate, self._lang)}",
         )
         part = (threshold - low) / (high - low)
         for label, text, shown in zip(
@@ -125,7 +125,7 @@ def still(
         ax = figure.subplots()
         score_histogram(histogram, ax=ax, lang=lang)
         ax.set_ylim(top=ax.get_ylim()[1] * _HEADROOM)
-        Moving(ax, animated=False).place(threshold, match_rate)
+        Moving(ax, lang, animated=False).place(threshold, match_rate)
         for column, lines in enumerate(columns):
             figure.text(
                 0.012 + 0.5 * column, text_inches / height, "\n".join(lines), va="top", ha="left",
@@ -153,7 +153,7 @@ def _block(section: Section, across: int) -> list[str]:
 def _wrapped(text: str, across: int, first: str, then: str) -> list[str]:
     """Break a line at blanks and between Chinese characters, which are two columns wide."""
     lines, line, width = [], first, 0
-    for piece in re.findall(r"[⺀-鿿豈-﫿＀-￯]|\s|[^\s⺀-鿿豈-﫿＀-￯]+", text):
+    for piece in re.findall(r"[⺀-鿿豈-﫿＀-￯]|[^\S\u00a0]|(?:[^\s⺀-鿿豈-﫿＀-￯]|\u00a0)+", text):
         wide = sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in piece)
         if width and width + wide > across and piece not in "，。；：）、":
             lines.append(line.rstrip())

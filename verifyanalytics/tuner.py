@@ -23,6 +23,7 @@ from verifyanalytics import _tuner_panel as panel
 from verifyanalytics._tuner_counts import EVERYONE, K, Segment, Tally
 from verifyanalytics._tuner_errors import LabelledTally
 from verifyanalytics._tuner_picture import Picture, still
+from verifyanalytics.analysis.arguments import number
 from verifyanalytics.analysis.labels import join_labels
 from verifyanalytics.charts.style import usable
 from verifyanalytics.codebook import Lang
@@ -179,7 +180,7 @@ class Tuner:
                 raise UsageError(f"no score of {segment!r} in regime {new_regime}")
             new_segment = EVERYONE
         new_lang = self._lang if lang is None else usable(lang)
-        new_threshold = self._threshold if threshold is None else float(threshold)
+        new_threshold = self._threshold if threshold is None else number(threshold, "threshold")
         if threshold is None and math.isnan(new_threshold):
             new_threshold = float(self._tally.groups[new_regime, EVERYONE].points[1])
         self._tally.at(new_threshold)

@@ -162,10 +162,10 @@ def shown(v, threshold):
     swap = swap[swap["unit"] == "rows"].set_index("line")["n"]
     said = [
         f"At or above {threshold:g}",
-        f"{100 * rates['match_rate']:.2f} % ({100 * rates['match_rate_low']:.2f} – ",
+        f"{100 * rates['match_rate']:.2f}\u00a0% ({100 * rates['match_rate_low']:.2f} – ",
         f"{rates['n_match']:,} / {rates['n']:,}",
     ]
-    said += [f"{100 * bounds.loc[k, 'fnmr_high']:.2f} %" for k in (1, 3, 10)]
+    said += [f"{100 * bounds.loc[k, 'fnmr_high']:.2f}\u00a0%" for k in (1, 3, 10)]
     if threshold >= 60:
         said += [
             f"false matches ≤ {bounds.loc[k, 'false_matches_high']:,.0f} ·" for k in (1, 3, 10)
