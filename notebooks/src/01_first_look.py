@@ -85,9 +85,13 @@ axes = va.charts.match_rates(
 # ## Risk tags
 
 # %%
-axes = va.charts.tag_rates(va.tag_rates(v), lang=LANG)
+tags = va.tag_rates(v)
+if len(tags):
+    axes = va.charts.tag_rates(tags, lang=LANG)
+
 # %%
-axes = va.charts.tag_rates(va.tag_rates(v, every="week"), lang=LANG)
+if len(tags):
+    axes = va.charts.tag_rates(va.tag_rates(v, every="week"), lang=LANG)
 
 # %% [markdown]
 # **Reading.** Shares are of the answers that carry a risk result; an answer may carry several

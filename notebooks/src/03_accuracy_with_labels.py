@@ -91,8 +91,9 @@ audit[["regime", "nominal_fmr", "n_nonmated", "n_false_matches", "k_hat", "k_low
 
 # %% [markdown]
 # **Reading.** `k_hat` is by what factor the labels, taken at their word, refute the claim, and
-# `believe` which row of the bounds without labels they leave. In the sample it is hundreds, and
-# none. Suppose the second look finds that all of these rows are owners after all:
+# `believe` which row of the bounds without labels they leave. In the sample it is hundreds and
+# more at `1e-4`, and none. Suppose the second look finds that all of these rows are owners after
+# all:
 
 # %%
 second = truth.copy()
@@ -105,7 +106,7 @@ after.loc[
 
 # %% [markdown]
 # **Reading.** Then no false match is left, and what may be printed is a bound: in the sample so few
-# strangers can rule out only a rate of several per cent. The vendor's claims lie a thousand times
+# strangers can rule out only rates of 5 to 25 per cent. The vendor's claims lie a thousand times
 # lower, out of reach. How many strangers would reach them:
 
 # %%

@@ -33,12 +33,13 @@ lift[["tag", "n_tag", "n_both", "precision", "lift", "lift_low", "lift_high", "n
       "p_adjusted", "significant", "basis", "reason"]]  # fmt: skip
 
 # %%
-ax = va.charts.tag_lift(lift, lang=LANG)
+if lift["lift"].notna().any():
+    ax = va.charts.tag_lift(lift, lang=LANG)
 
 # %% [markdown]
 # **Reading.** A lift of 2: the outcome is twice as frequent with the tag as over all. Where the
 # interval crosses 1, these data cannot tell the tag from chance. Tests are made on one row a
-# person, the first, and adjusted for the number of tags; ten tries of one person do not count as
+# person, the last, and adjusted for the number of tags; ten tries of one person do not count as
 # ten. Nobody has labelled these rows, so this is **association**: a tag that goes with non-matches
 # may mark poor cameras as well as strangers. In the sample every interval holds 1: over the three
 # months no tag goes with non-matches.
@@ -47,7 +48,8 @@ ax = va.charts.tag_lift(lift, lang=LANG)
 
 # %%
 against = va.tag_lift(v, "rejected")
-ax = va.charts.tag_lift(against, lang=LANG)
+if against["lift"].notna().any():
+    ax = va.charts.tag_lift(against, lang=LANG)
 
 # %% [markdown]
 # **Reading.** This one is **circular**, and says so: a high risk score rejects by itself, and tags
@@ -63,7 +65,8 @@ bands[["band", "n", "n_outcome", "outcome_rate", "outcome_rate_low", "outcome_ra
        "woe", "gain", "depth", "auc", "direction", "ks", "iv", "smoothing"]]  # fmt: skip
 
 # %%
-ax = va.charts.risk_bands(bands, lang=LANG)
+if bands["n"].sum():
+    ax = va.charts.risk_bands(bands, lang=LANG)
 
 # %% [markdown]
 # **Reading.** The direction of the score is estimated, not assumed; "not evident" means that 0.5
@@ -77,7 +80,8 @@ pairs = va.tag_pairs(v)
 pairs[["tag_a", "tag_b", "n_a", "n_b", "n_both", "lift", "phi", "jaccard"]].head(8)
 
 # %%
-ax = va.charts.tag_pairs(pairs, lang=LANG)
+if len(pairs):
+    ax = va.charts.tag_pairs(pairs, lang=LANG)
 
 # %% [markdown]
 # **Reading.** Two tags with a high φ are nearly one: acting on both catches little more than
@@ -90,7 +94,8 @@ catch[["step", "tag", "n_new_hits", "n_new_outcome", "marginal_precision", "n_ca
        "hit_share", "n_unique_hits", "n_unique_outcome"]]  # fmt: skip
 
 # %%
-ax = va.charts.tag_catch(catch, lang=LANG)
+if catch["n_outcome"].sum():
+    ax = va.charts.tag_catch(catch, lang=LANG)
 
 # %% [markdown]
 # **Reading.** The order is by what is *new*, not by precision. Where the bar ends at the grey tick,
@@ -101,8 +106,10 @@ ax = va.charts.tag_catch(catch, lang=LANG)
 
 # %%
 scores = va.tag_scores(v)
-largest = scores.groupby("regime")["n_without"].sum().idxmax()
-axes = va.charts.tag_scores(scores[scores["regime"] == largest], lang=LANG)
+scores = scores[scores["n_scored_with"] > 0]
+if len(scores):
+    largest = scores.groupby("regime")["n_without"].sum().idxmax()
+    axes = va.charts.tag_scores(scores[scores["regime"] == largest], lang=LANG)
 
 # %% [markdown]
 # **Caveats.**

@@ -28,14 +28,17 @@ limits[["image", "measure", "limit", "n", "n_missing", "n_beyond", "beyond_rate"
 # measure that is missing is an image that was not graded, never a 0.
 
 # %%
-axes = va.charts.quality_limits(limits, lang=LANG)
+graded = limits["n"].sum() > 0
+if graded:
+    axes = va.charts.quality_limits(limits, lang=LANG)
 
 # %% [markdown]
 # ## What goes with poor images
 
 # %%
 bands = pd.concat([va.quality_bands(v, m) for m in ("brightness", "clarity")], ignore_index=True)
-axes = va.charts.quality_bands(bands, lang=LANG)
+if graded:
+    axes = va.charts.quality_bands(bands, lang=LANG)
 
 # %% [markdown]
 # **Reading.** Bands hold equal shares of the answers as far as equal values allow; the vendor's
@@ -46,7 +49,8 @@ axes = va.charts.quality_bands(bands, lang=LANG)
 
 # %%
 discard = va.error_versus_discard(v, QUALITY, nominal_fmr=1e-4)
-axes = va.charts.error_versus_discard(discard, lang=LANG)
+if discard["n"].sum():
+    axes = va.charts.error_versus_discard(discard, lang=LANG)
 
 # %% [markdown]
 # **Reading.** From left to right more of the poorest images are left out, and the curve is what
@@ -65,7 +69,8 @@ shown += "p_adjusted significant"
 coaching[shown.split()].head(8)
 
 # %%
-ax = va.charts.quality_coaching(coaching, lang=LANG, top=8)
+if coaching["excess_low"].notna().any():
+    ax = va.charts.quality_coaching(coaching, lang=LANG, top=8)
 
 # %% [markdown]
 # **Reading.** Each limit was chosen on the first half of the period and judged on the second, where
@@ -82,7 +87,8 @@ both[["measure", "n_both", "n_equal", "equal_rate", "n_face_higher", "n_env_high
       "n_beyond_face_only", "n_beyond_env_only", "n_beyond_both"]]  # fmt: skip
 
 # %%
-ax = va.charts.face_vs_environment(both, lang=LANG)
+if both["n_both"].sum():
+    ax = va.charts.face_vs_environment(both, lang=LANG)
 
 # %% [markdown]
 # **Caveats.**

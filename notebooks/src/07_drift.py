@@ -30,7 +30,8 @@ events[shown.split()]
 
 # %%
 weeks = va.drift_over_time(v, every=EVERY)
-axes = va.charts.drift_over_time(weeks, lang=LANG, events=events)
+if weeks.loc[weeks["column"] == "score", "psi"].notna().any():
+    axes = va.charts.drift_over_time(weeks, lang=LANG, events=events)
 
 # %% [markdown]
 # **Reading.** PSI holds each week against the first whole week of its regime, on bins that the

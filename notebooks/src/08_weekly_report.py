@@ -47,7 +47,8 @@ va.minimal_change(now)[
 # %% [markdown]
 # **Reading.** Look along the line before looking at its end: weeks differ by chance, and the band
 # says by how much. `minimal_change` is the smallest difference that a week of this size would show
-# in four cases of five. Below it nobody can say "unchanged", only "no evidence of change".
+# in four cases of five. Below it nobody can say "unchanged", only "no evidence of change". At a
+# rate of 0 or 1 none is named: the formula behind it says nothing there.
 #
 # In the sample the week is far out: the drop is nearly twice the least that would show.
 #
@@ -115,7 +116,7 @@ rejects.groupby("reason", as_index=False).agg(n=("source_row", "size")).sort_val
 # jumps, the week lacks them.
 #
 # In the sample there was no change of thresholds, and the one tag that stands out does so on nine
-# persons: too few to be the cause.
+# answers: too few to be the cause.
 #
 # ## What to write
 #
