@@ -147,8 +147,8 @@ table.loc[
 #
 # **Caveats.**
 # - Rates are about strangers without effort. Attacks are counted apart:
-#   `va.detection_rates(truth)`. It does not weight rows, and the fraud cases among them were
-#   accepted by their nature.
+#   `va.detection_rates(truth)`, of the audited rows and weighted alike. Fraud cases were accepted
+#   by their nature: they are no sample of attacks.
 # - Weighted rates rest on few rows where the probability is small: one wrong label of a row drawn
 #   with probability 0.1 counts ten times. Hence the wide intervals of FMR.
 # - Whoever tries again is several rows; the intervals allow for it where `subject` is known.
