@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from verifyanalytics.analysis.arguments import names, number, numbers
+from verifyanalytics.analysis.arguments import number, numbers
 from verifyanalytics.errors import UsageError
 
 
@@ -65,17 +65,3 @@ def test_no_number_is_refused(values):
 def test_one_unfit_number_is_enough(values):
     with pytest.raises(UsageError, match="k must be a finite number"):
         numbers(values, "k")
-
-
-@pytest.mark.parametrize(
-    ("given", "read"),
-    [(None, []), ("a", ["a"]), (["b", "a", "b"], ["b", "a"]), (iter(("a",)), ["a"]), ((), [])],
-)
-def test_columns_are_named_once_each(given, read):
-    assert names(given, "by") == read
-
-
-@pytest.mark.parametrize("given", [5, [1], ["a", None], [["a"]], b"a"])
-def test_what_names_no_column_is_refused(given):
-    with pytest.raises(UsageError, match=r"^by must be the name of a column or several; .* given$"):
-        names(given, "by")

@@ -15,10 +15,10 @@ import pandas as pd
 from verifyanalytics.analysis.counts import (
     INCOMPLETE,
     REGIME,
-    _plain_key,
     add_up,
     complete,
     name_regimes,
+    plain_key,
     regime_number,
 )
 from verifyanalytics.errors import UsageError
@@ -137,7 +137,7 @@ def _sum_moments(part: nw.LazyFrame[Any], groups: list[str], errors: list[str]) 
     table: pd.DataFrame = found.to_pandas()
     for name, kind in zip(found.column_names, found.schema.types, strict=True):
         if name in groups:  # the same values as of `group_counts`, else no group finds itself
-            table[name] = _plain_key(table[name], kind)
+            table[name] = plain_key(table[name], kind)
     return table
 
 

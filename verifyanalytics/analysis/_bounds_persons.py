@@ -10,10 +10,10 @@ import pandas as pd
 
 from verifyanalytics.analysis.counts import (
     REGIME,
-    _plain_key,
     add_up,
     group_counts,
     name_regimes,
+    plain_key,
 )
 from verifyanalytics.errors import UsageError
 from verifyanalytics.schema import THRESHOLD_COLUMNS
@@ -74,5 +74,5 @@ def _people(frame: nw.LazyFrame[Any], groups: list[str], low: nw.Expr) -> pd.Dat
     table: pd.DataFrame = found.to_pandas()
     for name, kind in zip(found.column_names, found.schema.types, strict=True):
         if name in groups:  # the same values as of `group_counts`, else no group finds itself
-            table[name] = _plain_key(table[name], kind)
+            table[name] = plain_key(table[name], kind)
     return table

@@ -17,12 +17,13 @@ import numpy as np
 import pandas as pd
 
 from verifyanalytics.analysis._accuracy_persons import person_sums, regime_columns, with_sums
-from verifyanalytics.analysis.arguments import names, number, numbers
+from verifyanalytics.analysis.arguments import number, numbers
 from verifyanalytics.analysis.counts import (
     REGIME,
     add_up,
     complete,
     group_counts,
+    group_keys,
     name_regimes,
     threshold_at_fmr,
 )
@@ -399,11 +400,9 @@ def _refuse_one_class(table: pd.DataFrame) -> None:
 
 
 def _keys(by: By) -> list[str]:
-    keys = [key for key in names(by, "by") if key not in {"regime", *THRESHOLD_COLUMNS}]
+    keys = [key for key in group_keys(by) if key not in {"regime", *THRESHOLD_COLUMNS}]
     if {"mated", "score", "result"} & {*keys}:
         raise UsageError(
             "error rates cannot be split by score, result or mated: they are made of it"
         )
-    if "occurred_at" in keys:
-        raise UsageError("error rates cannot be split by occurred_at: make it days or months")
     return keys

@@ -69,26 +69,6 @@ def numbers(values: Any, name: str, **bounds: Any) -> list[float]:
     return found
 
 
-def names(values: Any, name: str) -> list[str]:
-    """Read the names of columns: none, one, or several, each once and in the order given.
-
-    Raises
-    ------
-    UsageError
-        One of them is no text.
-    """
-    several = [] if values is None else [values] if isinstance(values, str) else values
-    try:
-        found = list(dict.fromkeys(several))
-    except TypeError:  # no iterable, or of something that is no text
-        found = [values]
-    if not all(isinstance(column, str) for column in found):
-        raise UsageError(
-            f"{name} must be the name of a column or several; {_shown(values)} was given"
-        )
-    return found
-
-
 def _float(value: Any) -> float | None:
     if isinstance(value, str | bytes | bool) or type(value).__name__ == "bool":  # of NumPy, too
         return None

@@ -21,12 +21,13 @@ from scipy import special
 
 from verifyanalytics.analysis import counts
 from verifyanalytics.analysis._bounds_persons import reached, with_attempts
-from verifyanalytics.analysis.arguments import names, number, numbers
+from verifyanalytics.analysis.arguments import number, numbers
 from verifyanalytics.analysis.counts import (
     OWN_THRESHOLD,
     REGIME,
     complete,
     group_counts,
+    group_keys,
     name_regimes,
     rows,
     score_at_fmr,
@@ -67,6 +68,7 @@ _BUDGET = ("regime", "k", "budget_per_month", "months", "n_compared", "n_withhel
            "impostors_high", "attempts_per_person", "threshold", "claimed_fmr",
            "false_matches_high", "false_matches_per_month_high", "n_below_own",
            "reason")  # fmt: skip
+_MADE = ("regime", "score", "subject", "threshold", "k", *THRESHOLD_COLUMNS)
 _NEEDED = ("code", "score", *THRESHOLD_COLUMNS)
 _WELCOME = ("gateway_code", "sub_code", "req_key")
 
@@ -154,7 +156,7 @@ def label_free_bounds(
         Neither or both of threshold and nominal_fmr; k or impostor_share out of range; `by` names
         the score, the time or what makes a regime.
     """
-    keys = _keys(by)
+    keys = group_keys(by, _MADE)
     points = _asked(threshold, nominal_fmr)
     factors, impostor_share = _factors(k), _share(impostor_share)
     frame = _compared(v, keys)
@@ -429,13 +431,6 @@ def _with_times(frame: nw.LazyFrame[Any], table: pd.DataFrame, groups: list[str]
 
 
 # ------------------------------------------------------------------ arguments
-
-
-def _keys(by: By) -> list[str]:
-    keys = names(by, "by")
-    if wrong := {"regime", "score", "occurred_at", "subject", *REGIME[1:]} & {*keys}:
-        raise UsageError(f"bounds cannot be split by {', '.join(sorted(wrong))}")
-    return keys
 
 
 def _asked(threshold: Any, nominal_fmr: Any) -> list[tuple[float, float, nw.Expr]]:

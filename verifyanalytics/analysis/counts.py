@@ -96,7 +96,6 @@ GATES: tuple[Gate, ...] = ("answered", "scored", "alive", "match", "risk")
 OWN_THRESHOLD = "threshold_1e_4"
 """The vendor's documented pass rule: score at or above the row's own 1e-4 threshold."""
 
-_plain_key = plain_key
 _SCALES = (1.0, 2.0, 4.0, 10.0, 20.0, 100.0)
 
 
