@@ -20,14 +20,13 @@ from verifyanalytics import codebook
 from verifyanalytics.analysis import counts
 from verifyanalytics.analysis._counts_periods import day_ordinal, leaf
 from verifyanalytics.analysis._tags_sets import asked, text_tags
-from verifyanalytics.analysis.arguments import names
 from verifyanalytics.analysis.counts import TZ, Every
 from verifyanalytics.analysis.rates import rated, share
-from verifyanalytics.errors import UsageError
 
 _NAMED = ["tag", "name_en", "name_zh", "family", "known"]
 _RATED = ["n", "n_tag", "tag_rate", "tag_rate_low", "tag_rate_high", "deff"]
 _COUNTED = ["n_tagged", "n_risk_not_asked"]
+_MADE = (*_NAMED, *_RATED, *_COUNTED, "risk_tags", "period", "period_start", "partial")
 
 _FOLLOWED = 64
 """Tags whose design effect is measured; rarer ones, if there are so many, take its upper limit."""
@@ -81,7 +80,7 @@ def tag_rates(
     >>> tag_rates(v)[["tag", "n", "n_tag"]].values.tolist()
     [['13001', 3, 1], ['14004', 3, 1]]
     """
-    keys = _keys(by)
+    keys = counts.group_keys(by, _MADE)
     frame = counts.rows(
         v, ("risk_tags", *keys, *(("occurred_at",) if every else ())), ["risk_score", "subject"]
     )
@@ -108,16 +107,6 @@ def tag_rates(
         frame = frame.with_columns(_period=_period(totals["period_start"], every, tz))
     people = _people(v, frame, keys, order.tolist(), every, tz)
     return _rated(_named(table), people, groups)
-
-
-def _keys(by: Any) -> list[str]:
-    keys = names(by, "by")
-    own = {*_NAMED, *_RATED, *_COUNTED, "risk_tags", "period", "period_start", "partial"}
-    if taken := [key for key in keys if key in own]:
-        raise UsageError(
-            f"tags cannot be split by {', '.join(taken)}: the result has it of its own; rename it"
-        )
-    return keys
 
 
 def _people(
