@@ -72,6 +72,51 @@ def test_beside_a_bill(tmp_path):
     }
 
 
+@pytest.mark.parametrize(
+    "written",
+    [
+        ["2024-04", "2024-05"],
+        ["2024/4", "2024/5"],
+        ["2024-04-30", "2024-05-01"],
+        ["2024/4/30", "2024/5/1"],
+        ["2024-04-30 23:00:00", "2024-05-01T01:00:00+08:00"],
+        [dt.date(2024, 4, 30), dt.date(2024, 5, 1)],
+        pd.to_datetime(["2024-04-30", "2024-05-01"]),
+        [" 2024-04 ", "2024-05"],
+    ],
+)
+def test_periods_are_read_year_first(written):
+    rows = [w.row(i, occurred_at=dt.datetime(2024, 5, 10, tzinfo=dt.UTC)) for i in range(4)]
+    table = billing(w.frame(rows), bill=pd.DataFrame({"date": written, "units": [7, 4]}))
+    assert table.set_index("period")["bill_units"].to_dict() == {"2024-04": 7, "2024-05": 4}
+
+
+@pytest.mark.parametrize(
+    ("periods", "units", "says"),
+    [
+        (["2024-05", None], ["3", "1"], "needs a period, year first .* none was given"),
+        (["2024-05", "Total"], ["3", "4"], "needs a period, year first .* 'Total' was given"),
+        (["01/05/2024", "30/04/2024"], ["3", "1"], "needs a period, year first .* '01/05/2024'"),
+        (["20240501"], ["3"], "needs a period, year first"),
+        (["2024-13"], ["3"], "no calendar has: 2024-13"),
+        (["2024-05", "2024-04"], ["3", None], "needs its units, a number; none was given"),
+        (["2024-05"], ["inf"], "needs its units, a number; 'inf' was given"),
+    ],
+)
+def test_a_row_of_the_bill_that_says_half_is_refused(tmp_path, periods, units, says):
+    bill = pd.DataFrame({"month": periods, "units": units})
+    bill.to_csv(tmp_path / "bill.csv", index=False)
+    for given in (bill, tmp_path / "bill.csv"):
+        with pytest.raises(UsageError, match=says):
+            billing(w.frame(ROWS[:20]), bill=given)
+
+
+def test_blank_lines_of_a_bill_are_no_rows(tmp_path):
+    rows = [w.row(i, occurred_at=dt.datetime(2024, 5, 10, tzinfo=dt.UTC)) for i in range(3)]
+    (tmp_path / "bill.csv").write_text("month,units\n2024-05,3\n,\n")
+    assert billing(w.frame(rows), bill=tmp_path / "bill.csv")["says"].tolist() == ["explained"]
+
+
 @pytest.mark.parametrize("engine", ["pandas_numpy", "arrow", "polars_lazy", "duckdb"])
 def test_every_engine_gives_the_same_frame(engine):
     pandas = w.frame(ROWS[:200])
@@ -89,5 +134,17 @@ def test_nonsense_is_refused(tmp_path):
         billing(frame, bill=pd.DataFrame({"a": [1], "b": [2]}))
     with pytest.raises(UsageError, match="cannot be read"):
         billing(frame, bill=tmp_path / "none.csv")
-    with pytest.raises(UsageError, match="units numbers"):
-        billing(frame, bill=pd.DataFrame({"month": ["2024-05"], "units": ["many"]}))
+    bill = pd.DataFrame({"month": ["2024-05"], "units": ["many"]})
+    for nonsense, message in (
+        (lambda: billing(frame, bill=bill), "units, a number; 'many'"),
+        (lambda: billing(frame, every="hour"), "no period 'hour'"),
+        (lambda: billing(frame, every=[1]), "no period"),
+        (lambda: billing(frame, bill=bill.assign(units=3), every="day"), "the bill is by month"),
+        (lambda: billing(frame, bill=5), "a int is no bill"),
+        (lambda: billing(frame, bill=bill, bill_columns="month"), "bill_columns are two"),
+        (lambda: billing(frame, by=5), "by must be a column's name"),
+        (lambda: billing(frame, by="measure_value"), "by measure_value"),
+        (lambda: billing(frame, by="occurred_at"), "by occurred_at"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            nonsense()

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import narwhals as nw
 import pandas as pd
 
-from verifyanalytics.analysis.counts import TZ, UNKNOWN, Every, group_counts, rows
+from verifyanalytics.analysis.counts import (
+    TZ,
+    UNKNOWN,
+    Every,
+    group_counts,
+    group_keys,
+    rows,
+)
 from verifyanalytics.codebook import current
 from verifyanalytics.errors import MissingColumnError, UsageError
 
 By = str | Sequence[str] | None
 
 _CODES = ("gateway_code", "code", "sub_code")
+_COUNTS = ("n_calls", "n_billed", "n_free", "n_unknown", "n_unknown_billed", "n_unknown_free")
+_DAY = re.compile(r"(\d{4})[-/](\d{1,2})(?:[-/](\d{1,2})(?:[ T]\d{1,2}:.*)?)?")
 PERIOD_NAMES = (
     "period",
     "month",
@@ -52,7 +64,8 @@ def billing(
     tz : str
         Where the bill's days begin.
     bill : path or frame, optional
-        A console bill: one row or more per period, with a period (a date or a month) and units.
+        A console bill: one row or more per period, each with a period (a date or a month, year
+        first: 05/04/2024 has two readings) and units.
     bill_columns : tuple of str, optional
         Names of those two columns; default: the first known header each.
 
@@ -71,8 +84,10 @@ def billing(
     MissingColumnError
         The frame has no measure_value, or the bill none of the headers.
     UsageError
-        The bill cannot be read.
+        The bill cannot be read, or a row of it lacks its period or its units; no such `every`.
     """
+    if every not in get_args(Every):
+        raise UsageError(f"no period {every!r}; there are: day, week, month")
     table = _counted(v, by, every if bill is not None else None, tz)
     if bill is not None:
         return _beside(table, _read_bill(bill, bill_columns, every))
@@ -84,8 +99,7 @@ def billing(
 
 
 def _counted(v: Any, by: By, every: Every | None, tz: str) -> pd.DataFrame:
-    keys = [] if by is None else [by] if isinstance(by, str) else list(by)
-    keys = keys or list(_CODES)
+    keys = group_keys(by, ("measure_value", "period", "billed_units", *_COUNTS)) or list(_CODES)
     timed = ["occurred_at"] if every else []
     groups = [*keys, *(c for c in _CODES if c not in keys)]
     frame = rows(
@@ -106,9 +120,8 @@ def _counted(v: Any, by: By, every: Every | None, tz: str) -> pd.DataFrame:
     says = pd.Series(book, index=table.index, dtype=object)
     table["n_unknown_billed"] = table["n_unknown"].where(says.eq(True), 0)
     table["n_unknown_free"] = table["n_unknown"].where(says.eq(False), 0)
-    names = ["n_calls", "n_billed", "n_free", "n_unknown", "n_unknown_billed", "n_unknown_free"]
     shown = ["period"] if every else keys
-    result = table.groupby(shown, dropna=False, as_index=False)[[*names, "billed_units"]].sum()
+    result = table.groupby(shown, dropna=False, as_index=False)[[*_COUNTS, "billed_units"]].sum()
     for name in set(shown) & {"code", "sub_code"}:
         result[name] = result[name].astype("Int64")
     return result.sort_values(shown, kind="stable", ignore_index=True)
@@ -145,32 +158,86 @@ def _with_words(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _read_bill(bill: Any, columns: tuple[str, str] | None, every: Every) -> pd.DataFrame:
-    if isinstance(bill, (str, Path)):
+    """Read the units of each period; rows that hold neither are blank lines."""
+    table = _bill_table(bill)
+    period_name, unit_name = _bill_columns(table, columns)
+    table = table[[period_name, unit_name]].set_axis(["period", "bill_units"], axis=1)
+    table = table.map(_cell).replace("", pd.NA)
+    table = table[table.notna().any(axis=1)]
+    return pd.DataFrame(
+        {
+            "period": [_period(day, every) for day in table["period"]],
+            "bill_units": [_units(units) for units in table["bill_units"]],
+        }
+    ).groupby("period", as_index=False)["bill_units"].sum()  # fmt: skip
+
+
+def _bill_table(bill: Any) -> pd.DataFrame:
+    if isinstance(bill, str | Path):
         try:
-            table = pd.read_csv(bill, encoding="utf-8-sig")
+            return pd.read_csv(bill, encoding="utf-8-sig", dtype="str")
         except (OSError, ValueError) as error:
             raise UsageError(f"the bill cannot be read: {error}") from None
-    else:
-        eager = nw.from_native(bill)
-        collected = eager.collect() if isinstance(eager, nw.LazyFrame) else eager
-        table = collected.to_pandas()
-    names = {str(c).strip().lower(): c for c in table.columns}
-    found = columns or tuple(
-        next((names[n] for n in known if n in names), None) for known in (PERIOD_NAMES, UNIT_NAMES)
-    )
-    missing = [n for n in found if n not in table.columns]
-    if missing:
-        wanted = [str(m) for m in missing if m is not None] or ["period, units (bill_columns=)"]
-        raise MissingColumnError(wanted, [str(c) for c in table.columns])
-    period, units = (table[c] for c in found)
     try:
-        number = pd.to_numeric(units.astype("str").str.replace(",", ""))
-        day = pd.to_datetime(period.astype("str").str.strip(), format="mixed")
+        eager = nw.from_native(bill)
+    except TypeError:
+        raise UsageError(f"a {type(bill).__name__} is no bill; give a path or a frame") from None
+    collected = eager.collect() if isinstance(eager, nw.LazyFrame) else eager
+    table: pd.DataFrame = collected.to_pandas()
+    return table
+
+
+def _bill_columns(table: pd.DataFrame, columns: tuple[str, str] | None) -> tuple[str, str]:
+    if columns is not None and not (isinstance(columns, tuple | list) and len(columns) == 2):
+        raise UsageError(f"bill_columns are two: of the period and the units, not {columns!r}")
+    names = {str(c).strip().lower(): str(c) for c in table.columns}
+    known = (
+        next((names[name] for name in some if name in names), "")
+        for some in (PERIOD_NAMES, UNIT_NAMES)
+    )
+    period, units = columns or known
+    if missing := [name for name in (period, units) if name not in table.columns]:
+        wanted = [name for name in missing if name] or ["period, units (bill_columns=)"]
+        raise MissingColumnError(wanted, [str(c) for c in table.columns])
+    return period, units
+
+
+def _cell(value: Any) -> Any:
+    """Give a cell as text, a time by its day; null where there is nothing."""
+    if pd.isna(value):
+        return pd.NA
+    return value.isoformat() if isinstance(value, date) else str(value).strip()
+
+
+def _period(cell: Any, every: Every) -> str:
+    """Name the period of a day or month that is written year first."""
+    found = None if pd.isna(cell) else _DAY.fullmatch(cell)
+    if not found:
+        raise UsageError(
+            "each row of the bill needs a period, year first as 2024-05 or 2024-05-01; "
+            f"{'none' if pd.isna(cell) else repr(cell)} was given"
+        )
+    year, month, day = (int(part) if part else None for part in found.groups())
+    if day is None and every != "month":
+        raise UsageError(f"the bill is by month ({cell}): compare it with every='month'")
+    try:
+        start = date(year or 0, month or 0, day or 1)
     except ValueError:
-        raise UsageError("the bill's periods are dates or months, its units numbers") from None
-    label = {"day": "%Y-%m-%d", "week": "%G-W%V", "month": "%Y-%m"}[every]
-    whole = pd.DataFrame({"period": day.dt.strftime(label), "bill_units": number})
-    return whole.groupby("period", as_index=False)["bill_units"].sum()
+        raise UsageError(f"the bill has a period that no calendar has: {cell}") from None
+    return start.strftime({"day": "%Y-%m-%d", "week": "%G-W%V", "month": "%Y-%m"}[every])
+
+
+def _units(cell: Any) -> float:
+    try:
+        units = float("nan" if pd.isna(cell) else cell.replace(",", ""))
+    except ValueError:
+        units = math.nan
+    if not math.isfinite(units):
+        raise UsageError(
+            "each row of the bill needs its units, a number; "
+            f"{'none' if pd.isna(cell) else repr(cell)} was given"
+        )
+    return units
 
 
 def _beside(table: pd.DataFrame, bill: pd.DataFrame) -> pd.DataFrame:
