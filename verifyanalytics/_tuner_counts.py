@@ -117,10 +117,9 @@ class Tally:
 
     def _add(self, table: pd.DataFrame, column: str, tries: pd.DataFrame) -> None:
         keys = [column] if column else []
-        m = {
-            (row["regime"], str(row[column]) if column else ""): float(row["attempts_per_person"])
-            for row in tries.to_dict("records")
-        }
+        values = tries[column].map(str) if column else [""] * len(tries)  # <NA> is a value too
+        each = zip(tries["regime"], values, tries["attempts_per_person"], strict=True)
+        m = {(regime, value): float(attempts) for regime, value, attempts in each}
         for _, part in table.groupby([*keys, "regime"], dropna=False, sort=False):
             value = part[column].iloc[0] if column else None
             segment = Segment(column, str(value)) if column else EVERYONE
