@@ -757,6 +757,8 @@ def test_nonsense_is_refused_in_one_clear_line():
         "request_id holds fractions": lambda: lb.join_labels(
             frame, some.assign(request_id=7.37e18)
         ),
+        "column mated holds text": lambda: a.error_rates(truth.assign(mated="yes"), 70.0),
+        "no mated comparison is labelled (0": lambda: a.error_rates(truth.assign(mated=None), 70.0),
         "a NoneType is no frame of labels": lambda: lb.join_labels(frame, None),
         "there are no labels": lambda: lb.join_labels(frame, some.iloc[:0]),
         "no column request_id": lambda: lb.join_labels(frame, some[["mated"]]),

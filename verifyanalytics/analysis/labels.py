@@ -384,6 +384,7 @@ def labelled_rows(
     """
     wanted = [c for c in ("attack", "inclusion_prob", *optional) if c not in columns]
     frame = compared_rows(truth, ["mated", *columns], wanted)
+    _refuse_text(frame, "mated")
     given = nw.col("inclusion_prob").cast(nw.Float64)
     chance = nw.when((given > 0) & (given < float("inf"))).then(given)  # NaN is above all numbers
     frame = frame.with_columns(nw.col("mated").cast(nw.Boolean), _chance=chance)
@@ -395,6 +396,14 @@ def labelled_rows(
         & nw.col("attack").is_null()
         & nw.col("_drawn")
     )
+
+
+def _refuse_text(frame: nw.LazyFrame[Any], name: str) -> None:
+    """Refuse words: to some engines "yes" is true, to others an error."""
+    if frame.collect_schema()[name] == nw.String:  # so is a column of nulls only
+        some = frame.select(name).filter(~nw.col(name).is_null()).head(1)
+        if len(some.collect(backend="pyarrow")):
+            raise UsageError(f"column {name} holds text; true, false or null is needed")
 
 
 def _is_drawn(frame: nw.LazyFrame[Any]) -> bool:
