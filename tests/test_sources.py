@@ -23,6 +23,7 @@ from verifyanalytics import sources
 from verifyanalytics._json_stream import MAX_LEVELS
 from verifyanalytics._source_blocks import MAX_DOCUMENTS
 from verifyanalytics._source_forms import text_form
+from verifyanalytics._source_streams import StreamDamageError, inflated_chunks
 from verifyanalytics.envelope import ReadOptions
 from verifyanalytics.errors import InputError, UsageError
 from verifyanalytics.flatten import Flattener
@@ -447,6 +448,28 @@ class TestCompression:
         before = (data + data)[: rejects[0].byte_offset]
         assert before.splitlines() == [text for _, text in documents]
 
+    @pytest.mark.parametrize("n_zeros", [1, 3, 4, 512, 200_000])
+    def test_zeros_behind_it_are_padding(self, tmp_path, suffix, n_zeros):
+        zeros = b"\0" * n_zeros  # in the middle, too, and where a frame ends in zeros of its own
+        packed = CODECS[suffix](lines_of(1)) + CODECS[suffix](b"\n" + b"\0" * 3000 + b"\n")
+        source = one(written(tmp_path, f"a.ndjson.{suffix}", packed + zeros))
+        documents, rejects = read(source)
+        assert [row for row, _ in documents] == [1, 3]
+        assert not rejects
+
+    def test_damage_in_the_middle_doubts_its_member_only(self, tmp_path, suffix):
+        noise = random.Random(3)
+        data = b"".join(answer(i, noise=noise.random()) + b"\n" for i in range(3_000))
+        packed = bytearray(CODECS[suffix](data))
+        for at in range(len(packed) // 2, len(packed) // 2 + 40):
+            packed[at] ^= 0x55
+        source = one(written(tmp_path, f"a.ndjson.{suffix}", CODECS[suffix](data) + packed))
+        documents, [reject] = read(source)
+        sound = 0 if suffix == "zst" else 3_000  # the frames of zstd are not told apart
+        assert len(documents) == sound
+        assert (reject.row, reject.reason) == (sound + 1, "source")
+        assert "damaged" in reject.detail
+
     def test_not_compressed_at_all(self, tmp_path, suffix):
         documents, rejects = read(one(written(tmp_path, f"a.ndjson.{suffix}", b"\0\1\2binary")))
         assert not documents
@@ -462,6 +485,23 @@ class TestCompression:
         assert "bomb" in reject.detail
         assert reject.byte_offset < len(data)
         assert not read(source)[1]
+
+
+def test_what_a_wrong_checksum_stands_behind_is_not_taken(tmp_path):
+    """A changed digit decodes like any other; only the checksum at the end tells."""
+    data = lines_of(*range(5000))
+    packed = gzip.compress(data, compresslevel=0)
+    bad = packed.replace(b'"4000"', b'"4444"')
+    path = written(tmp_path, "a.ndjson.gz", bad)
+    documents, [reject] = read(one(path))
+    assert not documents
+    assert (reject.row, reject.byte_offset, reject.reason) == (1, 0, "source")
+    assert reject.detail.startswith("the gzip stream is damaged: ")
+    chunks = inflated_chunks(str(path), "a", "gzip", 500, 1 << 30, held_bytes=100_000)
+    assert data.startswith(next(chunks))
+    with pytest.raises(StreamDamageError, match="before this one may be wrong") as caught:
+        list(chunks)
+    assert 0 < caught.value.position <= len(data) - 100_000
 
 
 def test_damage_in_an_array_keeps_what_is_whole(tmp_path):

@@ -351,7 +351,9 @@ def _size_and_head(location: str, name: str) -> tuple[int | None, bytes]:
 
 
 def _inflated_head(location: str, name: str, compression: str) -> tuple[bytes, bool]:
-    chunks = inflated_chunks(location, name, compression, MAX_RATIO, FREE_BYTES)
+    chunks = inflated_chunks(
+        location, name, compression, MAX_RATIO, FREE_BYTES, held_bytes=0
+    )  # the form is told in any case
     return _head_of(chunks)
 
 

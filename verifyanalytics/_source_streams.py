@@ -1,8 +1,9 @@
 """Stored bytes: opened wherever they lie, decompressed as they come, and stopped when damaged.
 
-What was read before damage is always handed on first, to the last byte that can be had; then
-`StreamDamageError` says where the stream broke. Compression is known by its first bytes, never
-by a name.
+What was read of a stream that is cut off is handed on first, to the last byte that can be had;
+then `StreamDamageError` says where the stream broke. Where a checksum or the code itself is wrong,
+what was decoded before may be wrong as well: so a member is held back until it has proved sound,
+as far as `HELD_BYTES` go. Compression is known by its first bytes, never by a name.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ import lzma
 import re
 import sys
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, cast
+from types import SimpleNamespace
+from typing import Any, BinaryIO, NamedTuple, Protocol, cast
 
 from verifyanalytics.errors import InputError
 
@@ -23,6 +26,9 @@ MAX_RATIO = 500.0
 
 FREE_BYTES = 1 << 30
 """Decompressed bytes that are never called a bomb."""
+
+HELD_BYTES = 32 << 20
+"""Decompressed bytes that are held back until their checksum is known."""
 
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".xz": "xz"}
 """Suffix of a compressed file and the codec it promises."""
@@ -86,13 +92,34 @@ def _opened(location: str, name: str) -> BinaryIO:
         raise InputError(f"cannot read {name}: {why}", source=name, reason="source") from error
 
 
+class _PaddingError(EOFError):
+    """Only zeros follow, to the end of the file."""
+
+
+class _BrokenError(Exception):
+    """The codec gave up in a member; `is_doubtful`: what it had decoded of it may be wrong."""
+
+    def __init__(self, cause: Exception, member: int) -> None:
+        self.why, self.member = str(cause)[:100], member
+        self.is_padding = isinstance(cause, _PaddingError)
+        self.is_doubtful = not isinstance(cause, EOFError)
+        super().__init__(self.why)
+
+
+class _Inflated(NamedTuple):
+    """Decompressed bytes, the member they are of, and the stored bytes taken so far."""
+
+    data: bytes
+    member: int
+    n_stored: int
+
+
 class _Stored:
     """The stored bytes, counted; a failing disk or network is not mistaken for damage."""
 
     def __init__(self, file: BinaryIO, name: str) -> None:
         self._file, self._name = file, name
         self.n_read = 0
-        self.closed = False
 
     def read(self, size: int = -1) -> bytes:
         try:
@@ -111,12 +138,6 @@ class _Stored:
     def _failure(self, error: Exception) -> InputError:
         message = f"reading {self._name} failed: {access_reason(error)}"
         return InputError(message, source=self._name, reason="source")
-
-    def readable(self) -> bool:
-        return True
-
-    def close(self) -> None:
-        self.closed = True
 
 
 class _Decoder(Protocol):
@@ -154,9 +175,13 @@ class _Inflate:
 
 
 class _Members:
-    """Compressed members one after the other, as `cat a.gz b.gz` makes them."""
+    """Compressed members one after the other, as `cat a.gz b.gz` makes them.
+
+    `member` counts them from 0: those before were whole, and their checksums right.
+    """
 
     def __init__(self, stored: _Stored, new_decoder: Callable[[], _Decoder]) -> None:
+        self.member = 0
         self._stored, self._new_decoder = stored, new_decoder
         self._decoder = new_decoder()
         self._pending = b""
@@ -185,7 +210,51 @@ class _Members:
                 return False
             rest = piece.lstrip(b"\0")
         self._pending, self._decoder = rest, self._new_decoder()
+        self.member += 1
         return True
+
+
+class _Frames:
+    """Frames of zstd one after the other; where one ends is not told, so they are one member.
+
+    Padding with zeros behind the last one is skipped: zeros at the end of a piece wait for what
+    follows them, and those at the end of the file are fed singly, which fails where a frame would
+    have to begin.
+    """
+
+    member = 0
+    closed = False
+
+    def __init__(self, stored: _Stored) -> None:
+        import pyarrow as pa
+
+        self._stored, self._n_zeros, self._is_padding = stored, 0, False
+        feed = pa.PythonFile(SimpleNamespace(read=self._feed, closed=False), mode="r")
+        self._stream = pa.CompressedInputStream(feed, "zstd")
+
+    def read(self, size: int) -> bytes:
+        """Up to `size` bytes; empty at the proper end."""
+        try:
+            data: bytes = self._stream.read(size)
+        except OSError as error:
+            begins = "Unknown frame descriptor" in str(error)
+            if begins and self._is_padding:
+                raise _PaddingError from error  # what this read had decoded is still to be had
+            if begins or "Truncated" in str(error):
+                raise EOFError(str(error)) from error
+            raise
+        return data
+
+    def _feed(self, size: int) -> bytes:
+        while piece := self._stored.read(size):
+            zeros = bytes(self._n_zeros)
+            sent = piece.rstrip(b"\0")
+            self._n_zeros = len(piece) - len(sent) + (0 if sent else self._n_zeros)
+            if sent:
+                return zeros + sent
+        self._is_padding = self._n_zeros > 0
+        self._n_zeros -= self._is_padding
+        return b"\0" * self._is_padding
 
 
 _DECODERS: dict[str, Callable[[], _Decoder]] = {
@@ -195,13 +264,11 @@ _DECODERS: dict[str, Callable[[], _Decoder]] = {
 }
 
 
-def _reader(stored: _Stored, compression: str) -> Any:
+def _reader(stored: _Stored, compression: str) -> _Members | _Frames:
     """Something with `read(size)` over the decompressed bytes."""
-    if compression != "zstd":
-        return _Members(stored, _DECODERS[compression])
-    import pyarrow as pa
-
-    return pa.CompressedInputStream(pa.PythonFile(stored, mode="r"), "zstd")
+    if compression == "zstd":
+        return _Frames(stored)
+    return _Members(stored, _DECODERS[compression])
 
 
 def stored_chunks(
@@ -260,47 +327,89 @@ def _whole_lines(stored: _Stored, start: int, size: int) -> int:
 
 
 def inflated_chunks(
-    location: str, name: str, compression: str, max_ratio: float, free_bytes: int
+    location: str,
+    name: str,
+    compression: str,
+    max_ratio: float,
+    free_bytes: int,
+    *,
+    held_bytes: int = HELD_BYTES,
 ) -> Iterator[bytes]:
     """Decompressed bytes; `StreamDamageError` behind the last good one.
 
-    A codec that fails in the middle of a read keeps what that read had already decoded. The
-    stream is then opened once more and read byte by byte up to the same failure, so that no
-    whole line before the damage is lost.
+    Of a member whose checksum or code is wrong the last `held_bytes` are not given out: all of it
+    where it is no longer. Where a stream is cut off, a codec may keep what a read had already
+    decoded: the stream is then opened once more and read byte by byte up to the same failure, so
+    that no whole line before is lost.
     """
-    position = 0
+    position, member = 0, -1
     try:
-        for chunk, n_stored in _inflate(location, name, compression, 0, _OUTPUT):
-            position += len(chunk)
-            yield chunk
-            if position > free_bytes and position > max_ratio * n_stored:
+        pieces = _inflate(location, name, compression, 0, _OUTPUT)
+        for piece in _held_back(pieces, held_bytes):
+            position, member = position + len(piece.data), piece.member
+            yield piece.data
+            if position > free_bytes and position > max_ratio * piece.n_stored:
                 message = f"more than {max_ratio:g} times its stored size: a decompression bomb?"
                 raise StreamDamageError(message, position)
-    except _CODEC_ERRORS as error:
-        tail = b"".join(_salvaged(location, name, compression, position))
-        if tail:
-            yield tail
-        message = f"the {compression} stream is damaged or cut off: {str(error)[:100]}"
-        raise StreamDamageError(message, position + len(tail)) from error
+    except _BrokenError as broken:
+        what = "cut off"
+        if broken.is_doubtful:
+            older = member == broken.member
+            what = "damaged" + (", and rows of it before this one may be wrong" if older else "")
+        else:
+            tail = b"".join(_salvaged(location, name, compression, position))
+            position += len(tail)
+            if tail:
+                yield tail
+            if broken.is_padding:
+                return
+        message = f"the {compression} stream is {what}: {broken.why}"
+        raise StreamDamageError(message, position) from broken
+
+
+def _held_back(pieces: Iterator[_Inflated], n_bytes: int) -> Iterator[_Inflated]:
+    """Give pieces out once their member proved sound, or `n_bytes` of it follow them."""
+    held: deque[_Inflated] = deque()
+    n_held = 0
+    try:
+        for piece in pieces:
+            if held and held[0].member != piece.member:
+                yield from held
+                held.clear()
+                n_held = 0
+            held.append(piece)
+            n_held += len(piece.data)
+            while n_held > n_bytes:
+                n_held -= len(held[0].data)
+                yield held.popleft()
+    except _BrokenError as broken:
+        if broken.is_doubtful and held and held[0].member == broken.member:
+            held.clear()
+        yield from held
+        raise
+    yield from held
 
 
 def _inflate(
     location: str, name: str, compression: str, skip: int, size: int
-) -> Iterator[tuple[bytes, int]]:
-    """Chunks behind the first `skip` bytes, each with the stored bytes taken so far."""
+) -> Iterator[_Inflated]:
+    """Pieces behind the first `skip` bytes."""
     with _opened(location, name) as file:
         stored = _Stored(file, name)
         reader = _reader(stored, compression)
-        while skip:  # the same reads as before, so the same chunks
-            skip -= len(reader.read(_OUTPUT))
-        while chunk := reader.read(size):
-            yield chunk, stored.n_read
+        try:
+            while skip:  # the same reads as before, so the same pieces
+                skip -= len(reader.read(_OUTPUT))
+            while data := reader.read(size):
+                yield _Inflated(data, reader.member, stored.n_read)
+        except _CODEC_ERRORS as error:
+            raise _BrokenError(error, reader.member) from error
 
 
 def _salvaged(location: str, name: str, compression: str, skip: int) -> Iterator[bytes]:
     """Single bytes from `skip` to where the codec gives up."""
     try:
-        for byte, _ in _inflate(location, name, compression, skip, 1):
-            yield byte
-    except _CODEC_ERRORS:
+        for piece in _inflate(location, name, compression, skip, 1):
+            yield piece.data
+    except _BrokenError:
         return
