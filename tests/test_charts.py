@@ -304,6 +304,13 @@ def test_too_many_groups_are_refused():
         va.charts.tag_rates(va.tag_rates(v, by="ctx_shop"))
 
 
+def test_more_panels_than_a_figure_holds_are_refused():
+    v = answers(90).assign(score=75.0, req_key=[f"key {i % 45}" for i in range(90)])
+    frame = va.score_histogram(v)
+    with pytest.raises(UsageError, match="90 regimes do not fit a figure, 40 do; choose some"):
+        va.charts.score_histogram(frame)
+
+
 def test_a_label_goes_higher_only_where_it_must():
     _, ax = plt.subplots(figsize=(8, 3))
     ax.set_xlim(0, 100)

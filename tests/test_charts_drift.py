@@ -145,6 +145,21 @@ def test_bands_of_the_risk_score_and_its_direction(frames):
     assert f"AUC {frame['auc'].iloc[0]:.3f}" in words(ax)
 
 
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_where_all_rows_have_one_outcome_the_direction_is_not_known(lang):
+    if lang != "en" and style.cjk_font() is None:
+        pytest.skip("no font with Chinese characters is installed")
+    v = SIMULATION.verifications.head(60).assign(failed=True, risk_score=[0, 400] * 30)
+    said = words(va.charts.risk_bands(va.risk_bands(v, outcome="failed"), lang=lang))
+    assert {"en": "unknown, since all rows", "zh": "未知（全部应答"}[lang] in said
+    assert "nan" not in said
+
+
+def test_no_band_at_all_is_said(frames):
+    with pytest.raises(UsageError, match="nothing to draw"):
+        va.charts.risk_bands(frames["risk_bands"].head(0))
+
+
 def test_scores_of_two_regimes_are_refused(frames):
     axes = va.charts.tag_scores(frames["tag_scores"], top=2)
     assert len(axes) == 2
@@ -172,6 +187,7 @@ def test_rates_by_band_and_the_band_of_the_limit(frames):
 
 def test_discard_is_a_step_that_holds_until_the_next(frames):
     frame = frames["error_versus_discard"]
+    frame = frame[frame["n"] > 0]
     axes = np.ravel(va.charts.error_versus_discard(frame))
     for ax, (_, part) in zip(axes, frame.groupby("regime", sort=False), strict=True):
         curve, ideal = ax.lines[:2]

@@ -266,15 +266,11 @@ def risk_bands(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> Any:
     UsageError
         No row in the frame.
     """
-    chosen, first = usable(lang), frame.iloc[0]
-    total = int(frame["n"].sum())
+    chosen, total = usable(lang), int(frame["n"].sum())
     if not total:
         raise UsageError("no row with a risk score and a known outcome; nothing to draw")
+    first = frame.iloc[0]
     words = outcome(first["outcome"])
-    turn = {
-        "direction": say(first["direction"], "en"),
-        "direction_zh": say(first["direction"], "zh"),
-    }
     with style():
         (axes,) = panels.panels(1, ax, what="charts", height=4.6 if chosen == "both" else 3.6)
         x = np.arange(len(frame))
@@ -293,12 +289,20 @@ def risk_bands(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> Any:
         panels.heading(
             axes, "", panels.both(chosen, lambda o: say("n_outcome", o, n=total, x=yes, **words))
         )
-        notes = [lines("direction", chosen, auc=first["auc"], low=first["auc_low"],
-                       high=first["auc_high"], **turn), lines(first["basis"], chosen)]  # fmt: skip
+        notes = [_direction(first, chosen), lines(first["basis"], chosen)]
         if first["circular"]:
             notes.append(lines("circular", chosen))
         panels.finish([axes], ax is None, lines("risk_bands", chosen), notes)
     return axes
+
+
+def _direction(row: Any, lang: Lang) -> str:
+    """Tell which end of the risk score goes with the outcome, where rows can tell."""
+    if np.isnan(row["auc"]):
+        return lines("one_sided", lang)
+    turn = {"direction": say(row["direction"], "en"), "direction_zh": say(row["direction"], "zh")}
+    ends = {"auc": row["auc"], "low": row["auc_low"], "high": row["auc_high"]}
+    return lines("direction", lang, **ends, **turn)
 
 
 def tag_scores(

@@ -21,7 +21,7 @@ from verifyanalytics.charts.style import COLOURS, GREY, RULE, known, known_regim
 from verifyanalytics.codebook import Lang
 from verifyanalytics.errors import UsageError
 
-_LABEL_SIZE, _LINE = 8.0, 10.5
+_LABEL_SIZE, _LINE, _MOST_PANELS = 8.0, 10.5, 40
 _REQ_KEY, _VALUE, TAG, GLOSS = 28, 24, 24, 72  # columns that these names may take
 
 
@@ -39,7 +39,7 @@ def panels(n: int, ax: Any, *, what: str, height: float = 3.1, columns: int = 2)
     Raises
     ------
     UsageError
-        Another number of Axes was given.
+        Another number of Axes was given, or more are needed than a figure can hold.
     """
     if ax is not None:
         given = list(np.ravel(ax))
@@ -49,6 +49,8 @@ def panels(n: int, ax: Any, *, what: str, height: float = 3.1, columns: int = 2)
                 f"one; {len(given)} given"
             )
         return given
+    if n > _MOST_PANELS:
+        raise UsageError(f"{n} {what} do not fit a figure, {_MOST_PANELS} do; choose some")
     across = min(n, columns)
     down = -(-n // across)
     width = 7.2 if across == 1 else 10.4

@@ -71,6 +71,10 @@ _TEXT = {
         "direction of the score: {direction} (AUC {auc:.3f}, {low:.3f}–{high:.3f})",
         "风险分方向：{direction_zh}（AUC {auc:.3f}，{low:.3f}–{high:.3f}）",
     ),
+    "one_sided": (
+        "direction of the score: unknown, since all rows have the same outcome",
+        "风险分方向：未知（全部应答结果相同）",
+    ),
     "higher": ("higher goes with more", "分数越高比例越高"),
     "lower": ("lower goes with more", "分数越低比例越高"),
     "not evident": ("not evident", "不明显"),
