@@ -839,3 +839,17 @@ def test_every_engine_gives_the_same_frame(engine):
     pd.testing.assert_frame_equal(
         claims.label_maturity(other, labels), claims.label_maturity(w.frame(rows), labels)
     )
+
+
+@pytest.mark.parametrize("engine", ["polars_lazy", "duckdb"])
+def test_every_engine_weighs_rows_and_adds_up_persons_alike(engine):
+    _, expected = drawn_unequally(800)
+    truth = w.engines(expected)[engine]
+    for statistic in (
+        detection.detection_rates,
+        detection.transaction_rates,
+        lambda t: comparisons.compare(t, "result", 70.0),
+        lambda t: differentials.differentials(t, "req_key", 70.0, n_null=5),
+        claims.claim_audit,
+    ):
+        pd.testing.assert_frame_equal(statistic(truth), statistic(expected))
