@@ -198,7 +198,7 @@ def _our_tag_rates(v: duckdb.DuckDBPyRelation) -> Rows:
 
 
 def tag_lift(ask: Ask) -> Rows:
-    """Rows per tag and outcome; then each person's first row, and how rows crowd on persons."""
+    """Rows per tag and outcome; then each person's last row, and how rows crowd on persons."""
     rows = (
         f"SELECT * FROM (SELECT *, NOT ({MATCH}) AS out FROM v WHERE {ASKED}) WHERE out IS NOT NULL"
     )
@@ -208,10 +208,10 @@ def tag_lift(ask: Ask) -> Rows:
     )
     whole = ask(f"SELECT 'all', count(*), count(*) FILTER (out) FROM ({rows})")
     people = ask(
-        "WITH people AS MATERIALIZED (SELECT arg_min({'tags': risk_tags, 'out': out}, "
-        f"(occurred_at, request_id)) AS first, count(*) AS m FROM ({rows}) GROUP BY subject) "
+        "WITH people AS MATERIALIZED (SELECT arg_max({'tags': risk_tags, 'out': out}, "
+        f"(occurred_at, request_id)) AS last, count(*) AS m FROM ({rows}) GROUP BY subject) "
         "SELECT tag, count(*), sum(m), sum(m * m) FROM (SELECT m, unnest(list_concat(['all'], "
-        "list_distinct(first.tags))) AS tag FROM people) GROUP BY tag"
+        "list_distinct(last.tags))) AS tag FROM people) GROUP BY tag"
     )
     return [*both, *whole, *((n, m, mm) for tag, n, m, mm in people if tag == "all")]
 
@@ -256,12 +256,23 @@ def tag_catch(ask: Ask) -> Rows:
 
 
 def risk_bands(ask: Ask) -> Rows:
-    return ask(
+    """Rows per band and outcome, and how rows crowd on persons."""
+    rows = (
+        f"FROM (SELECT subject, risk_score, NOT ({MATCH}) AS out FROM v) "
+        "WHERE out IS NOT NULL AND risk_score IS NOT NULL"
+    )
+    bands = ask(
         "SELECT CASE WHEN risk_score >= 900 THEN 900 WHEN risk_score >= 600 THEN 600 "
         "WHEN risk_score >= 300 THEN 300 WHEN risk_score >= 0 THEN 0 END AS band, count(*), "
-        f"count(*) FILTER (out) FROM (SELECT risk_score, NOT ({MATCH}) AS out FROM v) "
-        "WHERE out IS NOT NULL AND risk_score IS NOT NULL GROUP BY band"
+        f"count(*) FILTER (out) {rows} GROUP BY band"
     )
+    crowd = ask(f"SELECT sum(m * m) / sum(m) FROM (SELECT count(*) AS m {rows} GROUP BY subject)")
+    return [*bands, *crowd]
+
+
+def _our_risk_bands(v: duckdb.DuckDBPyRelation) -> Rows:
+    table = va.risk_bands(v)
+    return [*picked(table, "risk_low", "n", "n_outcome"), (table["deff"].iloc[0],)]
 
 
 # ------------------------------------------------------------------ quality
@@ -446,9 +457,7 @@ QUESTIONS = (
         "tag_catch", 2,
         _answered_columns(va.tag_catch, "step", "tag", "n_new_hits", "n_new_outcome"), tag_catch,
     ),
-    Question(
-        "risk_bands", 2, _answered_columns(va.risk_bands, "risk_low", "n", "n_outcome"), risk_bands
-    ),
+    Question("risk_bands", 2, _our_risk_bands, risk_bands),
     Question(
         "quality_limits", 2,
         _answered_columns(va.quality_limits, "image", "measure", "n", "n_beyond", "p50"),
