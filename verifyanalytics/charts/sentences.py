@@ -78,6 +78,7 @@ _TEXT = {
     "higher": ("higher goes with more", "分数越高比例越高"),
     "lower": ("lower goes with more", "分数越低比例越高"),
     "not evident": ("not evident", "不明显"),
+    "unknown": ("cannot be told", "无法判断"),
     "tag_scores": ("Scores with and without a risk tag", "带标签与不带标签的分数分布"),
     "score": ("score (0–100)", "比对分数（0–100）"),
     "share": ("share of the scored rows", "占有分数应答的比例"),

@@ -79,6 +79,10 @@ _TEXT = {
         "bars and bands: 95\u00a0% intervals (Wilson)",
         "误差线与色带：95% 区间（Wilson）",
     ),
+    "limits": (
+        "bars and bands: 95\u00a0% intervals",
+        "误差线与色带：95% 区间",
+    ),
     "partial": ("open circles: partial periods", "空心点：不完整的时段"),
     "unknown_tag": ("not in the code book", "不在码表中"),
     "incomplete": ("no complete thresholds", "阈值不完整"),

@@ -51,7 +51,7 @@ def tag_rates(frame: pd.DataFrame, ax: Any = None, lang: str = "en", top: int | 
         raise UsageError("the frame holds no risk tag; nothing to draw")
     by = panels.groups(frame, "tag")
     left_out = len(tags) - len(shown)
-    notes = [text("interval", usable_lang)]
+    notes = [text("limits", usable_lang)]
     colours = panels.palette(rated, by, usable_lang)
     with style():
         if over_time:
