@@ -571,7 +571,7 @@ def test_a_token_without_a_result_leaves_the_query_unfinished(store):
     vendor = Vendor({"A": [NOTHING] * 5}, otherwise=query_answer)
     summary = ask("AB", store, vendor)
     assert (summary.states["PLANNED"], summary.states["OK"], summary.exit_code) == (1, 1, 6)
-    assert "1 tokens have no result yet" in summary.stopped
+    assert "without a result: 1;" in summary.stopped
     assert ask("AB", store, vendor).exit_code == 0
     assert (vendor.count("A"), vendor.count("B")) == (6, 1)
 
@@ -588,14 +588,16 @@ def test_a_query_that_was_killed_is_asked_again(store):
     with collecting.open_journal(store) as book:
         book.plan([(key, "CertVerifyQuery", "cert_pro_verify_query")])
         book.send(key, "A")
+    assert query([{"byted_token": "A"}], store, dry_run=True).new == 1
     assert status(store).states["IN_DOUBT"] == 1
     assert query([{"byted_token": "A"}], store, dry_run=True).new == 1
     unsure = ask("A", store, Vendor(otherwise=lambda token: NOTHING))
     assert (unsure.states["IN_DOUBT"], unsure.exit_code) == (1, 4)
     vendor = Vendor(otherwise=query_answer)
-    summary = ask("A", store, vendor)
-    assert (summary.states["OK"], summary.added, summary.exit_code) == (1, 1, 0)
-    assert vendor.calls == [("CertVerifyQuery", "A")]
+    twice = ["A", *(f"T{n}" for n in range(300)), "A"]  # in two handfuls
+    summary = ask(twice, store, vendor, workers=8)
+    assert (summary.states["OK"], summary.added, summary.exit_code) == (301, 301, 0)
+    assert {called for called in vendor.calls if called[1] == "A"} == {("CertVerifyQuery", "A")}
 
 
 def test_a_query_never_makes_a_call_in_doubt_one_to_send(store):

@@ -14,6 +14,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -421,11 +422,12 @@ class QueryRun(Run):
         if self._proves_nothing_was_done(call, reply):
             state = State.NOT_PROCESSED
             rule = Rule(state)
-            self.journal.settle(call.key, state, replace(reply, billed=False))
+            reply, raw = replace(reply, billed=False), None
         elif state is State.PLANNED:
             state = State.IN_DOUBT  # the query failed, not the call: it stays as it was
-        else:
-            self.journal.settle(call.key, state, reply, raw)
+        if state is not State.IN_DOUBT:
+            with suppress(UsageError):  # the same token stood twice: the other one settled it
+                self.journal.settle(call.key, state, reply, raw)
         self._count(call, reply, rule, state, attempt)
         return reply, rule
 

@@ -80,7 +80,7 @@ class Session:
             self._planned(lines, queries=queries, again=again), between=lambda: self._between(run)
         )
         if queries and run.n_left:
-            run.halt(6, f"{run.n_left:,} tokens have no result yet; ask again within the hour")
+            run.halt(6, f"tokens without a result: {run.n_left:,}; ask again within the hour")
         self._deliver()
         self._forget()
         return self.summary(run)
@@ -181,6 +181,7 @@ class Session:
 def read_lines(
     source: Requests, key: bytes, *, queries: bool, refused: Callable[[int, str], None]
 ) -> Iterator[CallLine]:
+    """Read what a file or the caller asks for; `refused` is told of every other line."""
     if isinstance(source, str | Path):
         yield from read_calls(source, key, queries=queries, refused=refused)
         return

@@ -351,7 +351,8 @@ def _dry_run(
             known = book.standing({c.key for c in handful}) if book else {}
             sendable = sendable_keys(handful, known, again)
             if queries:
-                sendable |= {k for k, state in known.items() if state in OPEN_STATES}
+                asked = (*OPEN_STATES, State.SENT)  # what was sent and not settled is in doubt soon
+                sendable |= {k for k, state in known.items() if state in asked}
             else:
                 sendable -= answered(store, sendable)
             going |= sendable
