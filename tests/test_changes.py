@@ -71,6 +71,14 @@ def test_a_group_of_one_period_is_all_mix():
     assert alive["change"] == pytest.approx(0.5)
 
 
+def test_the_group_of_unknown_ones_has_a_name():
+    table = c.change_explained(w.frame(OLD), w.frame(NEW), "alive")
+    assert set(table["alive"]) == {"all", "True", "False", "unknown"}
+    unknown = table[(table["alive"] == "unknown") & (table["part"] == "accepted")]
+    decided = [r for r in OLD if r["alive"] is None and r["result"] is not None]
+    assert unknown["n_previous"].tolist() == [len(decided)]
+
+
 def test_no_evidence_of_change_says_so():
     table = c.change_explained(w.frame(OLD), w.frame(OLD), "regime")
     assert table.iloc[0]["says"] == "no evidence of change"

@@ -12,6 +12,7 @@ import pandas as pd
 from verifyanalytics.analysis.counts import (
     GATES,
     REGIME,
+    UNKNOWN,
     add_up,
     complete,
     gate,
@@ -90,7 +91,7 @@ def change_explained(previous: Any, current: Any, by: str | Sequence[str]) -> pd
         parts.append(pd.concat([old[keys].reset_index(drop=True), table], axis=1))
     groups = pd.concat(parts, ignore_index=True)
     result = pd.concat([_together(groups, keys), groups], ignore_index=True)
-    result[[*keys, "part"]] = result[[*keys, "part"]].astype("str")
+    result[[*keys, "part"]] = result[[*keys, "part"]].astype("str").fillna(UNKNOWN)
     return _with_evidence(result, keys)
 
 
