@@ -88,7 +88,7 @@ def compare(
         raise UsageError("no labelled comparison to compare the rules on")
     reasons = selection(coverage_table(truth))
     if any(column == "score" for column, _ in rules):
-        table = name_regimes(table)
+        table["regime"] = _regimes(table)
     else:
         table["regime"] = ALL_REGIMES
         reasons = {ALL_REGIMES: max(reasons.values(), default="")}
@@ -111,6 +111,13 @@ def compare(
 
 
 _SAID = ("rate_a", "rate_b", "difference", "p_exact", "p_clustered")
+
+
+def _regimes(table: pd.DataFrame) -> pd.Series:
+    """Name each row's regime; the names are made once a regime, not once a row."""
+    at = table.groupby(list(REGIME), dropna=False, sort=False).ngroup()
+    named = name_regimes(table.loc[~at.duplicated(), list(REGIME)])
+    return at.map(dict(enumerate(named["regime"])))
 
 
 def _rule(rule: Any) -> tuple[str, float | None]:
