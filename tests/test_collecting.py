@@ -407,6 +407,24 @@ def test_progress_says_how_long_the_rest_takes(store, tmp_path, monkeypatch):
     assert last["left_s"] == pytest.approx((100 - last["done"]) * last["seconds"] / n_sent)
 
 
+def test_progress_is_told_while_the_last_calls_are_in_flight(store):
+    told = []
+    twice = threading.Event()
+
+    def progress(now):
+        told.append(now["done"])
+        if len(told) == 2:
+            twice.set()
+
+    def slow(token):
+        assert twice.wait(30)
+        return reply(200, answer(token))
+
+    summary = run(["T"], store, Vendor(otherwise=slow), progress=progress)
+    assert summary.states["OK"] == 1
+    assert told[:2] == [0, 0]
+
+
 def test_a_log_that_cannot_be_written_stops_the_run(store):
     def full(event):
         raise OSError(errno.ENOSPC, "No space left on device")

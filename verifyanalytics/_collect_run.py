@@ -175,15 +175,27 @@ class Run:
                     break
                 if between is not None:
                     between()
+            self._see_off(waiting, crew, between)
         except BaseException:
             self.stop.set()
             raise
         finally:
-            for _ in crew:
-                self._offer(waiting, None, to=crew)
-            for worker in crew:
-                while worker.is_alive():  # a signal comes through between two waits
-                    worker.join(0.2)
+            self._see_off(waiting, crew, None)
+
+    def _see_off(
+        self,
+        waiting: queue.Queue[Planned | None],
+        crew: Sequence[threading.Thread],
+        between: Callable[[], None] | None,
+    ) -> None:
+        """Tell the workers that there is no more, and wait for what they have in flight."""
+        for _ in crew:
+            self._offer(waiting, None, to=crew)
+        for worker in crew:
+            while worker.is_alive():  # a signal comes through between two waits
+                worker.join(0.2)
+                if between is not None:
+                    between()
 
     def halt(self, exit_code: int, reason: str) -> None:
         """Let no new call go out; the first reason stands unless a worse one comes."""
