@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -61,8 +62,11 @@ HOSTILE = {
 }
 
 
-def line(i: int, week: int, channel: str, fate: str, names: dict[str, Any]) -> bytes:
-    at = MONDAY + dt.timedelta(days=7 * (week - 1), minutes=i * 22 + 1)
+def line(
+    i: int, week: int, channel: str, fate: str, names: dict[str, Any], step: float = 22.0
+) -> bytes:
+    """Write the i-th answer of a week, `step` minutes after the one before."""
+    at = MONDAY + dt.timedelta(days=7 * (week - 1), minutes=i * step + 1)
     row = {"result": True, "alive": True, "score": 88.0, "risk": 0, "sub_code": 0} | GATES[fate]
     details: dict[str, Any] = {
         "alive": row["alive"],
@@ -106,11 +110,53 @@ def make(
     lines = []
     for week, channels in (weeks or WEEKS).items():
         fates = [(channel, fate) for channel, all_ in channels.items() for fate in all_]
+        step = 7 * 24 * 60 / len(fates)
         for i in range(len(fates)):  # spread over the week: 97 has no common factor with either
             channel, fate = fates[i * 97 % len(fates)]
-            lines.append(line(i, week, channel, fate, names or NAMES))
+            lines.append(line(i, week, channel, fate, names or NAMES, step))
     source = folder / "answers.ndjson"
     source.write_bytes(b"\n".join(lines) + b"\n")
+    store = va.Store(folder / "store", create=True)
+    va.import_responses([source], store, workers=1)
+    return store
+
+
+THRESHOLDS = {"1e-3": 60, "1e-4": 70, "1e-5": 80, "1e-6": 90}
+
+
+def answer(i: int, at: dt.datetime, **odd: Any) -> dict[str, Any]:
+    """Write an accepted answer that is odd in some ways: score, tags, thresholds, req_key …"""
+    row: dict[str, Any] = {
+        "result": True, "alive": True, "score": 85.0, "thresholds": THRESHOLDS, "code": 10000,
+        "tags": None, "req_key": "cert_pro_src_verify", "channel": "app", "subject": None,
+    } | odd  # fmt: skip
+    details = {name: row[name] for name in ("alive", "score", "thresholds")}
+    data = {"result": row["result"], "source_comp_details": details}
+    if row["tags"] is not None:
+        data["risk_result"] = json.dumps({"score": 0, "tags": row["tags"]})
+    response = {
+        "code": row["code"], "message": "Success", "request_id": f"{i:019d}",
+        "data": data if row["code"] == 10000 else None,
+    }  # fmt: skip
+    written = {"occurred_at": at.isoformat(), "response": response, "req_key": row["req_key"],
+               "context": {"channel": row["channel"]}}  # fmt: skip
+    return written | ({"subject": row["subject"]} if row["subject"] else {})
+
+
+def week(number: int, n: int, **odd: Any) -> Iterator[dict[str, Any]]:
+    """Write n answers spread over the number-th week; callables of `odd` are given each number."""
+    for i in range(n):
+        at = MONDAY + dt.timedelta(days=7 * (number - 1), minutes=1 + i * 7 * 24 * 60 / n)
+        held = {name: how(i) if callable(how) else how for name, how in odd.items()}
+        serial = zlib.crc32(f"{number} {odd} {n}".encode()) * 10**6 + i
+        yield answer(serial, at, **held)
+
+
+def stored(folder: Path, *answers: Iterable[dict[str, Any]]) -> va.Store:
+    """Import answers."""
+    source = folder / "answers.ndjson"
+    lines = (json.dumps(one) for some in answers for one in some)
+    source.write_text("\n".join(lines) + "\n", encoding="utf-8")
     store = va.Store(folder / "store", create=True)
     va.import_responses([source], store, workers=1)
     return store

@@ -33,7 +33,7 @@ from verifyanalytics._report_html import html
 from verifyanalytics._report_making import last_page
 from verifyanalytics._report_pages import first_page, second_page
 from verifyanalytics._report_pdf import pdf
-from verifyanalytics._report_periods import Period, chosen
+from verifyanalytics._report_periods import Covered, Period, chosen
 from verifyanalytics.errors import NoStoreError, UsageError
 
 NBSP = "\u00a0"
@@ -70,7 +70,7 @@ def page(store, lang="en", **asked):
     """All but the charts, which take their time."""
     found = asked_for(store, **asked)
     document = first_page(found, lang)
-    document.add(*second_page(found), *last_page(found, lang, "1.2.3"))
+    document.add(*second_page(found), *last_page(found, lang, "1.2.3", ["html"]))
     return Page(html(document))
 
 
@@ -216,7 +216,8 @@ def test_tags_by_lift_are_those_of_a_plain_loop(store):
     [
         ((-0.0014, -0.0027, -0.0001), "−0.14 (−0.27 to −0.01)"),  # ±0.0 would deny its reading
         ((-0.109, -0.15, -0.067), "−10.9 (−15.0 to −6.7)"),
-        ((0.0, -0.0004, 0.0003), "±0.00 (−0.04 to +0.03)"),
+        ((0.0, -0.0004, 0.0003), "±0.000 (−0.040 to +0.030)"),
+        ((0.00001, -0.03, 0.03), "+0.001 (−3.0 to +3.0)"),
     ],
 )
 def test_an_interval_says_how_many_digits_a_difference_has(limits, expected):
@@ -226,6 +227,38 @@ def test_an_interval_says_how_many_digits_a_difference_has(limits, expected):
 def test_almost_all_is_not_all():
     assert numbers.percent(0.99997).en == f"99.997{NBSP}%"
     assert numbers.percent(1.0).en == f"100.0{NBSP}%"
+
+
+@st.composite
+def changes(draw):
+    """Rates of every size, down to a few events in ten million."""
+    counts = []
+    for _ in range(2):
+        n = draw(st.sampled_from([1, 40, 1_500, 660_000, 10**7]))
+        counts.append(Count(draw(st.one_of(st.integers(0, min(n, 60)), st.integers(0, n))), n))
+    return Change(*counts)
+
+
+@given(changes())
+def test_what_is_not_nothing_is_not_written_as_nothing(change):
+    def value(text):
+        return float(text.replace("−", "-").replace("±", "").rstrip(f"{NBSP}%"))
+
+    low, high = change.limits
+    rate, _, ends = numbers.rate_with_limits(change.now.rate, *change.now.limits).en.partition(" (")
+    pairs = [(change.now.rate, rate), *zip(change.now.limits, ends[:-1].split("–"), strict=True)]
+    for number, text in pairs:
+        assert (value(text) == 0) == (number < 1e-12), text
+        assert (value(text) == 100) == (number > 1 - 1e-12), text
+    three = numbers.Points.of(change.difference, low, high)
+    for number, text in zip((change.difference, low, high), three, strict=True):
+        assert (value(text) > 0) - (value(text) < 0) == (number > 1e-12) - (number < -1e-12)
+        half = 50 * (high - low)
+        assert value(text) == pytest.approx(100 * number, abs=half / 10)  # two figures of the half
+    if change.smallest == change.smallest:
+        assert value(numbers.size(change.smallest)) == pytest.approx(
+            100 * change.smallest, rel=0.051
+        )
 
 
 def test_a_person_who_tries_again_widens_the_interval():
@@ -266,16 +299,42 @@ def test_nothing_is_compared_when_nothing_is_asked_for(store):
 
 def test_the_last_whole_period_is_chosen():
     first, last = dt.date(2024, 5, 6), dt.date(2024, 6, 12)
-    assert chosen("week", first, last).name == "2024-W23"
-    assert chosen("month", first, last).name == "2024-06"  # no month is whole: where they end
-    assert chosen("month", dt.date(2024, 5, 1), last).name == "2024-05"
-    assert chosen("week", first, dt.date(2024, 6, 16)).name == "2024-W24"
+    covered = Covered(first, last)
+    assert chosen("week", covered).name == "2024-W23"
+    assert chosen("month", covered).name == "2024-06"  # no month is whole: where they end
+    assert chosen("month", Covered(dt.date(2024, 5, 1), last)).name == "2024-05"
+    sunday = dt.date(2024, 6, 16)
+    assert chosen("week", Covered(first, sunday)).name == "2024-W24"
+    assert chosen("week", Covered(first, sunday, closes=False)).name == "2024-W23"
     with pytest.raises(UsageError, match="the data go from 2024-05-06 to 2024-06-12"):
-        chosen("2023-W01", first, last)
+        chosen("2023-W01", covered)
+
+
+def test_a_day_is_cut_off_when_it_ends_long_before_the_others():
+    days = [dt.date(2024, 6, day) for day in range(3, 10)]
+    nights = [7.5, 8.0, 9.0, 8.0, 8.5, 9.0]  # no calls at night
+    spans = dict(zip(days, [(0.1, night) for night in nights] + [(0.1, 9.5)], strict=True))
+    assert Covered.by(spans) == Covered(days[0], days[-1])
+    assert Covered.by(spans | {days[-1]: (0.1, 14.0)}) == Covered(days[0], days[-1], closes=False)
+    assert Covered.by(spans | {days[0]: (9.0, 8.0)}) == Covered(days[0], days[-1], opens=False)
+    assert Covered.by({days[0]: (20.0, 3.0)}) == Covered(days[0], days[0])  # nothing to judge by
 
 
 @pytest.mark.parametrize(
-    "name", ["2024-W54", "2024-13", "2024-W00", "yesterday", "", "W23", "9999-W53"]
+    "name",
+    [
+        "2024-W54",
+        "2024-13",
+        "2024-W00",
+        "yesterday",
+        "",
+        "W23",
+        "9999-W53",
+        "9999-12",
+        "9999-W52",
+        "0001-01",
+        "0001-W01",
+    ],
 )
 def test_a_period_that_is_none_is_refused(name):
     with pytest.raises(UsageError, match="no period"):
@@ -429,7 +488,10 @@ def test_every_language_says_what_it_is(made, store):
 
 def test_chinese_is_chinese(store):
     text = page(store, lang="zh", by=("channel",)).text
-    command = "verifyanalytics report period compare by lang zh tz as of ctx channel Asia Shanghai"
+    command = (
+        "verifyanalytics report store DIR period compare by lang zh format html tz as of "
+        "ctx channel Asia Shanghai"
+    )
     terms = "Wilson Newcombe Kitagawa ms e W h app cert pro src verify"
     paths = "size bytes data risk result tags"  # as the data names them
     ours = {*command.split(), *terms.split(), *paths.split()}
@@ -446,6 +508,9 @@ def test_every_text_is_there_in_both_languages():
 
     for key, (english, chinese) in words._TEXT.items():
         fields = [set(re.findall(r"\{(\w+)\}", text)) - {"nbsp"} for text in (english, chinese)]
+        plurals = {field for field in fields[0] if field.endswith("_s")}
+        assert {field.removesuffix("_s") for field in plurals} <= fields[1]
+        fields[0] -= plurals
         assert english
         assert chinese
         assert fields[0] - {"other"} == fields[1] - {"other"}, key  # 环比 needs no other period
@@ -458,7 +523,7 @@ def test_how_it_was_made_is_written_down(store):
     assert rows["version of verifyanalytics"] == "1.2.3"
     assert rows["compared with"] == "2024-W22"
     assert rows["the same report again"].startswith(
-        "verifyanalytics report --period 2024-W23 --compare 2024-W22 --by ctx_channel"
+        "verifyanalytics report --store DIR --period 2024-W23 --compare 2024-W22 --by ctx_channel"
     )
 
 

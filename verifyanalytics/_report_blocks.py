@@ -45,8 +45,12 @@ def shown(text: object, most: int = MAX_SHOWN) -> str:
     clean = _TOWER.sub(r"\1", clean)
     if len(clean) <= most and len(whole) <= most:
         return clean
-    digest = hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()[:6]
-    return f"{clean[: most - 9]}… #{digest}"
+    return f"{clean[: most - 9]}… {digest(whole)}"
+
+
+def digest(text: str) -> str:
+    """Return what tells texts apart that look alike."""
+    return "#" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:6]
 
 
 class Say(NamedTuple):
@@ -194,5 +198,7 @@ def table(
     rows: Iterable[Iterable[Words]],
     texts: Iterable[int] = (),
 ) -> Table:
-    """Make a table of any iterables."""
-    return Table(caption, tuple(columns), tuple(tuple(row) for row in rows), frozenset(texts))
+    """Make a table of any iterables; columns of text that it does not have are left out."""
+    heads = tuple(columns)
+    held = frozenset(i for i in texts if i < len(heads))
+    return Table(caption, heads, tuple(tuple(row) for row in rows), held)

@@ -1,13 +1,11 @@
 """The charts of a report, as SVG whose text is outlines: the same on every screen and in print.
 
-Names that came with the data are shortened and cleaned before they are drawn, and characters that
-no font of ours has are written as escapes, so that no empty box stands in their place.
+The charts themselves clean and shorten the names that came with the data.
 """
 
 from __future__ import annotations
 
 import io
-import re
 from typing import Any, TypeAlias
 
 import matplotlib as mpl
@@ -16,23 +14,19 @@ import pandas as pd
 from matplotlib import pyplot as plt
 
 from verifyanalytics import charts
-from verifyanalytics._report_blocks import Figure, Say, Words, shown
+from verifyanalytics._report_blocks import Figure, Say, Words, plain
 from verifyanalytics._report_figures import Figures
-from verifyanalytics._report_fonts import drawable
 from verifyanalytics._report_numbers import number, percent, period_words
-from verifyanalytics._report_summary import REJECTING
-from verifyanalytics._report_words import say
-from verifyanalytics.analysis.counts import INCOMPLETE
+from verifyanalytics._report_regimes import small, too_few
+from verifyanalytics._report_svg import compact
+from verifyanalytics._report_words import name_words, say
+from verifyanalytics.analysis.counts import GATES, INCOMPLETE
 from verifyanalytics.codebook import Lang
 from verifyanalytics.errors import UsageError
 
 _MOST_REGIMES, _MOST_TAGS = 4, 12
 Drawing: TypeAlias = tuple[Any, Words, Say]
 """Axes, what they show in words, and the caption."""
-
-_NAMES = {"regime": 60, "req_key": 40, "tag": 24, "gateway_code": 24, "name_en": 80, "name_zh": 80,
-          "meaning": 80, "meaning_zh": 80}  # fmt: skip
-"""Columns of names, and how many characters of each are drawn."""
 
 
 def drawn(f: Figures, lang: Lang) -> list[Figure]:
@@ -61,61 +55,39 @@ def _svg(axes: Any) -> tuple[bytes, tuple[float, float]]:
     return compact(buffer.getvalue().decode()).encode(), (width, height)
 
 
-def compact(svg: str) -> str:
-    r"""Write matplotlib's SVG in about half the bytes: short names, two decimals, no blanks.
-
-    What names the outside (document type, metadata) and comments, which repeat the labels, go too.
-
-    Examples
-    --------
-    >>> compact('<g id="DejaVuSans-41">\n <!-- A -->\n</g> <use xlink:href="#DejaVuSans-41"/>')
-    '<g id="a"></g><use href="#a"/>'
-    """
-    svg = re.sub(r"<!--.*?-->|<\?xml.*?\?>|<!DOCTYPE.*?>|<metadata>.*?</metadata>", "", svg,
-                 flags=re.DOTALL)  # fmt: skip
-    svg = re.sub(r">\s+<", "><", svg.replace("xlink:href=", "href="))
-    svg = re.sub(
-        r'(<use href="#[^"]+" )transform="translate\((-?[\d.]+) 0\)"/>', r'\1x="\2"/>', svg
-    )
-    svg = re.sub(r"(?<!scale\()-?\d+\.\d{3,}(?![\d.]*\))", _two_decimals, svg)
-    svg = re.sub(r"\s*\n\s*([A-Za-z])", r"\1", svg)
-    svg = re.sub(r"(?<=[MLQCz]) (?=[-\d])", "", svg)
-    names = {
-        name: _short(i) for i, name in enumerate(dict.fromkeys(re.findall(r' id="([^"]+)"', svg)))
-    }
-    return re.sub(r'( id="|"#|url\(#)([^")]+)', lambda m: m[1] + names.get(m[2], m[2]), svg.strip())
-
-
-def _two_decimals(number: re.Match[str]) -> str:
-    return f"{float(number[0]):.2f}".rstrip("0").rstrip(".")
-
-
-def _short(i: int) -> str:
-    """Name the i-th thing by letters: a to z, then ba, bb and so on."""
-    letters = "abcdefghijklmnopqrstuvwxyz"
-    return letters[i] if i < 26 else _short(i // 26) + letters[i % 26]
-
-
 # ------------------------------------------------------------------ names of the data
 
 
-def _named(frame: pd.DataFrame) -> pd.DataFrame:
-    held = {name: most for name, most in _NAMES.items() if name in frame}
-    return frame.assign(
-        **{name: frame[name].map(lambda text, most=most: drawable(shown(text, most))).astype("str")
-           for name, most in held.items()}
-    )  # fmt: skip
+def _named(frame: pd.DataFrame, lang: Lang) -> pd.DataFrame:
+    """Write out names that nobody could see; the charts do the rest."""
+
+    def seen(name: str) -> str:
+        return name if name.strip() else plain(name_words(name), lang, " ")
+
+    def seen_regime(name: str) -> str:
+        key, blank, thresholds = name.rpartition(" ")
+        return f"{seen(key)} {thresholds}" if blank else name
+
+    writers = {"regime": seen_regime, "req_key": seen, "tag": seen}
+    held = {column: write for column, write in writers.items() if column in frame}
+    return frame.assign(**{c: frame[c].map(write).astype("str") for c, write in held.items()})
 
 
-def _largest(frame: pd.DataFrame, size: str) -> tuple[pd.DataFrame, Say, int]:
-    """Keep the rows of the largest regimes, so that panels stay readable; say so when not all."""
-    held = frame[frame["regime"] != INCOMPLETE]
+def _largest(
+    f: Figures, lang: Lang, frame: pd.DataFrame, size: str
+) -> tuple[pd.DataFrame, Say, int]:
+    """Keep the rows of the largest regimes, so that panels stay readable; say so when not all.
+
+    Regimes that are too small to be named are left out.
+    """
+    unnamed = {INCOMPLETE, *small(f), *too_few(frame, f, size)}
+    held = frame[~frame["regime"].isin(unnamed)]
     sizes = held.groupby("regime", sort=False)[size].max().sort_values(ascending=False)
     kept = sizes[sizes > 0].index[:_MOST_REGIMES]
     told = Say("", "")
     if len(sizes) > len(kept):
         told = say("largest", n=len(kept), all=len(sizes))
-    return _named(held[held["regime"].isin(kept)]), told, len(kept)
+    return _named(held[held["regime"].isin(kept)], lang), told, len(kept)
 
 
 def _also(caption: Say, more: Say) -> Say:
@@ -137,18 +109,32 @@ def _trend(f: Figures, lang: Lang) -> Drawing:
 
 
 def _funnel(f: Figures, lang: Lang) -> Drawing:
-    lost = {gate: f.now.turned_away(gate).x for gate in REJECTING}
-    worst = max(lost, key=lambda gate: lost[gate])
+    lost = _losses(f.now.funnel)
+    passed = f.now.n_rows - sum(lost.values())
+    worst = max(lost, key=lambda name: lost[name], default="")
+    told = say("lost_most", gate=say(worst), lost=number(lost[worst])) if worst else None
     alternative = say(
-        "alt_funnel", n=number(f.now.n_rows), accepted=number(f.now.accepted.x),
-        gate=say(f"gate_{worst}"), lost=number(lost[worst]),
+        "alt_funnel", n=number(f.now.n_rows), accepted=number(passed),
+        worst=told or say("lost_nothing"),
     )  # fmt: skip
-    caption = say("fig_funnel", period=period_words(f.period))
+    caption = say("fig_funnel", period=period_words(f.period), n=number(f.now.n_rows))
     return charts.funnel(f.now.funnel, lang=lang), alternative, caption
 
 
+def _losses(funnel: pd.DataFrame) -> dict[str, int]:
+    """Count what the drawing takes off, by the key of its name: everything but the accepted."""
+    passing = funnel["first_gate"] == "none"
+    accepted = funnel["result"].fillna(value=False).astype(bool)
+    kinds = {gate: funnel["first_gate"] == gate for gate in (*GATES, "unknown")}
+    kinds["none"] = passing & funnel["result"].notna() & ~accepted
+    kinds["no_verdict"] = passing & funnel["result"].isna()
+    counts = {name: int(funnel.loc[where, "n_rows"].sum()) for name, where in kinds.items()}
+    lost = ("answered", "no_verdict")  # elsewhere said of those with a verdict
+    return {f"{'lost' if k in lost else 'gate'}_{k}": n for k, n in counts.items() if n}
+
+
 def _reasons(f: Figures, lang: Lang) -> Drawing:
-    frame = _named(f.now.reasons)
+    frame = _named(f.now.reasons, lang)
     axes = charts.reject_reasons(frame, lang=lang)
     least = 1.9 + (0.55 if lang == "both" else 0.36) * len(frame)  # for few bars and their legend
     axes.figure.set_figheight(max(axes.figure.get_figheight(), min(least, 4.0)))
@@ -160,14 +146,14 @@ def _reasons(f: Figures, lang: Lang) -> Drawing:
 
 
 def _scores(f: Figures, lang: Lang) -> Drawing:
-    frame, more, k = _largest(f.now.histogram, "n_scored")
+    frame, more, k = _largest(f, lang, f.now.histogram, "n_scored")
     axes = charts.score_histogram(frame, lang=lang)
     alternative = say("alt_scores", n=number(frame["n"].sum()), k=k)
     return axes, alternative, _also(say("fig_scores", period=period_words(f.period)), more)
 
 
 def _match(f: Figures, lang: Lang) -> Drawing:
-    frame, more, k = _largest(f.now.matched, "n")
+    frame, more, k = _largest(f, lang, f.now.matched, "n")
     axes = charts.match_rates(frame, lang=lang)
     return axes, say("alt_match", k=k), _also(
         say("fig_match", period=period_words(f.period)), more
@@ -175,13 +161,13 @@ def _match(f: Figures, lang: Lang) -> Drawing:
 
 
 def _thresholds(f: Figures, lang: Lang) -> Drawing:
-    frame, more, k = _largest(f.thresholds, "n")
+    frame, more, k = _largest(f, lang, f.thresholds, "n")
     axes = charts.vendor_thresholds(frame, lang=lang)
     return axes, say("alt_thresholds", k=k), _also(say("fig_thresholds"), more)
 
 
 def _bounds(f: Figures, lang: Lang) -> Drawing:
-    frame, more, k = _largest(f.now.bounds, "n_compared")
+    frame, more, k = _largest(f, lang, f.now.bounds, "n_compared")
     axes = charts.label_free_bounds(frame, lang=lang)
     return axes, say("alt_bounds", k=k), _also(
         say("fig_bounds", period=period_words(f.period)), more
@@ -189,7 +175,8 @@ def _bounds(f: Figures, lang: Lang) -> Drawing:
 
 
 def _tags(f: Figures, lang: Lang) -> Drawing:
-    frame = _named(f.now.tags)
+    tags = f.now.tags
+    frame = _named(tags[tags["n_tag"] >= f.asked.min_group], lang)
     axes = charts.tag_rates(frame, lang=lang, top=_MOST_TAGS)
     n = int(frame["n"].iloc[0])
     alternative = say("alt_tags", k=len(frame), n=number(n))

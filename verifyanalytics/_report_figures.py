@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from verifyanalytics._report_changes import MIN_GROUP, Change, Count
-from verifyanalytics._report_periods import Period, checked_zone, chosen
+from verifyanalytics._report_periods import Covered, Period, checked_zone, chosen, outside
 from verifyanalytics.analysis._tags_lift import tag_lift
 from verifyanalytics.analysis.bounds import label_free_bounds
 from verifyanalytics.analysis.changes import change_explained, minimal_change
@@ -44,6 +44,9 @@ from verifyanalytics.store import Store
 TREND = 12
 """So many earlier periods stand on the charts over time."""
 
+
+_QUARTER = 15 * 60 * 1_000_000
+"""A quarter of an hour in µs: local days of every time zone begin at one."""
 
 GROUPING = ("req_key", "action")
 """Columns besides the caller's own that make groups."""
@@ -97,9 +100,16 @@ class Slice:
         return int(n_persons) if n_known else None
 
     @cached_property
+    def funnels(self) -> pd.DataFrame:
+        """As of `va.funnel`, by regime."""
+        return funnel(self.v, by="regime")
+
+    @cached_property
     def funnel(self) -> pd.DataFrame:
-        """As of `va.funnel`."""
-        return funnel(self.v)
+        """The counts of `va.funnel` over all regimes."""
+        counts = ["n_rows", "n_withheld", "n_risk_not_asked"]
+        together = self.funnels.groupby(["first_gate", "result"], dropna=False, sort=False)
+        return together[counts].sum().reset_index()
 
     @cached_property
     def reasons(self) -> pd.DataFrame:
@@ -120,6 +130,12 @@ class Slice:
     def regimes(self) -> pd.DataFrame:
         """As of `va.regimes`."""
         return regimes(self.v)
+
+    @cached_property
+    def kinds(self) -> frozenset[str]:
+        """The kinds of request that were called, whatever came back."""
+        query = "SELECT DISTINCT coalesce(req_key, 'unknown') FROM t"
+        return frozenset(str(key) for (key,) in self.v.query("t", query).fetchall())
 
     @cached_property
     def tags(self) -> pd.DataFrame:
@@ -219,8 +235,10 @@ class Figures:
     period : Period
     partial : bool
         The data do not cover the period whole.
-    first, last : date
-        The local days in which the data begin and end.
+    covered : Covered
+        The local days that the data cover.
+    first_at, last_at : Timestamp
+        UTC; of the first and the last answer of the store.
     now : Slice
     before : Slice or None
         The period compared with; None when there is no comparison, for the reason `alone`.
@@ -244,8 +262,9 @@ class Figures:
     version: int
     period: Period
     partial: bool
-    first: dt.date
-    last: dt.date
+    covered: Covered
+    first_at: pd.Timestamp
+    last_at: pd.Timestamp
     now: Slice
     before: Slice | None
     compared: Period | None
@@ -298,24 +317,32 @@ def figures(store: Store, asked: Asked) -> Figures:
         A parameter that cannot be; no dated answers; no answers in the period.
     """
     reader = _Reader(store, asked)
-    first, last, n_undated, n_stored = reader.span()
-    period = chosen(asked.period, first, last)
+    covered, ends, n_undated, n_stored = reader.span()
+    period = chosen(asked.period, covered)
     now = reader.slice(period)
     if not now.n_rows:
-        raise UsageError(f"no answers in {period.name}: the data go from {first} to {last}")
-    compared, before, alone = _comparison(reader, period, now, first, last)
-    trend, thresholds = reader.over_time(period, now.deff, first, last)
+        raise UsageError(_nothing(period, covered, asked))
+    compared, before, alone = _comparison(reader, period, now, covered)
+    trend, thresholds = reader.over_time(period, now.deff, covered)
     rejects, n_read = reader.rejects()
     return Figures(
-        asked=asked, version=reader.version, period=period, partial=not period.whole(first, last),
-        first=first, last=last, now=now, before=before, compared=compared, alone=alone,
-        by=reader.by, trend=trend, thresholds=thresholds, n_undated=n_undated,
+        asked=asked, version=reader.version, period=period, partial=not covered.whole(period),
+        covered=covered, first_at=ends[0], last_at=ends[1], now=now, before=before,
+        compared=compared, alone=alone, by=reader.by, trend=trend, thresholds=thresholds,
+        n_undated=n_undated,
         n_stored=n_stored, rejects=rejects, n_read=n_read,
     )  # fmt: skip
 
 
+def _nothing(period: Period, covered: Covered, asked: Asked) -> str:
+    if not asked.regimes:
+        return outside(period, covered)
+    names = ", ".join(repr(name[:60]) for name in asked.regimes)
+    return f"no answers of the regime {names} in {period.name}; without it there may be some"
+
+
 def _comparison(
-    reader: _Reader, period: Period, now: Slice, first: dt.date, last: dt.date
+    reader: _Reader, period: Period, now: Slice, covered: Covered
 ) -> tuple[Period | None, Slice | None, str]:
     """Find the period to compare with; or why there is none."""
     name = reader.asked.compare
@@ -325,13 +352,13 @@ def _comparison(
     if other.every != period.every or other == period:
         raise UsageError(f"{period.name} is not compared with {other.name}: give another "
                          f"{period.every}, previous, or none")  # fmt: skip
-    if name != "previous" and (other.last < first or other.start > last):
-        raise UsageError(f"no answers in {other.name}: the data go from {first} to {last}")
-    if not period.whole(first, last):
+    if name != "previous" and covered.lacks(other):
+        raise UsageError(outside(other, covered))
+    if not covered.whole(period):
         return other, None, "partial"
-    if other.last < first or other.start > last:
+    if covered.lacks(other):
         return other, None, "nothing_before"
-    if not other.whole(first, last):
+    if not covered.whole(other):
         return other, None, "partial_before"
     before = reader.slice(other)
     if not before.n_rows:
@@ -387,28 +414,33 @@ class _Reader:
         since, until = period.utc(self.tz)
         return Slice(self._scan(since=since, until=until, where=self._where), self.tz)
 
-    def span(self) -> tuple[dt.date, dt.date, int, int]:
-        """Return the first and last local day of the data, undated rows, and all rows."""
+    def span(self) -> tuple[Covered, list[pd.Timestamp], int, int]:
+        """Return the days that the store covers, its first and last moment, undated and all rows.
+
+        Of the whole store: that a regime was seldom called cuts no period off.
+        """
         query = (
-            "SELECT epoch_us(min(occurred_at)), epoch_us(max(occurred_at)), "
-            "count(*) - count(occurred_at), count(*) FROM t"
+            "SELECT epoch_us(min(occurred_at)), epoch_us(max(occurred_at)), count(*) FROM t "
+            f"GROUP BY epoch_us(occurred_at) // {_QUARTER}"
         )
-        low, high, undated, n = self._scan(where=self._where).query("t", query).fetchall()[0]
-        if low is None:
+        found = self._scan().query("t", query).fetchall()
+        dated = [(low, high) for low, high, _ in found if low is not None]
+        if not dated:
             raise UsageError("the store holds no answer with a known time; there is no period")
-        zone = ZoneInfo(self.tz)
-        days = [dt.datetime.fromtimestamp(us // 1_000_000, zone).date() for us in (low, high)]
-        return days[0], days[1], int(undated), int(n)
+        undated = sum(n for low, _, n in found if low is None)
+        ends = min(low for low, _ in dated), max(high for _, high in dated)
+        moments = [pd.Timestamp(us, unit="us", tz="UTC") for us in ends]
+        return Covered.by(_silences(dated, self.tz)), moments, undated, sum(n for *_, n in found)
 
     def over_time(
-        self, period: Period, deff: float, first: dt.date, last: dt.date
+        self, period: Period, deff: float, covered: Covered
     ) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Count the acceptance and the vendor's thresholds over the last periods."""
         periods = period.earlier(TREND)
         since, until = periods[0].utc(self.tz)[0], period.utc(self.tz)[1]
         v = self._scan(since=since, until=until, where=self._where)
         trend = acceptance_rate(v, every=period.every, tz=self.tz)
-        whole = {p.name: p.whole(first, last) for p in periods}
+        whole = {p.name: covered.whole(p) for p in periods}
         trend["partial"] = [not whole[name] for name in trend["period"]]
         for rate, x, n in (
             ("acceptance_rate", "n_accepted", "n_decided"),
@@ -430,6 +462,20 @@ class _Reader:
         return table, int(read["n"][0])
 
 
+def _silences(spans: Iterable[tuple[int, int]], tz: str) -> dict[dt.date, tuple[float, float]]:
+    """For each local day the hours before its first answer and after its last one."""
+    zone = ZoneInfo(tz)
+    table = pd.DataFrame(spans, columns=["first", "last"])
+    local = pd.to_datetime(table["first"], unit="us", utc=True).dt.tz_convert(zone)
+    days = table.groupby(local.dt.date).agg({"first": "min", "last": "max"}) / 3_600_000_000
+    found = {}
+    for day, first, last in days.itertuples():
+        ends = (dt.datetime.combine(d, dt.time(), zone) for d in (day, day + dt.timedelta(days=1)))
+        begin, end = (moment.timestamp() / 3_600 for moment in ends)
+        found[day] = (first - begin, end - last)
+    return found
+
+
 def _condition(regime: dict[str, Any]) -> str:
     """Write the rows of one regime as a condition of SQL."""
     low, own, high, top = THRESHOLD_COLUMNS
@@ -444,21 +490,3 @@ def _condition(regime: dict[str, Any]) -> str:
 def _frame(relation: Any) -> pd.DataFrame:
     frame: pd.DataFrame = relation.to_arrow_table().to_pandas()
     return frame
-
-
-def regime_changes(now: Slice, before: Slice | None) -> tuple[list[Any], list[Any]]:
-    """Return the regimes that are new in this period, and those that are gone."""
-    tables = [
-        part.regimes[part.regimes["regime"] != INCOMPLETE] if part else None
-        for part in (now, before)
-    ]
-    if tables[0] is None or tables[1] is None:
-        return [], []
-    names = [set(table["regime"]) for table in tables if table is not None]
-    new = _records(tables[0][~tables[0]["regime"].isin(names[1])].to_dict("records"))
-    gone = _records(tables[1][~tables[1]["regime"].isin(names[0])].to_dict("records"))
-    return new, gone
-
-
-def _records(rows: Iterable[Any]) -> list[Any]:
-    return list(rows)

@@ -1,7 +1,8 @@
 """How a report writes numbers, differences and times in English and Chinese.
 
-An interval decides how many digits are worth writing: a difference known to a hundredth of a point
-is not cut to a tenth, and one known to three points is not given two decimals.
+An interval decides how many digits are worth writing, two figures of its half-width: a difference
+known to a hundredth of a point is not cut to a tenth, and one known to three points is not given
+two decimals. What is not nothing is never written as 0, nor what is not all as 100.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ NOTHING = "–"
 
 _NBSP = "\u00a0"
 
+_NOISE = 1e-10
+"""Per cent, or points, below this are what is left of a 0 after arithmetic."""
+
 
 def number(n: float) -> str:
     """Write a count: `1,637`."""
@@ -25,32 +29,40 @@ def number(n: float) -> str:
 
 
 def places(low: float, high: float) -> int:
-    """Return how many decimals of per cent, or of points, an interval can bear: 1 or 2."""
-    return 2 if high - low < 0.01 else 1  # not a number: 1
+    """Return how many decimals of per cent, or of points, an interval can bear: 1 or more."""
+    return _two_figures(50 * (high - low))
+
+
+def _two_figures(value: float) -> int:
+    """Return the decimals that show two figures of a value: at least 1, and 1 for no number."""
+    if math.isnan(value) or not value > _NOISE:
+        return 1
+    return max(1, 1 - math.floor(math.log10(value)))
 
 
 def percent(rate: float, digits: int = 1) -> Words:
     """Write a rate: `62.3 %` in English, `62.3%` in Chinese; near 0 and 1 with more digits."""
     if math.isnan(rate):
         return NOTHING
-    text = f"{100 * rate:.{_digits(rate, digits)}f}"
+    text = _share(rate, max(digits, 2) if 0 < rate < 0.01 else digits)
     return Number(f"{text}{_NBSP}%", f"{text}%")
 
 
-def _digits(rate: float, digits: int) -> int:
-    if 0 < rate < 0.01:
-        return max(digits, 2)
-    while 0.999 < rate < 1 and digits < 4 and f"{100 * rate:.{digits}f}".startswith("100"):
-        digits += 1  # almost all is not all
-    return digits
+def _share(rate: float, digits: int) -> str:
+    """Write per cent: almost nothing is not nothing, and almost all is not all."""
+    value = 100 * rate
+    if value > _NOISE and 100 - value > _NOISE:
+        while float(f"{value:.{digits}f}") in (0.0, 100.0):
+            digits += 1
+    return f"{value:.{digits}f}"
 
 
 def interval(low: float, high: float) -> Words:
     """Write the limits of a rate: `59.4–65.4 %`."""
     if math.isnan(low) or math.isnan(high):
         return NOTHING
-    digits = _digits(high, places(low, high))
-    ends = f"{100 * low:.{digits}f}", f"{100 * high:.{digits}f}"
+    digits = max(places(low, high), 2 if 0 < high < 0.01 else 1)
+    ends = _share(low, digits), _share(high, digits)
     return Number(f"{ends[0]}–{ends[1]}{_NBSP}%", f"{ends[0]}%–{ends[1]}%")
 
 
@@ -63,18 +75,24 @@ def rate_with_limits(rate: float, low: float, high: float) -> Words:
 
 
 def points(difference: float, digits: int = 1) -> str:
-    """Write a difference of rates in points, with its sign: `−10.9`."""
-    if math.isnan(difference):
-        return NOTHING
-    rounded = round(100 * difference, digits)
-    sign = "−" if rounded < 0 else "+" if rounded > 0 else "±"
-    return f"{sign}{abs(rounded):.{digits}f}"
+    """Write a difference of rates in points, with its sign: `−10.9`; `±0.0` is none at all."""
+    return NOTHING if math.isnan(difference) else _signed(100 * difference, digits)
+
+
+def _signed(value: float, digits: int) -> str:
+    if abs(value) <= _NOISE:
+        return f"±{0:.{digits}f}"
+    while float(f"{value:.{digits}f}") == 0.0:
+        digits += 1
+    return f"{'−' if value < 0 else '+'}{abs(value):.{digits}f}"
 
 
 def size(difference: float) -> str:
-    """Write how large a difference is, without its sign."""
-    digits = places(0.0, difference)
-    return NOTHING if math.isnan(difference) else f"{abs(100 * difference):.{digits}f}"
+    """Write how large a difference is: two figures of it, without its sign."""
+    if math.isnan(difference):
+        return NOTHING
+    value = abs(100 * difference)
+    return f"{value:.{_two_figures(value)}f}"
 
 
 class Points(NamedTuple):
@@ -110,9 +128,8 @@ def relative(now: int, before: int) -> Words:
     """Write how a count changed, in per cent."""
     if not before:
         return NOTHING
-    change = round(100 * (now - before) / before, 1)
-    sign = "−" if change < 0 else "+" if change > 0 else "±"
-    return Number(f"{sign}{abs(change):.1f}{_NBSP}%", f"{sign}{abs(change):.1f}%")
+    change = _signed(100 * (now - before) / before, 1)
+    return Number(f"{change}{_NBSP}%", f"{change}%")
 
 
 def period_words(period: Period) -> Say:

@@ -12,13 +12,14 @@ from verifyanalytics._report_blocks import (
     Document,
     Heading,
     Paragraph,
+    Say,
     Table,
     Words,
-    shown,
     table,
 )
 from verifyanalytics._report_changes import Change, Count, hidden
-from verifyanalytics._report_figures import Figures, Slice, regime_changes
+from verifyanalytics._report_checks import Check, checks, despite
+from verifyanalytics._report_figures import Figures, Slice
 from verifyanalytics._report_numbers import (
     NOTHING,
     local_minute,
@@ -32,20 +33,29 @@ from verifyanalytics._report_numbers import (
     size,
     split,
 )
+from verifyanalytics._report_regimes import Move, moves, one_sided, parts, small
 from verifyanalytics._report_summary import (
     REJECTING,
     by_words,
-    despite,
-    empty_days,
     explained_part,
     in_short,
-    joined,
+    nobody,
     other,
     shown_lifts,
     tag_name,
+    tags_sentence,
     tiles,
 )
-from verifyanalytics._report_words import enumerated, rule_words, say
+from verifyanalytics._report_words import (
+    enumerated,
+    joined,
+    name_words,
+    names_words,
+    regime_words,
+    reject_words,
+    rule_words,
+    say,
+)
 from verifyanalytics.analysis.counts import INCOMPLETE
 from verifyanalytics.analysis.decisions import acceptance_rate
 from verifyanalytics.codebook import Lang
@@ -63,14 +73,16 @@ def first_page(f: Figures, lang: Lang) -> Document:
         subtitle = type(subtitle)(subtitle.en + against.en, subtitle.zh + against.zh)
     page = Document(say(f"title_{f.period.every}"), subtitle, lang)
     if f.asked.regimes:
-        names = enumerated([shown(name, 60) for name in f.asked.regimes])
+        names = enumerated([regime_words(name) for name in f.asked.regimes])
         page.add(Paragraph(say("only_regimes", names=names), "warning"))
     if f.partial:
-        page.add(Paragraph(say("partial", first=f.first, last=f.last), "warning"))
+        ends = {"first": f.first_at, "last": f.last_at}
+        told = {name: local_minute(moment, f.asked.tz) for name, moment in ends.items()}
+        page.add(Paragraph(say("partial", **told), "warning"))
     page.add(tiles(f), Heading(say("in_short")), in_short(f))
     page.add(Heading(say("key_figures")), key_figures(f))
     page.add(Heading(say("turned_away")), turned_away(f), _turned_note(f))
-    page.add(Heading(say("regimes")), regimes(f), _regimes_left(f))
+    page.add(Heading(say("regimes")), *regimes(f))
     page.add(Heading(say("tags")), *tags(f))
     page.add(Heading(say("quality")), *quality(f))
     return page
@@ -86,11 +98,13 @@ def second_page(f: Figures) -> Iterable[Block]:
 
 def key_figures(f: Figures) -> Table:
     """The main rates of both periods."""
+    withheld = int(f.now.acceptance["n_withheld"])
     rows = [
-        (say("f_acceptance"), f.change("accepted")),
-        (say("f_match"), f.change("matches")),
-        (say("f_faults"), f.change("faults")),
-    ]
+        (_counted("f_acceptance", change := f.change("accepted")), change),
+        (_counted("f_match_withheld" if withheld else "f_match", change := f.change("matches"),
+                  withheld=number(withheld)), change),
+        (_counted("f_faults", change := f.change("faults")), change),
+    ]  # fmt: skip
     columns: list[Words] = [say("c_figure"), _now(f)]
     if f.before is not None:
         columns += [_before(f), say("c_difference"), say("c_reading")]
@@ -98,6 +112,11 @@ def key_figures(f: Figures) -> Table:
         say("key_figures"), columns,
         [[name, _rate(change.now), *_against(change)] for name, change in rows], texts=[4],
     )  # fmt: skip
+
+
+def _counted(key: str, change: Change, **values: Words) -> Say:
+    """Name a rate by its count and its denominator."""
+    return say(key, x=number(change.now.x), n=number(change.now.n), **values)
 
 
 def _now(f: Figures) -> Words:
@@ -135,8 +154,8 @@ def reading(change: Change) -> Words:
 # ------------------------------------------------------------------ gates
 
 
-def turned_away(f: Figures) -> Table:
-    """Rejections by the first gate that failed."""
+def turned_away(f: Figures) -> Table | Paragraph:
+    """Rejections by the first gate that failed; or that there are none."""
     columns: list[Words] = [say("c_gate"), say("c_answers"), say("c_share")]
     if f.before is not None:
         columns += [_before(f), say("c_difference"), say("c_reading"), say("c_split")]
@@ -146,6 +165,8 @@ def turned_away(f: Figures) -> Table:
         if change.now.x or (change.before and change.before.x):
             row: list[Words] = [say(f"gate_{gate}"), number(change.now.x), _rate(change.now)]
             rows.append([*row, *_against(change), *_split(f, gate, change)])
+    if not rows:
+        return Paragraph(nobody(f))
     return table(say("turned_away"), columns, rows, texts=[5])
 
 
@@ -176,7 +197,7 @@ def by_groups(f: Figures) -> Iterable[Block]:
     groups = _groups(f)
     small = hidden([g["sizes"] for g in groups], f.asked.min_group)
     open_ = [g for g, is_small in zip(groups, small, strict=True) if not is_small]
-    open_.sort(key=lambda g: (-g["now"].n, g["name"]))
+    open_.sort(key=lambda g: (-g["now"].n, g["key"]))
     rest = [g for g, is_small in zip(groups, small, strict=True) if is_small]
     rows = [_group_row(f, g["name"], [g]) for g in open_[:_MOST_GROUPS]]
     if len(open_) > _MOST_GROUPS:
@@ -204,14 +225,14 @@ def _groups(f: Figures) -> list[dict[str, Any]]:
     if f.explained is None:
         held = acceptance_rate(f.now.v, by=list(f.by))
         return [
-            {"name": _group_name([row[k] for k in f.by]), "sizes": [int(row["n_decided"])],
+            {**_group(row, f.by), "sizes": [int(row["n_decided"])],
              "now": Count(int(row["n_accepted"]), int(row["n_decided"]), f.now.deff),
              "before": None, "mix": 0.0, "rate": 0.0}
             for row in held.to_dict("records")
         ]  # fmt: skip
-    parts = f.explained.iloc[f.explained["part"].nunique() :]
+    each = f.explained.iloc[f.explained["part"].nunique() :]
     found = []
-    for row in parts[parts["part"] == "accepted"].to_dict("records"):
+    for row in each[each["part"] == "accepted"].to_dict("records"):
         n1, n0 = int(row["n_current"]), int(row["n_previous"])
         x1, x0 = (
             round(rate * n) if n else 0
@@ -219,15 +240,16 @@ def _groups(f: Figures) -> list[dict[str, Any]]:
         )
         before = f.before.deff if f.before else 1.0
         found.append(
-            {"name": _group_name([row[k] for k in f.groups]), "sizes": [n1, n0],
+            {**_group(row, f.groups), "sizes": [n1, n0],
              "now": Count(x1, n1, f.now.deff), "before": Count(x0, n0, before),
              "mix": row["mix"], "rate": row["rate"]}
         )  # fmt: skip
     return found
 
 
-def _group_name(values: Iterable[Any]) -> str:
-    return " · ".join(shown(value) for value in values)
+def _group(row: dict[Any, Any], columns: Iterable[str]) -> dict[str, Any]:
+    key = [str(row[column]) for column in columns]
+    return {"key": key, "name": names_words(key)}
 
 
 def _group_row(f: Figures, name: Words, groups: list[dict[str, Any]]) -> list[Words]:
@@ -249,39 +271,47 @@ def _together(counts: list[Count]) -> Count:
 # ------------------------------------------------------------------ regimes
 
 
-def regimes(f: Figures) -> Table:
+def regimes(f: Figures) -> Iterable[Block]:
     """The regimes of both periods; with their state when there is something to compare."""
-    new, gone = ({row["regime"] for row in rows} for rows in regime_changes(f.now, f.before))
-    held = f.now.regimes
-    rows = []
-    for row in held.head(_MOST_REGIMES).to_dict("records"):
-        state = "s_new" if row["regime"] in new else "s_same"
-        told: list[Words] = [
-            _regime(row["regime"]), local_minute(row["first_at"], f.asked.tz),
-            number(row["n_rows"]),
-        ]  # fmt: skip
-        if f.before is not None:
-            known = f.before.regimes.set_index("regime")["n_rows"]
-            told += [number(known.get(row["regime"], 0)), say(state)]
-        rows.append(told)
-    for name in sorted(gone)[:_MOST_REGIMES]:
-        n = f.before.regimes.set_index("regime")["n_rows"][name] if f.before else 0
-        rows.append([_regime(name), NOTHING, number(0), number(n), say("s_gone")])
+    rows = [_regime_row(f, line) for line in _regime_lines(f)]
+    if few := small(f):
+        held = [part.regimes[part.regimes["regime"].isin(few)] for part in parts(f)]
+        counts = [number(table["n_rows"].sum()) for table in held]
+        told = say("g_small", n=number(len(few)))
+        rows.append([told, NOTHING, *counts, *_compared(f, NOTHING)])
+    if not rows:
+        return [Paragraph(say("regimes_nothing"))]
     columns: list[Words] = [
         say("c_regime"), say("c_first"), say("c_n_now", period=period_words(f.period))
     ]  # fmt: skip
     if f.before is not None:
         columns += [_before(f), say("c_state")]
-    return table(say("regimes"), columns, rows, texts=[1, 4])
+    left = len(f.now.regimes) - len(few) - _MOST_REGIMES
+    more = [Paragraph(say("regimes_more", n=number(left)), "note")] if left > 0 else []
+    return [table(say("regimes"), columns, rows, texts=[1, 4]), *more]
 
 
-def _regime(name: str) -> Words:
-    return say("incomplete") if name == INCOMPLETE else shown(name, 60)
+def _regime_lines(f: Figures) -> list[Any]:
+    """The rows of `va.regimes` that are shown: those of this period, then those that are gone."""
+    held = f.now.regimes
+    now = held[~held["regime"].isin(small(f))].head(_MOST_REGIMES).to_dict("records")
+    gone = sorted((m for m in moves(f) if not m.new), key=lambda m: m.name)
+    return [*now, *gone[:_MOST_REGIMES]]
 
 
-def _regimes_left(f: Figures) -> Paragraph | None:
-    left = len(f.now.regimes) - _MOST_REGIMES
-    return Paragraph(say("regimes_more", n=number(left)), "note") if left > 0 else None
+def _regime_row(f: Figures, line: Any) -> list[Words]:
+    gone = isinstance(line, Move)
+    name = line.name if gone else line["regime"]
+    first = NOTHING if gone else local_minute(line["first_at"], f.asked.tz)
+    sizes = [part.regimes.set_index("regime")["n_rows"].get(name, 0) for part in parts(f)]
+    moved = {move.name: f"s_{move.kind}" for move in moves(f)}
+    state = NOTHING if name == INCOMPLETE else say(moved.get(name, "s_same"))
+    return [regime_words(name), first, *map(number, sizes), *_compared(f, state)]
+
+
+def _compared(f: Figures, words: Words) -> list[Words]:
+    """Give a cell that is there only when something is compared."""
+    return [] if f.before is None else [words]
 
 
 # ------------------------------------------------------------------ tags
@@ -291,7 +321,7 @@ def tags(f: Figures) -> Iterable[Block]:
     """The tags whose lift is surest."""
     lifts = shown_lifts(f.now, f.asked.min_group)
     if lifts.empty:
-        return [Paragraph(say("tags_absent" if f.now.tags.empty else "tags_none"))]
+        return [Paragraph(tags_sentence(f))]
     columns: list[Words] = [
         say("c_tag"), say("c_meaning"), say("c_tagged"), say("c_lift"),
         say("c_tag_share", period=period_words(f.period)),
@@ -301,8 +331,9 @@ def tags(f: Figures) -> Iterable[Block]:
     rows = []
     for row in lifts.head(_MOST_TAGS).itertuples():
         change = f.change("with_tag", row.tag)
-        lift = f"{row.lift:.1f} ({row.lift_low:.1f}–{row.lift_high:.1f})"
-        told: list[Words] = [shown(row.tag), tag_name(row), number(change.now.x), lift]
+        lift = say("lift", lift=f"{row.lift:.1f}", low=f"{row.lift_low:.1f}",
+                   high=f"{row.lift_high:.1f}")  # fmt: skip
+        told: list[Words] = [name_words(row.tag), tag_name(row), number(change.now.x), lift]
         share = percent(change.now.rate, places(*change.now.limits))
         rows.append([*told, share, *_against(change)[:2]])
     first = lifts.iloc[0]
@@ -318,7 +349,11 @@ def tags(f: Figures) -> Iterable[Block]:
 
 def quality(f: Figures) -> Iterable[Block]:
     """What is odd about the data of the period, and of the store."""
-    rows, fine = _checked(f)
+    looked = checks(f)
+    rows = [_check_row(f, check) for check in looked if check.found]
+    latencies = map(_latency, parts(f))
+    rows.append([say("d_latency"), *latencies, *_compared(f, NOTHING)])
+    fine = [say(check.key) for check in looked if not check.found]
     columns: list[Words] = [say("c_check"), say("c_before", period=period_head(f.period))]
     if f.before is not None:
         columns += [_before(f), say("c_difference")]
@@ -328,34 +363,13 @@ def quality(f: Figures) -> Iterable[Block]:
     return [*blocks, *_whole_store(f)]
 
 
-def _checked(f: Figures) -> tuple[list[list[Words]], list[Words]]:
-    """What was looked for: rows of what was found, and names of what was not."""
-    checks: dict[str, Callable[[Slice], Count]] = {
-        "d_no_risk": _no_risk,
-        "d_incomplete": _incomplete,
-        "d_despite": despite,
-        "d_issues": lambda s: Count(s.n_with_issues, s.n_rows, s.deff),
-    }
-    parts = [part for part in (f.now, f.before) if part is not None]
-    rows: list[list[Words]] = []
-    fine: list[Words] = []
-    for key, count in checks.items():
-        found = [count(part) for part in parts]
-        if any(c.x for c in found):
-            change = Change(*found)
-            differs = [points_with_limits(change.difference, *change.limits)] if f.before else []
-            rows.append([say(key), *(_of(c) for c in found), *differs])
-        else:
-            fine.append(say(key))
-    blank = [NOTHING] * (len(parts) - 1)
-    if not f.partial:
-        days = [empty_days(f, part) for part in parts]
-        if any(days):
-            rows.append([say("d_days"), *map(number, days), *blank])
-        else:
-            fine.append(say("d_days"))
-    rows.append([say("d_latency"), *(_latency(part) for part in parts), *blank])
-    return rows, fine
+def _check_row(f: Figures, check: Check) -> list[Words]:
+    change = check.change
+    if change.before is None:
+        return [say(check.key), _of(change.now)]
+    counted = check.key == "d_days"  # days are counted whole, not sampled
+    differs = NOTHING if counted else points_with_limits(change.difference, *change.limits)
+    return [say(check.key), _of(change.now), _of(change.before), differs]
 
 
 def _whole_store(f: Figures) -> list[Block]:
@@ -365,30 +379,22 @@ def _whole_store(f: Figures) -> list[Block]:
         undated=number(f.n_undated), stored=number(f.n_stored),
     )  # fmt: skip
     if len(f.rejects):
-        told = joined(told, say("d_reasons", names=_most(f.rejects, "reason")))
+        told = joined(told, say("d_reasons", names=_most(f.rejects, "reason", reject_words)))
     issues = f.now.issues
-    odd = [Paragraph(say("d_issue_names", names=_most(issues, "issue")), "note")]
+    odd = [Paragraph(say("d_issue_names", names=_most(issues, "issue", name_words)), "note")]
     return [Paragraph(told, "note"), *(odd if len(issues) else [])]
 
 
-def _most(frame: Any, column: str) -> Words:
+def _most(frame: Any, column: str, words: Callable[[str], Words]) -> Words:
     """Enumerate the most frequent names with their counts."""
     rows = frame.head(6).to_dict("records")
-    return enumerated([f"{shown(row[column])} {number(row['n_rows'])}" for row in rows])
+    return enumerated(
+        [say("named_count", name=words(row[column]), n=number(row["n_rows"])) for row in rows]
+    )
 
 
 def _of(count: Count) -> Words:
     return say("d_of", x=number(count.x), n=number(count.n))
-
-
-def _no_risk(part: Slice) -> Count:
-    return Count(int(part.funnel["n_risk_not_asked"].sum()), part.n_rows, part.deff)
-
-
-def _incomplete(part: Slice) -> Count:
-    held = part.regimes
-    odd = held[held["regime"] == INCOMPLETE]
-    return Count(int(odd["n_answered"].sum()), int(held["n_answered"].sum()), part.deff)
 
 
 def _latency(part: Slice) -> Words:
@@ -397,12 +403,13 @@ def _latency(part: Slice) -> Words:
 
 
 def _rules(f: Figures) -> list[Block]:
-    rules = f.now.rules[f.now.rules["regime"] != INCOMPLETE].head(_MOST_REGIMES)
+    left_out = {INCOMPLETE, *small(f), *one_sided(f.now)}
+    rules = f.now.rules[~f.now.rules["regime"].isin(left_out)].head(_MOST_REGIMES)
     if rules.empty:
         return []
     told = [
         say(
-            "rule", regime=shown(row.regime, 60), rule=rule_words(shown(row.rule, 120)),
+            "rule", regime=regime_words(row.regime), rule=rule_words(row.rule),
             n=number(row.n_rows), agreement=percent(row.agreement),
         )
         for row in rules.itertuples()

@@ -42,7 +42,7 @@ _TEMPLATE = """
 #set document(title: data.name, author: (), date: none)
 #set page(
   paper: "a4",
-  margin: (x: 13mm, top: 11mm, bottom: 13mm),
+  margin: (x: 13mm, top: 9mm, bottom: 11mm),
   footer: context align(right, text(size: 7.5pt, fill: grey,
     counter(page).display("1 / 1", both: true))),
 )
@@ -59,11 +59,14 @@ _TEMPLATE = """
 #show heading.where(level: 2): set text(size: 10.5pt)
 #show heading.where(level: 2): set block(above: 4.5mm, below: 2mm, sticky: true)
 
+// where a long name may be broken there is a space of no width, and nothing to copy
+#let broken(words) = words.split("\\u{200b}").map(part => text(part)).join(h(0pt))
+
 #let say(parts, joint: linebreak()) = {
   for (i, part) in parts.enumerate() {
     if i > 0 { joint }
     let (name, words) = part
-    if name == "" { text(words) } else { text(lang: name, words) }
+    if name == "" { broken(words) } else { text(lang: name, broken(words)) }
   }
 }
 
@@ -105,7 +108,7 @@ _TEMPLATE = """
     inset: (x: 1.2mm, y: 0.7mm),
     stroke: (x, y) => (bottom: if y == 0 { 0.3mm + mid } else { 0.2mm + pale }),
     table.header(..it.columns.map(words => text(fill: grey, say(words)))),
-    ..it.rows.join(()).map(say),
+    ..it.rows.sum(default: ()).map(say),
   )
 }
 
@@ -137,8 +140,8 @@ _TEMPLATE = """
 #for section in data.sections {
   let body = section.blocks.map(set-block).join()
   if section.kept {
-    block(above: 3.8mm, width: 100%, layout(page => block(
-      breakable: measure(block(width: page.width, body)).height > 230mm, width: 100%, body,
+    block(above: 3.2mm, width: 100%, layout(page => block(
+      breakable: measure(block(width: page.width, body)).height > 240mm, width: 100%, body,
     )))
   } else { body }
 }

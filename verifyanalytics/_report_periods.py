@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
 from verifyanalytics.errors import UsageError
@@ -18,6 +19,10 @@ Every = Literal["week", "month"]
 
 _WEEK, _MONTH = re.compile(r"(\d{4})-W(\d{2})"), re.compile(r"(\d{4})-(\d{2})")
 _DAY = dt.timedelta(days=1)
+
+_DAYS, _SLACK, _HOUR = 28, 1.5, 1.0
+"""How many days say what silence is usual, how many times the longest of them it may be, and what
+is no silence on any day."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +63,15 @@ class Period:
         UsageError
             There is no such period.
         """
+        found = None
         try:
             if week := _WEEK.fullmatch(name):
-                return cls("week", dt.date.fromisocalendar(int(week[1]), int(week[2]), 1))
+                found = cls("week", dt.date.fromisocalendar(int(week[1]), int(week[2]), 1))
             if month := _MONTH.fullmatch(name):
-                return cls("month", dt.date(int(month[1]), int(month[2]), 1))
-        except ValueError:
+                found = cls("month", dt.date(int(month[1]), int(month[2]), 1))
+            if found and found.before.start < found.after.start:
+                return found  # both are in the calendar
+        except (ValueError, OverflowError):
             pass
         raise UsageError(
             f"no period {name[:40]!r}; give week or month (the last whole one), or a name such as "
@@ -101,16 +109,60 @@ class Period:
         begin, end = (moment.astimezone(dt.UTC) for moment in ends)
         return begin, end
 
-    def whole(self, first: dt.date, last: dt.date) -> bool:
-        """Tell whether data from one local day to another cover every day of it."""
-        return first <= self.start and self.last <= last
-
     def earlier(self, n: int) -> list[Period]:
         """Return the n periods before this one and this one, oldest first."""
         found = [self]
         for _ in range(n):
             found.append(found[-1].before)
         return found[::-1]
+
+
+class Covered(NamedTuple):
+    """The local days that data cover.
+
+    Attributes
+    ----------
+    first, last : date
+        The days of the first and the last answer.
+    opens, closes : bool
+        The first day is covered from its begin, the last one to its end.
+    """
+
+    first: dt.date
+    last: dt.date
+    opens: bool = True
+    closes: bool = True
+
+    def whole(self, period: Period) -> bool:
+        """Tell whether the data cover a period from its begin to its end."""
+        begins = self.first + (not self.opens) * _DAY
+        ends = self.last - (not self.closes) * _DAY
+        return begins <= period.start and period.last <= ends
+
+    def lacks(self, period: Period) -> bool:
+        """Tell whether a period lies before the data or after them."""
+        return period.last < self.first or period.start > self.last
+
+    @classmethod
+    def by(cls, spans: Mapping[dt.date, tuple[float, float]]) -> Covered:
+        """Judge by the silences of the other days whether the outer days are cut off.
+
+        Parameters
+        ----------
+        spans : mapping
+            For each local day with answers the hours from its begin to its first answer, and from
+            its last answer to its end. The silence at the outer end of an outer day is usual when
+            one of the four weeks next to it has a day that is as long silent, or when there is
+            no other day.
+        """
+        days = sorted(spans)
+        opens = _usual(spans[days[0]][0], (spans[d][0] for d in days[1 : _DAYS + 1]))
+        closes = _usual(spans[days[-1]][1], (spans[d][1] for d in days[-_DAYS - 1 : -1]))
+        return cls(days[0], days[-1], opens, closes)
+
+
+def _usual(silence: float, others: Iterable[float]) -> bool:
+    return silence <= max(_HOUR, _SLACK * max(others, default=silence))
 
 
 def checked_zone(tz: str) -> str:
@@ -128,15 +180,15 @@ def checked_zone(tz: str) -> str:
     return tz
 
 
-def chosen(period: str, first: dt.date, last: dt.date) -> Period:
-    """Find the period that is asked for, in data from one local day to another.
+def chosen(period: str, covered: Covered) -> Period:
+    """Find the period that is asked for, in the days that the data cover.
 
     Parameters
     ----------
     period : str
         A name, or `week` or `month`: the last one that the data cover whole; if they cover none,
         the one in which they end.
-    first, last : date
+    covered : Covered
 
     Raises
     ------
@@ -145,10 +197,15 @@ def chosen(period: str, first: dt.date, last: dt.date) -> Period:
     """
     if period in ("week", "month"):
         every: Every = "week" if period == "week" else "month"
-        ending = Period.around(last, every)
+        ending = Period.around(covered.last, every)
         older = ending.before
-        return older if not ending.whole(first, last) and older.whole(first, last) else ending
+        return older if not covered.whole(ending) and covered.whole(older) else ending
     found = Period.named(period)
-    if found.last < first or found.start > last:
-        raise UsageError(f"no answers in {found.name}: the data go from {first} to {last}")
+    if covered.lacks(found):
+        raise UsageError(outside(found, covered))
     return found
+
+
+def outside(period: Period, covered: Covered) -> str:
+    """Say that the data hold no answer of a period."""
+    return f"no answers in {period.name}: the data go from {covered.first} to {covered.last}"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from verifyanalytics._report_blocks import Bullets, Say, Tile, Tiles, Words, shown
-from verifyanalytics._report_changes import Change, Count
-from verifyanalytics._report_figures import Figures, Slice, regime_changes
+from verifyanalytics._report_changes import Change
+from verifyanalytics._report_checks import checks
+from verifyanalytics._report_figures import Figures, Slice
 from verifyanalytics._report_numbers import (
     Points,
     interval,
@@ -19,8 +20,9 @@ from verifyanalytics._report_numbers import (
     relative,
     size,
 )
-from verifyanalytics._report_words import enumerated, say
-from verifyanalytics.analysis.counts import GATES, INCOMPLETE
+from verifyanalytics._report_regimes import complete, moves, named, parts, small
+from verifyanalytics._report_words import enumerated, joined, name_words, regime_words, say
+from verifyanalytics.analysis.counts import GATES
 
 REJECTING = (*GATES, "unknown", "none")
 """First gates of a rejection; `none`: all gates pass, and nothing explains it."""
@@ -75,7 +77,7 @@ def _tile(label: str, change: Change) -> Tile:
 
 def in_short(f: Figures) -> Bullets:
     """The sentences of the first page."""
-    found = [_acceptance(f), *_reasons(f), *_regimes(f), _tags(f), _quality(f)]
+    found = [_acceptance(f), *_reasons(f), _regimes(f), tags_sentence(f), _quality(f)]
     return Bullets(tuple(found))
 
 
@@ -102,8 +104,8 @@ def _acceptance(f: Figures) -> Say:
 
 def _explained(f: Figures, change: Change) -> Say:
     whole, digits = explained_part(f, "accepted"), places(*change.limits)
-    parts = {name: points(whole[name], digits) for name in ("mix", "rate")}
-    return say("explained", by=by_words(f), **parts)
+    split = {name: points(whole[name], digits) for name in ("mix", "rate")}
+    return say("explained", by=by_words(f), **split)
 
 
 def explained_part(f: Figures, part: str) -> Any:
@@ -114,11 +116,6 @@ def explained_part(f: Figures, part: str) -> Any:
     return None if whole is None else whole[whole["part"] == name].iloc[0]
 
 
-def joined(*parts: Say) -> Say:
-    """Put sentences after each other."""
-    return Say(" ".join(p.en for p in parts), "".join(p.zh for p in parts))
-
-
 # ------------------------------------------------------------------ reasons
 
 
@@ -126,7 +123,7 @@ def _reasons(f: Figures) -> list[Say]:
     changes = {gate: f.change("turned_away", gate) for gate in REJECTING}
     most = sorted((g for g in REJECTING if changes[g].now.x), key=lambda g: -changes[g].now.x)
     if not most:
-        return []
+        return [nobody(f)] if f.now.accepted.n else []  # without a verdict that is said already
     names = [
         say("reason_share", gate=say(f"gate_{g}"), share=percent(changes[g].now.rate))
         for g in most[:_FEW]
@@ -152,36 +149,52 @@ def _reasons(f: Figures) -> list[Say]:
     return [joined(*told)]
 
 
+def nobody(f: Figures) -> Say:
+    """Say that nobody was turned away; or that nobody could be, without any verdict."""
+    return say("nobody" if f.now.accepted.n else "no_verdicts", n=number(f.now.accepted.n))
+
+
 # ------------------------------------------------------------------ regimes
 
 
-def _regimes(f: Figures) -> list[Say]:
+def _regimes(f: Figures) -> Say:
+    if not any(len(complete(part)) for part in parts(f)):
+        return say("regimes_nothing")
     if f.before is None:
         return _regimes_alone(f)
-    new, gone = regime_changes(f.now, f.before)
-    told = [_appeared("regimes_new", row, f) for row in new[:_FEW]]
-    told += [say("regimes_gone", name=shown(row["regime"], 60)) for row in gone[:_FEW]]
-    return [joined(*told)] if told else [say("regimes_same", other=other(f))]
+    held = moves(f)
+    told = [
+        say(f"regimes_{move.kind}", name=regime_words(move.name), when=_first_seen(move.row, f))
+        for move in [*[m for m in held if m.new][:_FEW], *[m for m in held if not m.new][:_FEW]]
+    ]
+    if set(named(f, f.now)["regime"]) & set(named(f, f.before)["regime"]):
+        same = "regimes_rest" if told else "regimes_same_named" if small(f) else "regimes_same"
+        told.append(say(same, other=other(f), least=f.asked.min_group))
+    return joined(*told) if told else say("regimes_small", least=f.asked.min_group)
 
 
-def _regimes_alone(f: Figures) -> list[Say]:
-    held = f.now.regimes[f.now.regimes["regime"] != INCOMPLETE]
+def _regimes_alone(f: Figures) -> Say:
+    held = named(f, f.now)
     if held.empty:
-        return []
+        return say("regimes_small", least=f.asked.min_group)
     later = [
         row
         for _, part in held.groupby("req_key", sort=False)
         for row in part.sort_values("first_at").iloc[1:].to_dict("records")
     ]
     if later:
-        return [joined(*(_appeared("regimes_within", row, f) for row in later[:_FEW]))]
-    names = [shown(name, 60) for name in held["regime"].head(2 * _FEW)]
-    return [say("regimes_alone", names=enumerated(names))]
+        return joined(
+            *(
+                say("regimes_within", name=regime_words(row["regime"]), when=_first_seen(row, f))
+                for row in later[:_FEW]
+            )
+        )
+    names = [regime_words(name) for name in held["regime"].head(2 * _FEW)]
+    return say("regimes_alone", names=enumerated(names))
 
 
-def _appeared(key: str, row: Any, f: Figures) -> Say:
-    when = local_minute(row["first_at"], f.asked.tz)
-    return say(key, name=shown(row["regime"], 60), when=when)
+def _first_seen(row: Any, f: Figures) -> str:
+    return local_minute(row["first_at"], f.asked.tz)
 
 
 # ------------------------------------------------------------------ tags
@@ -193,23 +206,41 @@ def shown_lifts(part: Slice, least: int) -> Any:
     return table[(table["n_tag"] >= least) & table["lift"].notna()].reset_index(drop=True)
 
 
-def _tags(f: Figures) -> Say:
-    if f.now.tags.empty:
-        return say("tags_absent")
+def tags_sentence(f: Figures) -> Say:
+    """Say which tags go with non-matches; and if none, whether any could have been seen to."""
+    if nothing := _no_lift(f):
+        return nothing
     table = shown_lifts(f.now, f.asked.min_group)
-    if len(table) and not table["clustered"].iloc[0]:
+    if not table["clustered"].iloc[0]:
         return say("tags_untested")
     sure = table[table["significant"] & (table["lift_low"] > 1)].head(_FEW)
     if sure.empty:
-        return say("tags_none")
+        return say("tags_none", n=number(table["n"].iloc[0]), x=number(table["n_outcome"].iloc[0]))
     names = [
         say(
-            "tag_lifted", tag=shown(row.tag), lift=f"{row.lift:.1f}", low=f"{row.lift_low:.1f}",
-            high=f"{row.lift_high:.1f}", name=tag_name(row),
+            "tag_lifted", tag=name_words(row.tag), lift=f"{row.lift:.1f}",
+            low=f"{row.lift_low:.1f}", high=f"{row.lift_high:.1f}", name=tag_name(row),
+            n=number(row.n_tag),
         )
         for row in sure.itertuples()
     ]  # fmt: skip
     return say("tags_some", names=enumerated(names))
+
+
+def _no_lift(f: Figures) -> Say | None:
+    """Say why no tag can be held against non-matches; None when some can."""
+    asked = f.now.n_rows - int(f.now.funnel["n_risk_not_asked"].sum())
+    if not asked:
+        return say("tags_not_asked")
+    if f.now.tags.empty:
+        return say("tags_absent", n=number(asked))
+    lifts = f.now.lifts
+    n, x = (int(lifts[c].max()) if len(lifts) else 0 for c in ("n", "n_outcome"))
+    if x in (0, n):
+        return say("tags_blind", n=number(n), x=number(x))
+    if shown_lifts(f.now, f.asked.min_group).empty:
+        return say("tags_small", least=f.asked.min_group)
+    return None
 
 
 def tag_name(row: Any) -> Say:
@@ -223,32 +254,16 @@ def tag_name(row: Any) -> Say:
 
 
 def _quality(f: Figures) -> Say:
-    n_rejects = int(f.rejects["n_rows"].sum())
-    counts = {
-        "q_rejects": n_rejects,
-        "q_undated": f.n_undated,
-        "q_despite": despite(f.now).x,
-        "q_issues": f.now.n_with_issues,
-        "q_empty_days": empty_days(f, f.now),
-    }
-    found = [say(key, n=number(n)) for key, n in counts.items() if n]
-    if f.change("faults").verdict == "up":
-        found.append(say("q_faults", other=other(f)))
+    """Name everything that the table of data quality holds of this period, and the store's own."""
+    faults = f.change("faults")
+    found = [_found("d_faults", faults)] if faults.now.x else []
+    if faults.verdict == "up":
+        found = [joined(found[0], say("q_more", other=other(f)))]
+    found += [_found(check.key, check.change) for check in checks(f) if check.change.now.x]
+    whole = {"q_rejects": int(f.rejects["n_rows"].sum()), "q_undated": f.n_undated}
+    found += [say(key, n=number(n)) for key, n in whole.items() if n]
     return say("quality_some", names=enumerated(found)) if found else say("quality_fine")
 
 
-def despite(part: Slice) -> Count:
-    """Rows accepted although a gate fails, of those accepted."""
-    table = part.funnel
-    accepted = table["result"].fillna(value=False).astype(bool)
-    n = int(table.loc[accepted & table["first_gate"].isin(GATES), "n_rows"].sum())
-    return Count(n, part.accepted.x, part.deff)
-
-
-def empty_days(f: Figures, part: Slice) -> int:
-    """Days of a whole period without any call."""
-    if f.partial:
-        return 0
-    period = f.period if part is f.now or f.compared is None else f.compared
-    n_days = (period.after.start - period.start).days
-    return n_days - int(part.days["starts_at"].notna().sum())
+def _found(key: str, change: Change) -> Say:
+    return say("q_found", name=say(key), x=number(change.now.x), n=number(change.now.n))

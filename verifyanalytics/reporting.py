@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from verifyanalytics import _report_fonts
 from verifyanalytics._report_blocks import Document, Heading
@@ -135,7 +136,7 @@ def report(
     found = figures(store if isinstance(store, Store) else Store(store), asked)
     document = first_page(found, language)
     document.add(*second_page(found), Heading(say("charts")), *drawn(found, language))
-    document.add(*last_page(found, language, version("verifyanalytics")))
+    document.add(*last_page(found, language, version("verifyanalytics"), list(targets)))
     name = f"report-{found.period.name}-{language}"
     paths = [_write(document, kind, target, name) for kind, target in targets.items()]
     return _told(found, paths)
@@ -177,11 +178,21 @@ def _write(document: Document, kind: str, target: Path, name: str) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            file.write(content)
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(file.name).chmod(0o666 & ~umask)  # as any file of this person's
-        Path(file.name).replace(path)
+            _put(content, file, path)
     except OSError as error:
         raise StorageError(f"{path}: {error.strerror or error}", path=path) from error
     return path
+
+
+def _put(content: bytes, file: Any, path: Path) -> None:
+    """Write a file that has another name until it is whole; of what fails nothing is left."""
+    written = Path(file.name)
+    try:
+        with file:
+            file.write(content)
+        umask = os.umask(0)
+        os.umask(umask)
+        written.chmod(0o666 & ~umask)  # as any file of this person's
+        written.replace(path)
+    finally:
+        written.unlink(missing_ok=True)
