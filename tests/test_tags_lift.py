@@ -483,6 +483,14 @@ def test_rows_of_one_person_do_not_make_a_direction():
         assert three[name].tolist() == pytest.approx(once[name].tolist(), rel=2e-3)
 
 
+def test_a_score_between_the_vendor_s_levels_is_not_rounded_into_the_next_band():
+    v = pd.DataFrame({"risk_score": [299.6, 0.0, 300.0, None], "bad": [1, 0, 0, 1]})
+    for engine, frame in w.engines(v).items():
+        table = va.risk_bands(frame, outcome="bad")
+        assert table["n"].tolist() == [2, 1, 0, 0], engine
+        assert set(table["n_without_score"]) == {1}, engine
+
+
 def test_bands_nobody_is_in_do_not_change_the_information_value():
     v = pd.DataFrame({"risk_score": [0] * 10 + [900] * 10, "bad": [0] * 10 + [1] * 10})
     few, many = (va.risk_bands(v, b, "bad") for b in ((0, 900), (0, 300, 600, 700, 800, 900)))

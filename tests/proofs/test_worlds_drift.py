@@ -14,6 +14,7 @@ import pytest
 from scipy import stats
 
 import verifyanalytics as va
+from verifyanalytics.analysis._tags_auc import area_limits
 from verifyanalytics.simulator import Simulation, World
 
 NIGHTLY = os.environ.get("VERIFYANALYTICS_NIGHTLY") == "1"
@@ -77,6 +78,92 @@ def test_rows_sent_three_times_raise_no_more_alarms():
         thrice = pd.concat([v.assign(request_id=v["request_id"] + f"-{k}") for k in range(3)])
         alarms += va.tag_lift(thrice)["significant"].any()
     assert alarms <= FALSE_ALARMS, alarms
+
+
+def risk_world(seed, n, n_outcomes, tries):
+    """Persons whose risk score knows nothing of the outcome; all tries of one say the same."""
+    rng = np.random.default_rng(seed)
+    score = rng.choice([0, 300, 600, 900], n, p=[0.7, 0.2, 0.07, 0.03])
+    repeat = rng.integers(1, 11, n) if tries == "uneven" else np.full(n, tries)
+    bad = np.arange(n) < n_outcomes
+    columns = {"risk_score": score, "bad": bad, "subject": np.array([f"s{i}" for i in range(n)])}
+    return pd.DataFrame({name: np.repeat(column, repeat) for name, column in columns.items()})
+
+
+@pytest.mark.parametrize(
+    ("n", "n_outcomes", "tries"),
+    [(700, 70, 1), (700, 70, 3), (60, 4, 1), (2_000, 20, 1), (300, 6, "uneven")],
+)
+def test_no_direction_of_the_risk_score_where_it_has_none(n, n_outcomes, tries):
+    alarms = 0
+    for seed in range(WORLDS):
+        table = va.risk_bands(risk_world(seed, n, n_outcomes, tries), outcome="bad")
+        alarms += table["direction"].iloc[0] != "not evident"
+    assert alarms <= FALSE_ALARMS, alarms
+
+
+BANDED = [
+    (10, 100, (0.3, 0.3, 0.2, 0.2), (0.7, 0.2, 0.07, 0.03)),
+    (20, 2000, (0.5, 0.2, 0.2, 0.1), (0.95, 0.03, 0.015, 0.005)),
+    (100, 1000, (0.01, 0.01, 0.03, 0.95), (0.97, 0.01, 0.01, 0.01)),
+    (15, 15, (0.02, 0.02, 0.06, 0.9), (0.9, 0.06, 0.02, 0.02)),
+    (50, 5000, (0.9, 0.06, 0.03, 0.01), (0.9, 0.06, 0.03, 0.01)),
+]
+
+
+@pytest.mark.parametrize(("n_yes", "n_no", "yes", "no"), BANDED)
+def test_the_limits_of_the_area_hold_it(n_yes, n_no, yes, no):
+    places = np.arange(4)
+    truth = sum(
+        yes[i] * no[j] * ((places[i] > places[j]) + (i == j) / 2) for i in places for j in places
+    )
+    worlds, covered, rng = 10 * WORLDS, 0, np.random.default_rng(1)
+    for _ in range(worlds):
+        low, high = area_limits(
+            rng.multinomial(n_yes, yes).astype(float), rng.multinomial(n_no, no).astype(float), 1.0
+        )
+        covered += low <= truth <= high
+    assert covered >= stats.binom.ppf(0.001, worlds, 0.93), covered
+
+
+def audit_world(seed):
+    """Every rejected row labelled and one accepted in fifty; half the attacks get in."""
+    rng, n = np.random.default_rng(seed), 20_000
+    tag = rng.random(n) < 0.2
+    attack = rng.random(n) < np.where(tag, 0.06, 0.02)
+    turned_away = (attack & (rng.random(n) < 0.5)) | (tag & (rng.random(n) < 0.5))
+    chance = np.where(turned_away, 1.0, 0.02)
+    drawn = rng.random(n) < chance
+    return pd.DataFrame(
+        {
+            "risk_tags": [["13001"] if t else [] for t in tag],
+            "result": ~turned_away,
+            "attack": pd.Series(np.where(drawn & attack, "print", None), dtype="object"),
+            "mated": pd.Series(np.where(drawn & ~attack, True, None), dtype="object"),
+            "inclusion_prob": np.where(drawn, chance, np.nan),
+        }
+    )
+
+
+def test_a_weighted_audit_holds_the_truth_in_its_limits():
+    rate, lift = 0.2 * 0.06 + 0.8 * 0.02, 0.06 / (0.2 * 0.06 + 0.8 * 0.02)
+    held = {"precision": 0, "recall": 0, "lift": 0}
+    truths = {"precision": 0.06, "recall": 0.2 * 0.06 / rate, "lift": lift}
+    for seed in range(WORLDS):
+        row = va.tag_lift(audit_world(seed), "attack").iloc[0]
+        for name, truth in truths.items():
+            held[name] += row[f"{name}_low"] <= truth <= row[f"{name}_high"]
+    assert all(enough(covered, 0.93) for covered in held.values()), held
+
+
+def test_the_limits_of_a_tag_rate_hold_it_when_persons_repeat():
+    covered = 0
+    for seed in range(WORLDS):
+        has = np.repeat(np.random.default_rng(seed).random(300) < 0.1, 3)
+        v = pd.DataFrame({"risk_tags": [["13001"] if x else [] for x in has]})
+        row = va.tag_rates(v.assign(subject=np.repeat([f"s{i}" for i in range(300)], 3))).iloc[0]
+        covered += row["tag_rate_low"] <= 0.1 <= row["tag_rate_high"]
+    assert enough(covered, 0.93), covered
 
 
 # ------------------------------------------------------------------ quality
