@@ -17,7 +17,7 @@ from matplotlib.patches import StepPatch
 
 import verifyanalytics as va
 from verifyanalytics.charts import panels, style
-from verifyanalytics.errors import UsageError
+from verifyanalytics.errors import MissingColumnError, UsageError
 from verifyanalytics.schema import THRESHOLD_COLUMNS
 
 
@@ -302,6 +302,13 @@ def test_too_many_groups_are_refused():
     v = answers(60).assign(ctx_shop=[f"shop {i}" for i in range(60)])
     with pytest.raises(UsageError, match="do not fit a chart"):
         va.charts.tag_rates(va.tag_rates(v, by="ctx_shop"))
+
+
+@pytest.mark.parametrize("chart", sorted({*va.charts.__all__} - {"use_style"}))
+def test_a_frame_of_another_kind_is_refused_by_what_it_lacks(chart):
+    for frame in (pd.DataFrame(), pd.DataFrame({"request_id": ["a"]})):
+        with pytest.raises(MissingColumnError, match="no column "):
+            getattr(va.charts, chart)(frame)
 
 
 def test_more_panels_than_a_figure_holds_are_refused():

@@ -105,6 +105,7 @@ def error_rates(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> Any:
     UsageError
         No rate in the frame (see its `reason`), groups, or Axes do not fit.
     """
+    panels.needs(frame, "regime", "threshold", "fmr", "fnmr")
     usable_lang = usable(lang)
     held = _rated(frame, "threshold")
     regimes = [part for _, part in held.groupby("regime", sort=False)]
@@ -174,6 +175,7 @@ def det_curve(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> Any:
     UsageError
         No rate in the frame (see its `reason`), or Axes do not fit.
     """
+    panels.needs(frame, "regime", "threshold", "fmr", "claimed_fmr")
     usable_lang = usable(lang)
     held = _rated(frame, "threshold")
     regimes = [part for _, part in held.groupby("regime", sort=False)]
@@ -279,6 +281,7 @@ def operating_points(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> A
     UsageError
         No operating point in the frame (see its `reason`), or Axes do not fit.
     """
+    panels.needs(frame, "regime", "rule", "target", "fmr")
     usable_lang = usable(lang)
     held = _rated(frame, "rule")
     regimes = [part for _, part in held.groupby("regime", sort=False)]

@@ -41,6 +41,7 @@ def tag_lift(frame: pd.DataFrame, ax: Any = None, lang: str = "en", top: int = _
     UsageError
         No tag has a lift.
     """
+    panels.needs(frame, "tag", "lift", "outcome", "basis")
     chosen, held = usable(lang), frame[frame["lift"].notna()]
     shown = held.head(top).reset_index(drop=True)
     if not len(shown):
@@ -133,6 +134,7 @@ def tag_pairs(
     UsageError
         No pair in the frame.
     """
+    panels.needs(frame, "tag_a", "tag_b", "phi", "n_both")
     chosen = usable(lang)
     sizes = pd.concat([
         frame.set_index("tag_a")["n_a"], frame.set_index("tag_b")["n_b"]
@@ -211,6 +213,7 @@ def tag_catch(frame: pd.DataFrame, ax: Any = None, lang: str = "en", top: int = 
     UsageError
         No tag, or no row with the outcome.
     """
+    panels.needs(frame, "tag", "catch_rate", "n_outcome")
     chosen, shown = usable(lang), frame.head(top)
     if not len(shown) or not shown["n_outcome"].iloc[0]:
         raise UsageError("no tag or no outcome in the frame; nothing to draw")
@@ -266,6 +269,7 @@ def risk_bands(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> Any:
     UsageError
         No row in the frame.
     """
+    panels.needs(frame, "band", "n", "outcome_rate", "auc")
     chosen, total = usable(lang), int(frame["n"].sum())
     if not total:
         raise UsageError("no row with a risk score and a known outcome; nothing to draw")
@@ -329,6 +333,7 @@ def tag_scores(
     UsageError
         Several regimes, which are never pooled, or no tag with scores.
     """
+    panels.needs(frame, "regime", "tag", "n_scored_with")
     chosen = usable(lang)
     regimes = frame["regime"].unique()
     if len(regimes) > 1:

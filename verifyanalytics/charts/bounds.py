@@ -41,6 +41,7 @@ def label_free_bounds(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> 
     UsageError
         Nothing to draw, or the frame is split by groups.
     """
+    panels.needs(frame, "regime", "threshold", "k", "n_compared")
     usable_lang = usable(lang)
     if by := [c for c in panels.groups(frame, "threshold") if c != "regime"]:
         raise UsageError(f"the frame is split by {', '.join(by)}: choose one group")

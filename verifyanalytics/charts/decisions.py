@@ -50,6 +50,7 @@ def funnel(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> Any:
     UsageError
         The frame has no row, or more groups than panels fit.
     """
+    panels.needs(frame, "first_gate", "result", "n_rows")
     usable_lang = usable(lang)
     if not frame["n_rows"].sum():
         raise UsageError("the frame holds no answer; nothing to draw")
@@ -145,6 +146,7 @@ def acceptance_rate(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> An
     UsageError
         No rate in the frame.
     """
+    panels.needs(frame, "acceptance_rate", "n_rows", "n_decided")
     usable_lang = usable(lang)
     rated = frame[frame["acceptance_rate"].notna()]
     over_time = "period" in frame
@@ -238,6 +240,7 @@ def reject_reasons(
     UsageError
         No reason in the frame, or it is split by groups.
     """
+    panels.needs(frame, "first_gate", "failing_gates", "n_not_accepted", "share")
     usable_lang = usable(lang)
     if frame.empty:
         raise UsageError("the frame holds no reason; nothing to draw")

@@ -19,10 +19,22 @@ from matplotlib import ticker
 from verifyanalytics.charts.names import MOST, name
 from verifyanalytics.charts.style import COLOURS, GREY, RULE, known, known_regime, text
 from verifyanalytics.codebook import Lang
-from verifyanalytics.errors import UsageError
+from verifyanalytics.errors import MissingColumnError, UsageError
 
 _LABEL_SIZE, _LINE, _MOST_PANELS = 8.0, 10.5, 40
 _REQ_KEY, _VALUE, TAG, GLOSS = 28, 24, 24, 72  # columns that these names may take
+
+
+def needs(frame: pd.DataFrame, *columns: str) -> None:
+    """Make sure that a frame is of the kind that a chart draws.
+
+    Raises
+    ------
+    MissingColumnError
+        One of the columns that tell it from others is not there.
+    """
+    if missing := [column for column in columns if column not in frame]:
+        raise MissingColumnError(missing, map(str, frame.columns))
 
 
 def panels(n: int, ax: Any, *, what: str, height: float = 3.1, columns: int = 2) -> list[Any]:

@@ -47,6 +47,7 @@ def quality_limits(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> Any
     UsageError
         No graded row.
     """
+    panels.needs(frame, "measure", "n", "p50", "limit")
     chosen, held = usable(lang), frame[frame["n"] > 0]
     measures = list(dict.fromkeys(held["measure"]))
     if not measures:
@@ -110,6 +111,7 @@ def quality_bands(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> Any:
     UsageError
         No row in the frame.
     """
+    panels.needs(frame, "measure", "band", "n", "reject_rate")
     chosen = usable(lang)
     parts = [part for _, part in frame.groupby(["image", "measure"], sort=False) if part["n"].sum()]
     if not parts:
@@ -178,6 +180,7 @@ def error_versus_discard(frame: pd.DataFrame, ax: Any = None, lang: str = "en") 
     UsageError
         No row was compared, or curves of both kinds.
     """
+    panels.needs(frame, "quality", "n", "discard_fraction", "error_fraction")
     chosen, held = usable(lang), frame[frame["n"] > 0]
     regimes = list(dict.fromkeys(held["regime"]))
     if not regimes or held["kind"].nunique() > 1:
@@ -242,6 +245,7 @@ def quality_coaching(
     UsageError
         No measure has a limit that turns anybody away.
     """
+    panels.needs(frame, "measure", "excess", "excess_low", "n_turned_away")
     chosen, held = usable(lang), frame[frame["excess_low"].notna()]
     shown = held.head(top).reset_index(drop=True)
     if not len(shown):
@@ -295,6 +299,7 @@ def face_vs_environment(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -
     UsageError
         No row has both images graded.
     """
+    panels.needs(frame, "measure", "n_both", "n_equal")
     chosen = usable(lang)
     shown = frame[frame["n_both"] > 0].reset_index(drop=True)
     if not len(shown):

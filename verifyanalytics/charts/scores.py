@@ -37,6 +37,7 @@ def score_histogram(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> An
     UsageError
         The frame holds no score, or Axes do not fit its regimes.
     """
+    panels.needs(frame, "regime", "score_low", "n", "n_scored")
     usable_lang = usable(lang)
     by = panels.groups(frame, "regime") if len(frame) else []
     shown = [part for _, part in frame.groupby("regime", sort=False) if part["n"].sum() > 0]

@@ -43,6 +43,7 @@ def drift(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> Any:
     UsageError
         No regime is in both periods.
     """
+    panels.needs(frame, "regime", "column", "psi", "critical")
     chosen, held = usable(lang), frame[frame["psi"].notna()]
     regimes = list(dict.fromkeys(held["regime"]))
     if not regimes:
@@ -116,6 +117,7 @@ def drift_over_time(
     UsageError
         The column is not there, or no period could be compared.
     """
+    panels.needs(frame, "regime", "column", "period_start", "psi")
     chosen = usable(lang)
     mine = frame[(frame["column"] == column) & frame["period_start"].notna()]
     held = mine[mine["psi"].notna()]

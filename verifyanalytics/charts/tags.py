@@ -40,6 +40,7 @@ def tag_rates(frame: pd.DataFrame, ax: Any = None, lang: str = "en", top: int | 
     UsageError
         No tag in the frame, or Axes do not fit.
     """
+    panels.needs(frame, "tag", "tag_rate", "known")
     usable_lang = usable(lang)
     over_time = "period" in frame
     rated = frame[frame["tag_rate"].notna()]

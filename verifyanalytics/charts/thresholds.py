@@ -42,6 +42,7 @@ def match_rates(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> Any:
     UsageError
         No rate in the frame, or Axes do not fit its regimes.
     """
+    panels.needs(frame, "regime", "threshold", "nominal_fmr", "match_rate")
     usable_lang = usable(lang)
     rated = frame[frame["match_rate"].notna()]
     if rated.empty:
@@ -199,6 +200,7 @@ def vendor_thresholds(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> 
     UsageError
         No complete regime with known times in the frame, or Axes do not fit.
     """
+    panels.needs(frame, "req_key", "level", "threshold", "first_at")
     usable_lang = usable(lang)
     held = frame[frame["threshold"].notna() & frame["first_at"].notna()]
     if held.empty:
