@@ -53,7 +53,7 @@ if against["lift"].notna().any():
 
 # %% [markdown]
 # **Reading.** This one is **circular**, and says so: a high risk score rejects by itself, and tags
-# make the risk score. Rows that risk alone turned away are left out (`n_only_risk`), and what
+# make the risk score. Rows whose only failing gate is risk are left out (`n_only_risk`), and what
 # remains of such a tag are the rows that failed for another reason as well: of course they were
 # rejected. Use it to see what the vendor's rule does, never to judge a tag.
 #
@@ -69,9 +69,9 @@ if bands["n"].sum():
     ax = va.charts.risk_bands(bands, lang=LANG)
 
 # %% [markdown]
-# **Reading.** The direction of the score is estimated, not assumed; "not evident" means that 0.5
-# lies within the interval of the AUC. `woe` is above 0 where a band has more of the outcome than
-# the whole.
+# **Reading.** The direction of the score is estimated, not assumed; "not evident" means that
+# dealing the outcome out by chance gives such an AUC in more than 5 of 100 cases. `woe` is above 0
+# where a band has more of the outcome than the whole.
 #
 # ## Tags that say the same
 
