@@ -243,7 +243,9 @@ def read_time(value: Any) -> datetime | None:
         In UTC, to the microsecond; None for what is no moment between 2015 and 2100.
     """
     try:
-        moment = _from_epoch(float(value)) if is_number(value) else _from_iso(value)
+        moment = _from_iso(value)
+        if moment is None and is_number(value):
+            moment = _from_epoch(float(value))
     except (ValueError, OverflowError):
         return None
     return moment if moment is not None and EARLIEST <= moment < LATEST else None

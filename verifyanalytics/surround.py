@@ -65,7 +65,7 @@ class Surround:
         statuses = [e.http_status for e in envelopes]
         odd.update(i for i, s in enumerate(statuses) if s is not None and not -32768 <= s < 32768)
         for texts in (actions, req_keys):
-            odd.update(i for i, text in enumerate(texts) if _is_unfit(text))
+            _leave_unfit(texts, odd)
         made["action"], made["req_key"] = (
             pa.array(actions, pa.string()),
             pa.array(req_keys, pa.string()),
@@ -95,7 +95,7 @@ class Surround:
                 _said(context, plan, name, constant)
                 for context, plan in zip(contexts, plans, strict=True)
             ]
-            odd.update(place for place, text in enumerate(texts) if _is_unfit(text))
+            _leave_unfit(texts, odd)
             made[f"ctx_{name}"] = pa.array(texts, pa.string())
         return made
 
@@ -121,8 +121,11 @@ def _constant(text: str | None, n: int) -> pa.Array:
     return pa.nulls(n, pa.string()) if text is None else pa.repeat(pa.scalar(text), n)
 
 
-def _is_unfit(text: str | None) -> bool:
-    return text is not None and not is_kept(text)
+def _leave_unfit(texts: Sequence[str | None], odd: set[int]) -> None:
+    """Leave to the reference what may not stay as it is; few different texts stand over many."""
+    unfit = {text for text in set(texts) if text is not None and not is_kept(text)}
+    if unfit:
+        odd.update(place for place, text in enumerate(texts) if text in unfit)
 
 
 def moments(envelopes: Sequence[Any], odd: set[int]) -> tuple[npt.NDArray[np.int64], Flags]:
