@@ -9,6 +9,7 @@ import sys
 import textwrap
 import threading
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 import requests
@@ -362,6 +363,9 @@ FORKED = textwrap.dedent("""
     from test_tap import Played, call
     from verifyanalytics.tap import record
 
+    def say(*words):
+        os.write(1, (" ".join(map(str, words)) + "\\n").encode())  # whole lines, whoever writes
+
     folder = Path(sys.argv[2])
     session = requests.Session()
     session.mount("https://", Played())
@@ -374,16 +378,16 @@ FORKED = textwrap.dedent("""
             try:
                 tap.journal.states()
             except Exception as error:
-                print("child", type(error).__name__, flush=True)
+                say("child", type(error).__name__)
             assert call(session, token=f"child-{number}").status_code == 200
-            print("child", tap.n_recorded, tap.n_failed, flush=True)
+            say("child", tap.n_recorded, tap.n_failed)
             tap.close()
             os._exit(0)
         children.append(pid)
     call(session, token="parent-2")
     for pid in children:
         os.waitpid(pid, 0)
-    print("parent", tap.n_recorded, tap.n_failed, flush=True)
+    say("parent", tap.n_recorded, tap.n_failed)
     tap.close()
 """)
 
@@ -393,7 +397,7 @@ def test_a_forked_service_goes_on_with_a_journal_of_its_own(tmp_path):
     store = Store(tmp_path / "store", create=True)
     assert store.key
     done = subprocess.run(
-        [sys.executable, "-c", FORKED, os.path.dirname(__file__), str(tmp_path)],  # noqa: PTH120
+        [sys.executable, "-c", FORKED, str(Path(__file__).parent), str(tmp_path)],
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     told = sorted(done.stdout.splitlines())
