@@ -97,8 +97,10 @@ def blocks(
     """Read one source as a stream of blocks, rows rising, in bounded memory.
 
     What cannot be read is in `Block.rejects`: a document that is too large (`size`), text that
-    is not UTF-8 as a whole (`encoding`), a broken stretch of JSON (`syntax`, `depth`), and, with
-    everything before it kept, the place where a damaged stream ends (`source`).
+    is not UTF-8 as a whole (`encoding`), a broken stretch of JSON (`syntax`, `depth`), and the
+    place where a stream ends too early (`source`). Everything before it is kept where the stream is
+    cut off; of an archive whose checksum or code is wrong nothing since the last sound member, or
+    since 32 MiB.
 
     Parameters
     ----------
