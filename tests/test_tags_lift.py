@@ -575,3 +575,31 @@ def test_nothing_to_count_is_an_empty_frame_or_nan_and_no_warning(name, rows):
     assert list(table.columns) == list(full.columns)
     assert table.dtypes.to_dict() == full.dtypes.to_dict()
     assert len(table) == (4 if name == "risk_bands" else 0)
+
+
+# ------------------------------------------------------------------ what charts say of labels
+
+
+DRAWN = {
+    "tag_lift": lambda v, **k: va.tag_lift(v, "attack", **k),
+    "tag_catch": lambda v, **k: va.tag_catch(v, "attack", **k),
+    "risk_bands": lambda v, **k: va.risk_bands(v, (0, 600), "attack", **k),
+}
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_a_chart_of_selected_labels_is_refused_and_consent_is_printed(name):
+    import matplotlib.pyplot as plt
+
+    selected, weighted, _, _ = audited(3000)
+    draw = getattr(va.charts, name)
+    with pytest.raises(UsageError, match="look like a selection"):
+        draw(DRAWN[name](selected))
+    for table, words in (
+        (DRAWN[name](selected, assume_random=True), "labels taken as random"),
+        (DRAWN[name](weighted), "weighted by the probability"),
+    ):
+        figure = draw(table).figure
+        shown = [text.get_text() for text in figure.findobj(plt.Text)]
+        assert any(words in text for text in shown)
+        plt.close(figure)

@@ -39,9 +39,10 @@ def tag_lift(frame: pd.DataFrame, ax: Any = None, lang: str = "en", top: int = _
     Raises
     ------
     UsageError
-        No tag has a lift.
+        No tag has a lift; the labels are a selection.
     """
-    panels.needs(frame, "tag", "lift", "outcome", "basis")
+    panels.needs(frame, "tag", "lift", "outcome", "basis", "reason")
+    _refuse_selected(frame)
     chosen, held = usable(lang), frame[frame["lift"].notna()]
     shown = held.head(top).reset_index(drop=True)
     if not len(shown):
@@ -67,13 +68,28 @@ def tag_lift(frame: pd.DataFrame, ax: Any = None, lang: str = "en", top: int = _
 
 def _warnings(frame: pd.DataFrame, shown: pd.DataFrame, lang: Lang) -> list[str]:
     first = frame.iloc[0]
-    notes = [lines(first["basis"], lang)]
-    if first["circular"]:
-        notes.append(lines("circular", lang))
+    notes = _basis(first, lang)
     notes.append(lines("filled" if first["clustered"] else "unclustered", lang))
     if left := len(frame) - len(shown):
         notes.append(say("more", lang, n=left))
     return notes
+
+
+def _basis(first: Any, lang: Lang) -> list[str]:
+    """Say what the rates rest on."""
+    told = {
+        str(first["basis"]): True, "circular": first["circular"],
+        "weighted": first["weighted"], "random": first["note"],
+    }  # fmt: skip
+    return [lines(key, lang) for key, holds in told.items() if holds]
+
+
+def _refuse_selected(frame: pd.DataFrame) -> None:
+    if len(frame) and frame["reason"].iloc[0] == "selected_labels":
+        raise UsageError(
+            "no rate is given, the labels look like a selection (see va.label_coverage); nothing "
+            "to draw"
+        )
 
 
 def _lifts(ax: Any, shown: pd.DataFrame) -> None:
@@ -211,9 +227,10 @@ def tag_catch(frame: pd.DataFrame, ax: Any = None, lang: str = "en", top: int = 
     Raises
     ------
     UsageError
-        No tag, or no row with the outcome.
+        No tag, or no row with the outcome; the labels are a selection.
     """
-    panels.needs(frame, "tag", "catch_rate", "n_outcome")
+    panels.needs(frame, "tag", "catch_rate", "n_outcome", "reason")
+    _refuse_selected(frame)
     chosen, shown = usable(lang), frame.head(top)
     if not len(shown) or not shown["n_outcome"].iloc[0]:
         raise UsageError("no tag or no outcome in the frame; nothing to draw")
@@ -242,9 +259,7 @@ def tag_catch(frame: pd.DataFrame, ax: Any = None, lang: str = "en", top: int = 
         panels.heading(
             axes, "", panels.both(chosen, lambda o: say("n_outcome", o, n=n, x=x, **words))
         )
-        notes = [lines("catch_note", chosen), lines(first["basis"], chosen)]
-        if first["circular"]:
-            notes.append(lines("circular", chosen))
+        notes = [lines("catch_note", chosen), *_basis(first, chosen)]
         panels.finish([axes], ax is None, lines("tag_catch", chosen), notes)
     return axes
 
@@ -267,9 +282,10 @@ def risk_bands(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> Any:
     Raises
     ------
     UsageError
-        No row in the frame.
+        No row in the frame; the labels are a selection.
     """
-    panels.needs(frame, "band", "n", "outcome_rate", "auc")
+    panels.needs(frame, "band", "n", "outcome_rate", "auc", "reason")
+    _refuse_selected(frame)
     chosen, total = usable(lang), int(frame["n"].sum())
     if not total:
         raise UsageError("no row with a risk score and a known outcome; nothing to draw")
@@ -278,7 +294,8 @@ def risk_bands(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> Any:
     with style():
         (axes,) = panels.panels(1, ax, what="charts", height=4.6 if chosen == "both" else 3.6)
         x = np.arange(len(frame))
-        axes.axhline(frame["n_outcome"].sum() / total, color=RULE, linewidth=0.9)
+        over_all = (frame["outcome_rate"] / frame["lift"]).max()  # also where rows are weighted
+        axes.axhline(over_all if over_all > 0 else 0.0, color=RULE, linewidth=0.9)
         axes.vlines(x, frame["outcome_rate_low"], frame["outcome_rate_high"], color=COLOURS[0])
         axes.plot(x, frame["outcome_rate"], "o", color=COLOURS[0], markersize=6)
         axes.set_xticks(
@@ -293,9 +310,7 @@ def risk_bands(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> Any:
         panels.heading(
             axes, "", panels.both(chosen, lambda o: say("n_outcome", o, n=total, x=yes, **words))
         )
-        notes = [_direction(first, chosen), lines(first["basis"], chosen)]
-        if first["circular"]:
-            notes.append(lines("circular", chosen))
+        notes = [_direction(first, chosen), *_basis(first, chosen)]
         panels.finish([axes], ax is None, lines("risk_bands", chosen), notes)
     return axes
 

@@ -24,6 +24,11 @@ _TEXT = {
         "of labelled rows; mind how they were chosen",
         "仅限已标注的应答，请注意样本如何选取",
     ),
+    "weighted": (
+        "rows weighted by the probability with which they were drawn",
+        "各行按其抽样概率加权",
+    ),
+    "random": ("labels taken as random", "假定标注为随机抽取"),
     "column": (
         "against a column of the caller's own",
         "以调用者自带的列为结果",
