@@ -137,6 +137,14 @@ def test_nothing_is_said_that_could_not_be_seen(odd, name, told, not_told):
     assert not_told not in said
 
 
+def test_what_could_not_be_there_is_not_called_not_found(odd):
+    lines = page(odd("faults")).text.splitlines()
+    (told,) = [line for line in lines if line.startswith("Looked for and not found")]
+    assert told.endswith("answers with a value not as documented; days without any call.")
+    assert "thresholds" not in told  # without an answer there are none to be looked at
+    assert "verdict" not in told
+
+
 def test_risk_that_found_nothing_is_not_risk_that_nobody_asked_for(tmp_path):
     assert "No risk tag was set: risk results without any tag, n = 60." in sentences(
         stored(tmp_path, week(1, 60, tags=[]))

@@ -23,6 +23,11 @@ class Check:
         before = self.change.before
         return bool(self.change.now.x or (before and before.x))
 
+    @property
+    def absent(self) -> bool:
+        """It could have been there in this period, and is not there."""
+        return not self.found and self.change.now.n > 0
+
 
 def checks(f: Figures) -> list[Check]:
     """Look for everything that is odd about the answers of the period and of that before."""

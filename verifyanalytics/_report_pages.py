@@ -353,7 +353,7 @@ def quality(f: Figures) -> Iterable[Block]:
     rows = [_check_row(f, check) for check in looked if check.found]
     latencies = map(_latency, parts(f))
     rows.append([say("d_latency"), *latencies, *_compared(f, NOTHING)])
-    fine = [say(check.key) for check in looked if not check.found]
+    fine = [say(check.key) for check in looked if check.absent]
     columns: list[Words] = [say("c_check"), say("c_before", period=period_head(f.period))]
     if f.before is not None:
         columns += [_before(f), say("c_difference")]
