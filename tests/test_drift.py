@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import math
+import random
 from collections import Counter
 from pathlib import Path
 
@@ -428,3 +429,116 @@ def test_no_rows_are_a_frame_all_the_same():
     assert len(va.regime_changes(empty)) == 0
     one = va.drift(w.frame(OLD), empty, "score")
     assert set(one["reason"]) == {"only_in_reference", "incomplete"}
+
+
+# ------------------------------------------------------------------ values that crowd
+
+
+@pytest.mark.parametrize("before", [0.95, 0.8])
+def test_what_leaves_the_commonest_value_is_seen(before):
+    old = [0.0] * round(100 * before) + [1.0] * round(100 * (1 - before))
+    frames = [pd.DataFrame({"face_have_cap": side}) for side in (old, [0.0] * 50 + [1.0] * 50)]
+    row = va.drift(*frames, "face_have_cap").iloc[0]
+    assert row["psi"] == pytest.approx(va.psi([old.count(0), old.count(1)], [50, 50]).psi)
+    assert row["alert"]
+
+
+def test_one_value_that_moves_is_seen():
+    frames = [pd.DataFrame({"face_clarity": [value] * 500}) for value in (1.0, 1.9)]
+    row = va.drift(*frames, "face_clarity").iloc[0]
+    assert row["alert"]
+    assert (row["ks"], row["wasserstein"]) == (1.0, pytest.approx(0.9))
+    dark = [pd.DataFrame({"face_brightness": [value] * 500}) for value in (0.5, 0.05)]
+    assert va.drift(*dark, "face_brightness").iloc[0]["alert"]
+
+
+def test_one_stray_value_hides_no_drift():
+    rng = np.random.default_rng(2)
+    old = np.r_[rng.random(2000), 1e6]
+    for name in ("face_brightness", "face_pose_yaw"):
+        frames = [pd.DataFrame({name: side}) for side in (old, rng.random(2000) / 3)]
+        assert va.drift(*frames, name).iloc[0]["psi"] > 1
+
+
+def test_whole_numbers_with_gaps_are_taken_by_value_on_every_engine():
+    rng = random.Random(1)
+    sides = [
+        w.frame([w.row(i) | {"ctx_flag": rng.choice([0, 1, 2, None])} for i in range(300)])
+        for _ in range(2)
+    ]
+    tables = [
+        va.drift(old, new, "ctx_flag")
+        for old, new in zip(*(w.engines(side).values() for side in sides), strict=True)
+    ]
+    assert tables[0]["bins"].iloc[0] == "0; 1; 2; other"
+    for table in tables[1:]:
+        pd.testing.assert_frame_equal(table, tables[0])
+
+
+def test_the_word_unknown_is_a_value():
+    frame = pd.DataFrame({"ctx_a": ["unknown"] * 10 + [None] * 10 + ["x"] * 10})
+    row = va.drift(frame, frame, "ctx_a").iloc[0]
+    assert (row["n_missing_reference"], row["psi"]) == (10, 0.0)
+    assert "unknown" in row["bins"]
+
+
+# ------------------------------------------------------------------ nonsense
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"edges": 3},
+        {"edges": [None, 3]},
+        {"edges": "abc"},
+        {"edges": {"score": 5}},
+        {"columns": 3},
+        {"columns": "occurred_at"},
+        {"columns": "risk_tags"},
+        {"cluster": "usr"},
+    ],
+)
+def test_nonsense_asked_of_drift_is_refused(options):
+    v = w.frame(OLD)
+    with pytest.raises(UsageError):
+        va.drift(v, v, **({"columns": "score"} | options))
+
+
+@pytest.mark.parametrize("options", [{"every": None}, {"every": "hour"}, {"reference": "unknown"}])
+def test_nonsense_asked_of_drift_over_time_is_refused(options):
+    with pytest.raises(UsageError):
+        va.drift_over_time(w.frame(OLD), **options)
+
+
+def test_a_partial_period_is_no_reference():
+    v = w.frame([w.row(i, occurred_at=w.START + dt.timedelta(hours=i)) for i in range(500)])
+    table = va.drift_over_time(v, reference="first", columns="score")
+    partial = table.loc[table["partial"], "period"].iloc[0]
+    with pytest.raises(UsageError, match="no whole period"):
+        va.drift_over_time(v, reference=partial, columns="score")
+
+
+@pytest.mark.parametrize("name", ["drift", "events", "volume", "latency", "bursts"])
+@pytest.mark.parametrize("table", [pd.DataFrame({"x": [1]}), "frame", [1]])
+def test_a_table_of_another_kind_raises_no_alert(name, table):
+    with pytest.raises(UsageError):
+        va.alerts(**{name: table})
+
+
+# ------------------------------------------------------------------ weekends
+
+
+@pytest.mark.parametrize("every", ["day", "hour"])
+def test_half_the_calls_on_weekends_are_no_alert(every):
+    rng = np.random.default_rng(3)
+    start = pd.Timestamp("2024-05-06", tz="Asia/Shanghai")
+    rows = []
+    for hour in pd.date_range(start, periods=24 * 7 * 6, freq="h"):
+        mean = 30 if hour.day_of_week > 4 else 60
+        stamps = hour + pd.to_timedelta(np.sort(rng.integers(0, 3600, rng.poisson(mean))), unit="s")
+        rows += stamps.tolist()
+    v = pd.DataFrame({"occurred_at": rows}).assign(
+        code=10000, gateway_code=None, elapsed_ms=None, result=True, score=90.0
+    )
+    table = va.alerts(volume=va.volume(v, every=every))
+    assert table.empty, table["sentence"].tolist()

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import worlds as w
+from scipy import stats
 
 import verifyanalytics as va
 from verifyanalytics.errors import MissingColumnError, UsageError
@@ -78,6 +79,17 @@ def test_a_percentile_of_numbers_with_many_digits_is_exact_to_its_cell():
         assert 0 <= want - row[f"p{level:02d}"] < row["resolution"] + 1e-8
 
 
+@pytest.mark.parametrize("stray", [1e4, 1e6, -1e9, math.inf, -math.inf])
+@pytest.mark.parametrize("name", ["face_brightness", "face_pose_yaw"])
+def test_one_wrong_value_does_not_put_all_others_into_one_cell(name, stray):
+    values = np.random.default_rng(1).random(5000)
+    frame = pd.DataFrame({name: np.r_[values, stray], "request_id": "x"})
+    row = va.quality_limits(frame).iloc[0]
+    for level in (5, 25, 50, 95):
+        want = np.sort(frame[name])[math.ceil(level / 100 * 5001) - 1]
+        assert 0 <= want - row[f"p{level:02d}"] < 1.1e-3
+
+
 def test_no_quality_column_is_told():
     with pytest.raises(MissingColumnError, match="face_comprehensive_score"):
         va.quality_limits(w.frame(w.messy(5)))
@@ -121,8 +133,8 @@ def test_a_measure_without_its_image_is_of_both_images():
         va.quality_bands(FRAME, "colour")
     with pytest.raises(MissingColumnError, match="env_clarity"):
         va.quality_bands(FRAME, "env_clarity")
-    for wrong in ((0, 50), (0, 60, 40, 100), (0,), ("a", 100)):
-        with pytest.raises(UsageError, match="rise from 0 to 100"):
+    for wrong in ((0, 50), (0, 60, 40, 100), (0,), ("a", 100), (0, math.nan, 100), (0, 101), 5):
+        with pytest.raises(UsageError, match="bands"):
             va.quality_bands(FRAME, "brightness", wrong)
 
 
@@ -152,7 +164,13 @@ ORIENTED = {
 def test_discard_goes_by_the_orientation_of_the_measure(name):
     table = va.error_versus_discard(FRAME, name)
     assert set(table["kind"]) == {"reject_rate"}
+    assert "incomplete" in set(table["regime"])
     for regime, curve in table.groupby("regime"):
+        if regime == "incomplete":  # nothing was compared, and that is told
+            left_out = sum(w.regime(r) == regime for r in ROWS)
+            assert curve[["n", "n_not_compared"]].values.tolist() == [[0, left_out]]
+            assert curve["error_fraction"].isna().all()
+            continue
         rows = [r for r in ROWS if w.regime(r) == regime and w.gate_states(r)["match"] is not None]
         rows = [r for r in rows if w.is_scored(r) or w.is_withheld(r)]
         quality = [-math.inf if r[name] is None else ORIENTED[name](r[name]) for r in rows]
@@ -185,7 +203,7 @@ def test_with_labels_the_errors_are_false_non_matches_of_mated_rows():
 def test_one_threshold_of_each_regimes_own_at_a_nominal_fmr():
     table = va.error_versus_discard(FRAME, nominal_fmr=1e-4)
     own = va.error_versus_discard(FRAME)
-    assert set(table["regime"]) == {"all"}
+    assert set(table["regime"]) == {"all", "incomplete"}
     first = own[own["discard_fraction"] == 0]
     assert table["n"].iloc[0] == first["n"].sum()
     assert table["n_errors"].iloc[0] == first["n_errors"].sum()
@@ -193,6 +211,62 @@ def test_one_threshold_of_each_regimes_own_at_a_nominal_fmr():
         va.error_versus_discard(FRAME, threshold=70, nominal_fmr=1e-4)
     with pytest.raises(MissingColumnError, match="sharpness"):
         va.error_versus_discard(FRAME, "sharpness")
+
+
+SELECTED = pd.DataFrame(
+    {
+        "code": 10000, "sub_code": 0, "gateway_code": None, "req_key": "k", "attack": None,
+        "threshold_1e_3": 60.0, "threshold_1e_4": 70.0, "threshold_1e_5": 80.0,
+        "threshold_1e_6": 90.0, "request_id": [f"r{i}" for i in range(1200)],
+        "score": [95.0, 85.0, 75.0, 65.0, 50.0, 95.0] * 200, "result": [True, True, True] * 400,
+        "quality": [5.0, 4.0, 3.0, 2.0, 1.0, 6.0] * 200, "mated": True,
+    }
+)  # fmt: skip
+
+
+def test_labels_that_were_selected_make_no_curve():
+    told = SELECTED["score"] >= 70
+    frame = SELECTED.assign(mated=SELECTED["mated"].where(told))
+    curve = va.error_versus_discard(frame, "quality")
+    assert set(curve["reason"]) == {"selected_labels"}
+    assert curve[["error_fraction", "discard_fraction", "ideal", "pauc_1"]].isna().all(axis=None)
+    assert set(curve["n_unlabelled"]) == {400}
+    taken = va.error_versus_discard(frame, "quality", assume_random=True)
+    assert set(taken["reason"]) == {""}
+    assert taken["error_fraction"].iloc[0] == 0.0
+    with pytest.raises(UsageError, match="nothing to draw"):
+        va.charts.error_versus_discard(curve)
+
+
+def test_rows_that_were_drawn_weigh_what_they_stand_for():
+    """Drawn in part where scores are high, in full where they are low: the curve is that of all."""
+    whole = va.error_versus_discard(SELECTED, "quality")
+    chance = np.where(SELECTED["score"] >= 70, 0.25, 1.0)
+    drawn = (SELECTED["score"] < 70) | (np.arange(1200) // 6 % 4 == 0)
+    frame = SELECTED.assign(mated=SELECTED["mated"].where(drawn), inclusion_prob=chance)
+    frame["inclusion_prob"] = frame["inclusion_prob"].where(drawn)
+    curve = va.error_versus_discard(frame, "quality")
+    assert set(curve["reason"]) == {""}
+    for name in ("discard_fraction", "error_fraction", "ideal", "pauc_03", "pauc_1"):
+        assert curve[name].tolist() == pytest.approx(whole[name].tolist())
+    assert set(curve["n"]) == {600}
+    assert whole["n_errors"].iloc[0] == curve["n_errors"].iloc[0] == 400
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("quality", {"threshold": math.nan}),
+        ("quality", {"threshold": "70"}),
+        ("quality", {"nominal_fmr": 0}),
+        ("quality", {"nominal_fmr": math.nan}),
+        ("req_key", {}),
+        ("mated", {}),
+    ],
+)
+def test_a_discard_that_cannot_be_is_refused(name, options):
+    with pytest.raises(UsageError):
+        va.error_versus_discard(SELECTED, name, **options)
 
 
 def test_a_long_curve_is_thinned_and_its_area_is_not():
@@ -266,16 +340,58 @@ def test_without_subjects_or_with_the_same_rows_thrice_it_is_not_more_certain():
     assert set(nobody["reason"]) <= {"unclustered", "no_limit"}
 
 
+def test_whoever_is_in_the_first_part_is_not_judged_in_the_second():
+    rows = dark_world(1200)
+    for i, r in enumerate(rows[600:900]):
+        r["subject"] = rows[i]["subject"]
+    for r in rows[1100:]:
+        r["subject"] = None
+    table = va.quality_coaching(w.frame(rows))
+    assert set(table["n_met_before"]) == {300}
+    assert set(table["n"] + table["n_missing"]) == {300}
+
+
+def test_the_test_is_exact_and_counts_every_measure_looked_at():
+    row = va.quality_coaching(w.frame(dark_world())).iloc[0]
+    away, hit = row["n_turned_away"], row["n_turned_away_rejected"]
+    rest, other = row["n"] - away, row["n_rejected"] - hit
+    exact = stats.fisher_exact([[hit, away - hit], [other, rest - other]]).pvalue
+    assert row["p_value"] == pytest.approx(exact)
+    frame = w.frame(dark_world()).assign(env_clarity=np.nan, env_exposure=0.0)
+    padded = va.quality_coaching(frame)
+    adjusted = padded.set_index(["image", "measure"]).loc[("face", "brightness"), "p_adjusted"]
+    assert adjusted == pytest.approx(4 * exact)
+    assert padded["p_adjusted"].isna().sum() == padded["p_value"].isna().sum() == 2
+
+
+def test_nothing_at_all_has_no_date():
+    table = va.quality_coaching(w.frame(dark_world(1)).head(0))
+    assert table["held_out_from"].isna().all()
+
+
 def test_nothing_to_learn_from_is_no_limit():
     rows = [shot(i, dark=False, fails=False) for i in range(50)]
     table = va.quality_coaching(w.frame(rows))
     assert set(table["reason"]) == {"no_limit"}
     assert table["cut"].isna().all()
-    with pytest.raises(UsageError, match="share of the period"):
+    with pytest.raises(UsageError, match="train must be above 0 and below 1"):
         va.quality_coaching(w.frame(rows), train=1.0)
 
 
 # ------------------------------------------------------------------ both images
+
+
+def test_the_same_rows_thrice_differ_no_more_between_images():
+    seen = [(0.05, 0.5)] * 4 + [(0.5, 0.05)]
+    rows = [
+        w.row(i) | {"subject": f"s{i}", "face_brightness": face, "env_brightness": env}
+        for i, (face, env) in enumerate(seen)
+    ]
+    thrice = [r | {"request_id": f"{r['request_id']}-{k}"} for r in rows for k in range(3)]
+    once, three = (va.face_vs_environment(w.frame(v)).iloc[0] for v in (rows, thrice))
+    assert once["p_value"] == pytest.approx(stats.binomtest(1, 5).pvalue)
+    assert three["p_value"] == pytest.approx(once["p_value"])
+    assert three["n_beyond_face_only"] == 12
 
 
 def test_the_two_images_of_an_answer_against_a_loop():

@@ -148,8 +148,9 @@ def _from_cli(path: Path) -> Credentials | None:
     if data is None:
         return None
     profiles, current = data.get("profiles"), data.get("current")
-    known = isinstance(profiles, dict) and isinstance(current, str)
-    profile = profiles.get(current) if known else None
+    profile = None
+    if isinstance(profiles, dict) and isinstance(current, str):
+        profile = profiles.get(current)
     if not isinstance(profile, dict):
         return None
     return _pair(

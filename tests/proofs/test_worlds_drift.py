@@ -15,6 +15,7 @@ from scipy import stats
 
 import verifyanalytics as va
 from verifyanalytics.analysis._tags_auc import area_limits
+from verifyanalytics.schema import QUALITY_COLUMNS
 from verifyanalytics.simulator import Simulation, World
 
 NIGHTLY = os.environ.get("VERIFYANALYTICS_NIGHTLY") == "1"
@@ -198,6 +199,31 @@ def test_no_limit_is_advised_where_quality_costs_nothing(clustering):
     for seed in range(WORLDS):
         v = Simulation(5_000, seed, World.null(**clustering)).table(IMAGES)
         alarms += va.quality_coaching(v)["significant"].any()
+    assert alarms <= FALSE_ALARMS, alarms
+
+
+def shots(seed, subjects, tries):
+    """Persons with tries all over two months, 22 measures of noise, and few non-matches."""
+    rng = np.random.default_rng(seed)
+    n = subjects * tries
+    person = rng.permutation(np.repeat(np.arange(subjects), tries))
+    poor = rng.random(subjects) < 0.03  # whoever fails fails always
+    v = pd.DataFrame({name: np.round(rng.random(subjects), 3)[person] for name in QUALITY_COLUMNS})
+    return v.assign(
+        code=10000, sub_code=0, req_key="k", threshold_1e_3=60.0, threshold_1e_4=70.0,
+        threshold_1e_5=80.0, threshold_1e_6=90.0, score=np.where(poor[person], 65.0, 85.0),
+        subject=[f"s{i}" for i in person], request_id=[f"r{i}" for i in range(n)],
+        occurred_at=pd.Timestamp("2024-05-01", tz="UTC")
+        + pd.to_timedelta(np.sort(rng.integers(0, 60 * 86_400, n)), unit="s"),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("subjects", "tries"), [(2000, 1), (700, 3), (700, 10)])
+def test_no_limit_is_advised_on_a_handful_of_rejects_or_on_persons_seen_before(subjects, tries):
+    alarms = sum(
+        va.quality_coaching(shots(seed, subjects, tries))["significant"].any()
+        for seed in range(WORLDS)
+    )
     assert alarms <= FALSE_ALARMS, alarms
 
 

@@ -9,21 +9,44 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple
 
 import narwhals as nw
 import numpy as np
 from numpy.typing import NDArray
 
+from verifyanalytics import codebook
 from verifyanalytics.analysis.counts import group_counts
+from verifyanalytics.schema import QUALITY_COLUMNS
 
 SCORE_SCALE = 100.0
 """The vendor's scores have two decimals."""
 
-_CELLS, _FAR = 10_000, 2**31
+_CELLS, _FAR = 10_000, 2**53
+_TAIL, _FEW = 0.001, 1_000_000
 
-Ends: TypeAlias = tuple[float, float]
-"""The smallest and the largest value of a column; NaN when it has none."""
+
+class Grid(NamedTuple):
+    """The cells of a column.
+
+    Attributes
+    ----------
+    scale : float
+        Cells per unit.
+    bounded : bool
+        No value lies beyond ± 2⁵³ cells, where all share the last one.
+    """
+
+    scale: float
+    bounded: bool = False
+
+
+class _Extent(NamedTuple):
+    """What is known of a column's finite values: how many, the least and the largest."""
+
+    n: int
+    low: float
+    high: float
 
 
 def without_nan(column: str) -> nw.Expr:
@@ -31,47 +54,98 @@ def without_nan(column: str) -> nw.Expr:
     return nw.when(~nw.col(column).is_nan()).then(nw.col(column))
 
 
-def cell(column: str, scale: float, within: Ends | None = None) -> nw.Expr:
+def cell(column: str, grid: Grid) -> nw.Expr:
     """Return the cell of a number, int64: the whole part of value · scale; null stays null.
 
     A value written with the digits of the grid falls on its own cell although 0.29 · 100 is less
-    than 29; values beyond ± 2³¹ cells share the last one. That costs a third of the pass, and is
-    left out where `within`, the ends of the column, shows that there are none.
+    than 29. To keep far values and infinities apart costs a third of the pass, and is left out
+    where the grid is bounded.
     """
-    value = (without_nan(column) * scale + 1e-9).floor()
-    near = within is not None and all(abs(end) * scale < _FAR for end in within)
-    return (value if near else value.clip(-_FAR, _FAR)).cast(nw.Int64)
+    value = (without_nan(column) * grid.scale + 1e-9).floor()
+    return (value if grid.bounded else value.clip(-_FAR, _FAR)).cast(nw.Int64)
 
 
-def ends(frame: nw.LazyFrame[Any], columns: Sequence[str]) -> dict[str, Ends]:
-    """Find the smallest and the largest value of each numeric column, NaN not counted."""
+def grids(frame: nw.LazyFrame[Any], columns: Sequence[str]) -> dict[str, Grid]:
+    """Choose the grid of each numeric column.
+
+    The vendor's measures have that of their documented range, scores that of their digits; any
+    other column that of its values, where one in a thousand at either end does not count in up to a
+    million rows: a single wrong value must not put all others into one cell.
+    """
+    known = {c: scale for c in columns if (scale := _documented(c)) is not None}
+    extents = _extents(frame, columns)
+    own = _cores(frame, {c: extents[c] for c in columns if c not in known})
+    found = {}
+    for column in columns:
+        scale = known[column] if column in known else scale_between(*own[column])
+        extent = extents[column]
+        near = (abs(end) * scale < _FAR for end in (extent.low, extent.high))
+        found[column] = Grid(scale, extent.n >= 0 and all(near))
+    return found
+
+
+def _documented(column: str) -> float | None:
+    if column == "score":
+        return SCORE_SCALE
+    if column not in QUALITY_COLUMNS:
+        return None
+    measure = codebook.current().measure(column)
+    if measure.low is None or measure.high is None:
+        return None
+    return scale_between(measure.low, measure.high)
+
+
+def _extents(frame: nw.LazyFrame[Any], columns: Sequence[str]) -> dict[str, _Extent]:
+    """Find the ends of each column; n is negative where some values are not finite."""
     found = _ends(frame, {c: nw.col(c) for c in columns})
-    # NaN is the greatest number to most engines and seldom there: it is left out when it shows
-    dirty = [c for c, (low, high) in found.items() if math.isnan(low) or math.isnan(high)]
-    return found | _ends(frame, {c: without_nan(c) for c in dirty})
+    # NaN is the greatest number to most engines and seldom there, as infinities are: they are left
+    # out when they show
+    dirty = [c for c, e in found.items() if not (math.isfinite(e.low) and math.isfinite(e.high))]
+    finite = {c: nw.when(nw.col(c).is_finite()).then(nw.col(c)) for c in dirty}
+    return found | {c: e._replace(n=-1 - e.n) for c, e in _ends(frame, finite).items()}
 
 
-def _ends(frame: nw.LazyFrame[Any], values: Mapping[str, nw.Expr]) -> dict[str, Ends]:
+def _ends(frame: nw.LazyFrame[Any], values: Mapping[str, nw.Expr]) -> dict[str, _Extent]:
     if not values:
         return {}
+    told = {f"{c}:n": ~value.is_null() for c, value in values.items()}
     lows = {f"{c}:low": value for c, value in values.items()}
     highs = {f"{c}:high": value for c, value in values.items()}
-    row = group_counts(frame, [], counts={}, least=lows, most=highs).iloc[0]
-    return {c: (float(row[f"{c}:low"]), float(row[f"{c}:high"])) for c in values}
+    row = group_counts(frame, [], counts=told, least=lows, most=highs).iloc[0]
+    return {
+        c: _Extent(int(row[f"{c}:n"]), float(row[f"{c}:low"]), float(row[f"{c}:high"]))
+        for c in values
+    }
 
 
-def scales(frame: nw.LazyFrame[Any], columns: Sequence[str]) -> dict[str, float]:
-    """Return cells per unit for each numeric column, from its smallest and largest value."""
-    found = {"score": SCORE_SCALE} if "score" in columns else {}
-    known = ends(frame, [c for c in columns if c != "score"])
-    return found | {c: scale_between(*known[c]) for c in known}
+def _cores(
+    frame: nw.LazyFrame[Any], extents: Mapping[str, _Extent]
+) -> dict[str, tuple[float, float]]:
+    """Ends of each column without its tails, as far as there are few enough rows to sort."""
+    ends = {c: (e.low, e.high) for c, e in extents.items()}
+    few = [c for c, e in extents.items() if 0 < (e.n if e.n >= 0 else -1 - e.n) <= _FEW]
+    if not few:
+        return ends
+    finite = {c: nw.when(nw.col(c).is_finite()).then(nw.col(c)) for c in few}
+    asked = [
+        finite[c].quantile(level, interpolation="linear").alias(f"{c}:{name}")
+        for c in few
+        for name, level in (("low", _TAIL), ("high", 1 - _TAIL))
+    ]
+    row = frame.select(*asked).collect(backend="pyarrow").to_native().to_pylist()[0]
+    for c in few:
+        low, high = row[f"{c}:low"], row[f"{c}:high"]
+        if high > low:  # else all but a few are one value: the ends are as good
+            reach = high - low
+            ends[c] = (max(ends[c][0], low - reach), min(ends[c][1], high + reach))
+    return ends
 
 
 def scale_between(low: float, high: float) -> float:
-    """Return cells per unit for values from low to high."""
-    span = high - low
+    """Return cells per unit for values from low to high; for one value, a ten-thousandth of it."""
+    span = high - low if high > low else abs(high)
     if not math.isfinite(span) or span <= 0:
-        return 1.0 if not 0 < abs(high) < 1 else 1000.0
+        return 1000.0
     return float(10.0 ** math.floor(math.log10(_CELLS / span)))
 
 

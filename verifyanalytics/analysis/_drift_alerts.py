@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from verifyanalytics.errors import MissingColumnError, UsageError
+
 SEVERITIES = ("critical", "warning", "info")
 
 _COLUMNS = ["severity", "kind", "starts_at", "what", "value", "limit", "sentence", "sentence_zh"]
@@ -16,6 +18,16 @@ _TIMES_FAULTS, _LEAST_FAULTS, _BAD_FAULTS = 3.0, 5, 0.2
 _SPREADS, _LEAST_USUAL = 6.0, 20.0
 _TIMES_SLOW, _TIMES_STUCK, _LEAST_TIMED = 2.0, 5.0, 100
 _MANY_CALLS = 10
+_FRIDAY, _LEAST_DAYS = 4, 3
+
+_NEEDED = {
+    "drift": ["alert", "critical", "psi", "column", "regime", "largest_bin", "share_reference"],
+    "events": ["changed_from", "kind", "regime_before", "regime_after", "req_key", "shift_1e_4"],
+    "volume": ["starts_at", "n_calls", "n_faults", "fault_rate", "fault_rate_low"],
+    "latency": ["p95_ms", "n_timed"],
+    "bursts": ["starts_at"],
+}
+"""Columns by which a table is known for what it is."""
 
 
 def alerts(
@@ -40,6 +52,11 @@ def alerts(
     bursts : DataFrame, optional
         From `va.bursts`, of any kind.
 
+    Raises
+    ------
+    MissingColumnError, UsageError
+        A table is none of these.
+
     Returns
     -------
     DataFrame
@@ -53,17 +70,20 @@ def alerts(
     -----
     drift: the table's own alert; critical above 0.25. gap: hours without a call in which
     20 or more were usual, critical. volume: further than six spreads from the median of the same
-    hour of the day (a spread is 1.4826·MAD, at least √median), where 20 or more are usual. faults:
+    hour of the day, working days and weekends apart (a spread is 1.4826·MAD, at least √median),
+    where 20 or more are usual. faults:
     5 or more, and the lower limit of their rate above three times the rate of all; critical from
     20 %. latency: the 95th percentile of 100 or more calls above twice its median over time;
     critical above five times. bursts: each person listed, critical from 10
     calls in the hour; each signal above the control limit.
     """
     found: list[tuple[Any, ...]] = []
-    for table, pick in (
-        (drift, _drifted), (events, _events), (volume, _volume), (latency, _slow), (bursts, _bursts)
+    for name, table, pick in (
+        ("drift", drift, _drifted), ("events", events, _events), ("volume", volume, _volume),
+        ("latency", latency, _slow), ("bursts", bursts, _bursts),
     ):  # fmt: skip
         if table is not None:
+            _check(name, table)
             found += pick(table)
     result = pd.DataFrame(found, columns=_COLUMNS)
     result["starts_at"] = pd.to_datetime(result["starts_at"]).astype("datetime64[us]")
@@ -78,6 +98,14 @@ def alerts(
         kind="stable",
         ignore_index=True,
     )
+
+
+def _check(name: str, table: Any) -> None:
+    if not isinstance(table, pd.DataFrame):
+        raise UsageError(f"{name} is a frame of another function; {type(table).__name__} was given")
+    missing = [column for column in _NEEDED[name] if column not in table]
+    if missing:
+        raise MissingColumnError(missing, [str(column) for column in table])
 
 
 def _drifted(table: pd.DataFrame) -> Iterator[tuple[Any, ...]]:
@@ -155,17 +183,16 @@ def _faults(what: str, part: pd.DataFrame) -> Iterator[tuple[Any, ...]]:
 
 
 def _unusual(what: str, part: pd.DataFrame) -> Iterator[tuple[Any, ...]]:
-    """Hours far from what is usual at that time of the day; absent hours count as no calls."""
+    """Hours far from what is usual at that time of such a day; absent hours are without calls."""
     gaps = part["starts_at"].diff().dropna()
     step = pd.Timedelta(hours=1) if (gaps < pd.Timedelta(days=1)).any() else pd.Timedelta(days=1)
     calls = part.groupby("starts_at")["n_calls"].sum()
     calls = calls.reindex(pd.date_range(calls.index[0], calls.index[-1], freq=step), fill_value=0)
     inner = calls.iloc[1:-1]  # the first and the last hour may be partial
-    hour = inner.index.hour
-    usual = inner.groupby(hour).transform("median")
-    spread = 1.4826 * (inner - usual).abs().groupby(hour).transform("median")
+    usual, spread, is_told = _usual(inner)
     spread = np.maximum(spread, np.sqrt(usual))
     low, high = usual - _SPREADS * spread, usual + _SPREADS * spread
+    low = low.where(is_told, 0.0)
     empty = (inner == 0) & (usual >= _LEAST_USUAL)
     yield from _gaps(what, empty, usual, step)
     strange = ((inner < low) | (inner > high)) & (usual >= _LEAST_USUAL) & ~empty
@@ -175,6 +202,23 @@ def _unusual(what: str, part: pd.DataFrame) -> Iterator[tuple[Any, ...]]:
         en = f"{n:,} calls from {at} on, where {usual[start]:,.0f} are usual ({what})"
         zh = f"{at} 起有 {n:,} 次调用，平常约 {usual[start]:,.0f} 次（{what}）"
         yield "warning", "volume", start, what, float(n), float(limit), en, zh
+
+
+def _usual(calls: pd.Series) -> tuple[pd.Series, pd.Series, pd.Series]:
+    """Median and spread at that time of such a day; and whether such days are known.
+
+    With fewer than three working days, or weekend days, all days are taken together; that fewer
+    calls come than on the others is then no alert.
+    """
+    weekend, hour = calls.index.day_of_week > _FRIDAY, calls.index.hour
+    is_told = calls.groupby([weekend, hour]).transform("size") >= _LEAST_DAYS
+    medians = []
+    for times in ([weekend, hour], [hour]):
+        usual = calls.groupby(times).transform("median")
+        spread = 1.4826 * (calls - usual).abs().groupby(times).transform("median")
+        medians.append((usual, spread))
+    (usual, spread), (usual_all, spread_all) = medians
+    return usual.where(is_told, usual_all), spread.where(is_told, spread_all), is_told
 
 
 def _gaps(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, NamedTuple, TypeAlias
@@ -13,12 +13,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from verifyanalytics.analysis import counts
-from verifyanalytics.analysis._counts_cells import cell, distances, percentiles, scales
+from verifyanalytics.analysis._counts_cells import Grid, cell, distances, grids, percentiles
 from verifyanalytics.analysis._counts_outcomes import crowding
 from verifyanalytics.analysis._counts_periods import day_ordinal, leaf
-from verifyanalytics.analysis.counts import INCOMPLETE, REGIME, UNKNOWN, Every
+from verifyanalytics.analysis.counts import INCOMPLETE, REGIME, Every
 from verifyanalytics.errors import MissingColumnError, UsageError
-from verifyanalytics.schema import THRESHOLD_COLUMNS
+from verifyanalytics.schema import QUALITY_COLUMNS, THRESHOLD_COLUMNS
 
 Edges: TypeAlias = "Sequence[float] | Mapping[str, Sequence[float]] | None"
 
@@ -30,6 +30,8 @@ NOT_TOLD = "not told"
 
 _MOST_VALUES, _DECILES = 20, (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 _REST = "other"
+_MEASURED = {"score", "elapsed_ms", *QUALITY_COLUMNS}
+"""Columns of decimals, even where all values of a frame happen to be whole."""
 
 
 @dataclass
@@ -39,14 +41,14 @@ class Side:
     Attributes
     ----------
     tables : dict of DataFrame
-        Per column: regime, `_bin` (given edges; else 0), `_cell` (a number or a text), n.
+        Per column: regime, `_bin` (given edges; else 0), `_cell` (a number or a text), `_null`, n.
     regimes : set of str
     deff : dict of str to float
         Σm²/Σm per regime; 1 without persons.
     points : dict of str to tuple of floats
         The thresholds of each regime.
-    scales : dict of str to float
-        Cells per unit of each numeric column.
+    grids : dict of str to Grid
+        Of each column of decimals.
     edges : dict of str to list of float
         The inner edges given.
     """
@@ -55,7 +57,7 @@ class Side:
     regimes: set[str] = field(default_factory=set)
     deff: dict[str, float] = field(default_factory=dict)
     points: dict[str, tuple[float, ...]] = field(default_factory=dict)
-    scales: dict[str, float] = field(default_factory=dict)
+    grids: dict[str, Grid] = field(default_factory=dict)
     edges: dict[str, list[float]] = field(default_factory=dict)
 
     @classmethod
@@ -70,7 +72,7 @@ class Periods(NamedTuple):
     table: pd.DataFrame
     sides: dict[int, Side]
     begins: dict[str, pd.Timestamp]
-    scales: dict[str, float]
+    grids: dict[str, Grid]
 
 
 class Bins(NamedTuple):
@@ -93,6 +95,8 @@ def wanted_columns(frames: Sequence[Any], columns: str | Sequence[str] | None) -
         if not names:
             raise MissingColumnError(["score"], have[0])
         return names
+    if not isinstance(columns, Iterable):
+        raise UsageError(f"columns are names; {columns!r} was given")
     names = [columns] if isinstance(columns, str) else list(columns)
     for available in have:
         missing = [c for c in names if c not in available]
@@ -119,15 +123,18 @@ def sides(
     columns: Sequence[str],
     edges: Edges,
     cluster: str | None,
-    scales: Mapping[str, float] | None = None,
+    like: Mapping[str, Grid] | None = None,
 ) -> list[Side]:
     """Count several frames over the same cells; the first one's range makes the grid."""
     given = _edges(edges, columns)
-    found, grid = [], None if scales is None else dict(scales)
+    found, grid = [], None if like is None else dict(like)
     for v in frames:
         frame = _answered(v, columns, cluster)
-        grid = _grid(frame, columns) if grid is None else grid
-        found.append(_side(_count(frame, columns, given, grid, []), frame, grid, given))
+        if grid is None:
+            here = grid = _grid(frame, columns)
+        else:  # how far its values lie is each frame's own business
+            here = {column: Grid(one.scale) for column, one in grid.items()}
+        found.append(_side(_count(frame, columns, given, here, []), frame, grid, given))
     return found
 
 
@@ -169,6 +176,8 @@ def _answered(
     v: Any, columns: Sequence[str], cluster: str | None, *, times: bool = False
 ) -> nw.LazyFrame[Any]:
     names = _schema(v)
+    if cluster is not None and cluster != "subject" and cluster not in names:
+        raise MissingColumnError([cluster], names)  # a slip would pass for rows without persons
     needed = [*columns, *(["occurred_at"] if times else [])]
     person = [cluster] if cluster else []
     frame = counts.rows(v, needed, ["code", "gateway_code", *REGIME, *person])
@@ -180,16 +189,33 @@ def _answered(
     return frame.with_columns(_subject=subject).with_columns(subject=nw.col("_subject"))
 
 
-def _grid(frame: nw.LazyFrame[Any], columns: Sequence[str]) -> dict[str, float]:
+def _grid(frame: nw.LazyFrame[Any], columns: Sequence[str]) -> dict[str, Grid]:
+    """Choose the grids of columns of decimals; whole numbers are taken by value.
+
+    By what they are, not by how they are kept: pandas makes whole numbers with gaps decimals.
+    """
     schema = frame.collect_schema()
-    return scales(frame, [c for c in columns if schema[c].is_float()])
+    for column in columns:
+        kind = schema.get(column)  # times are kept under another name
+        plain = kind in (nw.String, nw.Categorical, nw.Enum, nw.Boolean)
+        if kind is None or not (plain or kind.is_numeric()):
+            raise UsageError(
+                f"{column} holds {kind or 'times'}; drift compares numbers, text and truth values"
+            )
+    decimals = [column for column in columns if schema[column].is_float()]
+    spare = [column for column in decimals if column not in _MEASURED]
+    if spare:
+        parts = {c: nw.col(c).is_finite() & (nw.col(c) != nw.col(c).floor()) for c in spare}
+        row = counts.group_counts(frame, [], counts=parts).iloc[0]
+        decimals = [c for c in decimals if c not in spare or row[c]]
+    return grids(frame, decimals)
 
 
 def _count(
     frame: nw.LazyFrame[Any],
     columns: Sequence[str],
     edges: Mapping[str, list[float]],
-    grid: Mapping[str, float],
+    grid: Mapping[str, Grid],
     keys: Sequence[str],
 ) -> dict[str, pd.DataFrame]:
     schema, tables = frame.collect_schema(), {}
@@ -197,7 +223,9 @@ def _count(
         value = nw.col(column)
         if column in edges and not schema[column].is_numeric():
             raise UsageError(f"edges for {column}, which holds {schema[column]}")
-        keyed = {"_bin": _bin(column, edges), "_cell": value}
+        keyed = {"_bin": _bin(column, edges), "_cell": value, "_null": value.is_null()}
+        if schema[column].is_float():
+            keyed["_null"] = keyed["_null"] | value.is_nan()
         if column in grid:
             keyed["_cell"] = cell(column, grid[column])
         by = [*REGIME, *keys, *keyed]
@@ -232,7 +260,7 @@ def _regimes(table: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
 def _side(
     tables: dict[str, pd.DataFrame],
     frame: nw.LazyFrame[Any],
-    grid: dict[str, float],
+    grid: dict[str, Grid],
     edges: dict[str, list[float]],
 ) -> Side:
     return _made(tables, crowding(frame, list(REGIME)), grid, edges)
@@ -241,11 +269,11 @@ def _side(
 def _made(
     tables: dict[str, pd.DataFrame],
     crowd: pd.DataFrame,
-    grid: dict[str, float],
+    grid: dict[str, Grid],
     edges: dict[str, list[float]],
 ) -> Side:
     people = _regimes(crowd, [])
-    side = Side(tables=tables, scales=grid, edges=edges)
+    side = Side(tables=tables, grids=grid, edges=edges)
     for row in people.itertuples(index=False):
         side.regimes.add(row.regime)
         side.deff[row.regime] = row.mm / row.m if row.known else 1.0
@@ -263,13 +291,17 @@ def _edges(edges: Edges, columns: Sequence[str]) -> dict[str, list[float]]:
     strange = [name for name in edges if name not in columns]
     if strange:
         raise UsageError(f"edges for {', '.join(strange)}; compared are {', '.join(columns)}")
-    found = {}
-    for name, values in edges.items():
+    return {name: _inner(name, values) for name, values in edges.items()}
+
+
+def _inner(name: str, values: Any) -> list[float]:
+    try:
         inner = [float(x) for x in values if np.isfinite(float(x))]  # ±inf at the ends is welcome
-        if not inner or any(np.diff(inner) <= 0):
-            raise UsageError(f"edges of {name} must be rising numbers; {list(values)!r} was given")
-        found[name] = inner
-    return found
+    except (TypeError, ValueError):
+        inner = []
+    if isinstance(values, str) or not inner or any(np.diff(inner) <= 0):
+        raise UsageError(f"edges of {name} must be rising numbers; {values!r} was given")
+    return inner
 
 
 # ------------------------------------------------------------------ bins
@@ -278,7 +310,8 @@ def _edges(edges: Edges, columns: Sequence[str]) -> dict[str, list[float]]:
 def binned(old: Side, new: Side, regime: str, column: str) -> Bins:
     """Lay both sides of a regime and column over the same bins."""
     pair = [_rows(side, regime, column) for side in (old, new)]
-    scale = (old.scales or new.scales).get(column)
+    grid = (old.grids or new.grids).get(column)
+    scale = grid and grid.scale
     edges = (old.edges or new.edges).get(column)
     missing = [int(part.loc[_null(part), "n"].sum()) for part in pair]
     held = [part[~_null(part)] for part in pair]
@@ -313,13 +346,12 @@ def _summed(part: pd.DataFrame, place: Any, n_bins: int, missing: int) -> NDArra
 def _rows(side: Side, regime: str, column: str) -> pd.DataFrame:
     table = side.tables.get(column)
     if table is None:
-        return pd.DataFrame({"_bin": [], "_cell": [], "n": []}, dtype="int64")
-    return table.loc[table["regime"] == regime, ["_bin", "_cell", "n"]]
+        return pd.DataFrame({"_bin": [], "_cell": [], "_null": [], "n": []}, dtype="int64")
+    return table.loc[table["regime"] == regime, ["_bin", "_cell", "_null", "n"]]
 
 
 def _null(part: pd.DataFrame) -> Any:
-    cells = part["_cell"]
-    return cells.isna() | (cells == UNKNOWN) if cells.dtype.kind not in "iuf" else cells.isna()
+    return part["_null"].astype("bool")
 
 
 def _per_cell(part: pd.DataFrame) -> dict[int, int]:
@@ -341,8 +373,11 @@ def _by_deciles(held: list[pd.DataFrame], scale: float) -> tuple[list[str], list
     cells, n = summed.index.to_numpy(dtype="int64"), summed.to_numpy(dtype="int64")
     if not len(cells):
         return ["all"], [np.zeros(len(part), dtype="int64") for part in held]
-    edges = np.unique(percentiles(cells, n, _DECILES))
-    edges = edges[edges > cells.min()]  # nothing of the reference is below its smallest value
+    deciles = percentiles(cells, n, _DECILES)
+    deciles = deciles[deciles > cells.min()]  # nothing of the reference is below its smallest value
+    # a value with more than a tenth of the rows is a bin of its own, or what leaves it goes unseen
+    crowded = cells[(n > n.sum() * _DECILES[0]) & (n > 1)]
+    edges = np.unique(np.r_[deciles, crowded, crowded + 1])
     places = [np.searchsorted(edges, p["_cell"].to_numpy(dtype=float), side="right") for p in held]
     return (_ranges([x / scale for x in edges]) if len(edges) else ["all"]), places
 

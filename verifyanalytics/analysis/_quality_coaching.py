@@ -11,14 +11,14 @@ from typing import Any
 import narwhals as nw
 import numpy as np
 import pandas as pd
-from scipy import special
+from scipy import stats
 
 from verifyanalytics import codebook
 from verifyanalytics.analysis import counts, intervals
-from verifyanalytics.analysis._counts_cells import cell, percentiles, scales, without_nan
-from verifyanalytics.analysis._counts_outcomes import NO, YES, crowding, with_outcome
+from verifyanalytics.analysis._counts_cells import Grid, cell, grids, percentiles, without_nan
+from verifyanalytics.analysis._counts_outcomes import NO, YES, crowd_of, with_outcome
+from verifyanalytics.analysis.arguments import number
 from verifyanalytics.analysis.quality import quality_columns, split_name, with_names
-from verifyanalytics.errors import UsageError
 
 _SHARES = (0.01, 0.02, 0.05, 0.1, 0.2)
 _LEVEL = 0.05
@@ -51,7 +51,8 @@ def quality_coaching(v: Any, outcome: str = "non_match", train: float = 0.5) -> 
         = n_turned_away · difference: rejects above what the same number of other rows has, with
         limits; `p_value`, `p_adjusted` (Benjamini–Hochberg over the measures), `significant`
         (adjusted ≤ 0.05 and more rejects among the turned away); `deff`, `clustered`;
-        `n_missing` held-out rows without the measure; `held_out_from` (UTC); `reason`: `no_limit`
+        `n_missing` held-out rows without the measure; `n_met_before` held-out rows left out, their
+        person being in the first part; `held_out_from` (UTC); `reason`: `no_limit`
         (nothing to cut), `no_rows`, `unclustered`.
 
     Raises
@@ -62,13 +63,13 @@ def quality_coaching(v: Any, outcome: str = "non_match", train: float = 0.5) -> 
     Notes
     -----
     Cuts tried: the vendor's limit, and the worst 1, 2, 5, 10 and 20 % of the first part; chosen is
-    the one with the largest standardised difference of rates. Counts are divided by the design
-    effect Σm²/Σm of the held-out rows (an upper limit) before difference and test; without
-    subjects nothing is called significant. That the turned away would have come back with a better
+    the one with the largest standardised difference of rates. Held-out rows of persons who are in
+    the first part too are left out. Counts are divided by the design effect Σm²/Σm of the held-out
+    rows (an upper limit) before difference and test; without subjects nothing is called
+    significant. That the turned away would have come back with a better
     image, and with other people's reject rate, is an assumption.
     """
-    if not 0 < train < 1:
-        raise UsageError(f"train is a share of the period, in (0, 1); {train} was given")
+    share = number(train, "train", above=0, below=1)
     names = quality_columns(v)
     frame, _ = with_outcome(v, outcome, [*names, "occurred_at"])
     state = nw.col("_outcome")
@@ -76,40 +77,48 @@ def quality_coaching(v: Any, outcome: str = "non_match", train: float = 0.5) -> 
     moment = nw.col("occurred_us")
     ends = counts.group_counts(frame, [], counts={}, least={"a": moment}, most={"b": moment})
     first, last = (float(ends[name].iloc[0]) for name in ("a", "b"))
-    split = 0 if np.isnan(first) else int(first + train * (last - first))
-    frame = frame.with_columns(_late=moment > split)
-    crowd = crowding(frame.filter(nw.col("_late")), [])
-    clustered = bool(crowd["known"].sum()) if len(crowd) else False
-    deff = float(crowd["mm"].sum() / crowd["m"].sum()) if clustered else 1.0
-    grid = scales(frame, names)
-    table = pd.DataFrame([_judged(frame, name, grid[name], deff) for name in names])
-    table["p_adjusted"] = intervals.benjamini_hochberg(table["p_value"].to_numpy(dtype=float))
+    split = 0 if np.isnan(first) else int(first + share * (last - first))
+    early, later = frame.filter(moment <= split), frame.filter(moment > split)
+    # whoever is in the first part would be judged by what was chosen on them
+    met = early.filter(~nw.col("subject").is_null()).select("subject").unique()
+    late = later.join(met, on="subject", how="anti")
+    crowd, n_later = crowd_of(late), _n_rows(later)
+    grid = grids(frame, names)
+    table = pd.DataFrame([_judged((early, late), name, grid[name], crowd.deff) for name in names])
+    table["p_adjusted"] = _adjusted(table["p_value"])
     more = table["difference"] > 0
-    table["significant"] = (table["p_adjusted"] <= _LEVEL) & more & clustered
-    table["deff"], table["clustered"] = deff, clustered
-    table["held_out_from"] = counts.utc_times(pd.Series([float(split)] * len(table)))
+    table["significant"] = (table["p_adjusted"] <= _LEVEL) & more & crowd.known
+    table["deff"], table["clustered"] = crowd.deff, crowd.known
+    table["n_met_before"] = n_later - _n_rows(late)
+    split_at = np.nan if np.isnan(first) else float(split)
+    table["held_out_from"] = counts.utc_times(pd.Series([split_at] * len(table)))
     reason = table.pop("reason")
-    table["reason"] = reason.where(reason != "", "" if clustered else "unclustered").astype("str")
+    told = reason.where(reason != "", "" if crowd.known else "unclustered")
+    table["reason"] = told.astype("str")
     table = table.sort_values("excess_low", ascending=False, kind="stable", ignore_index=True)
     for name in ("worse", "turned_away_if"):
         table[name] = table[name].astype("str")
     return with_names(table)
 
 
-def _judged(frame: nw.LazyFrame[Any], name: str, scale: float, deff: float) -> dict[str, Any]:
-    better = codebook.current().measure(name).better
-    frame = frame.with_columns(
-        _value=without_nan(name).abs() if better == "magnitude" else without_nan(name)
-    )
-    table = counts.group_counts(
-        frame.with_columns(_cell=cell("_value", scale)),
-        ["_late", "_cell"],
-        counts={"n": None, "n_yes": nw.col("_outcome") == YES},
-    )
-    missing = table[table["_cell"].isna() & table["_late"].fillna(value=False)]["n"].sum()
-    table = table[table["_cell"].notna()].astype({"_cell": "int64"})
-    late = table["_late"].astype("bool")
-    early, late = (t.groupby("_cell")[["n", "n_yes"]].sum() for t in (table[~late], table[late]))
+def _n_rows(frame: nw.LazyFrame[Any]) -> int:
+    return int(counts.group_counts(frame, [], counts={"n": None})["n"].sum())
+
+
+def _adjusted(p: pd.Series) -> Any:
+    """Adjust for all measures looked at, those too that had nothing to test."""
+    values = p.to_numpy(dtype=float)
+    untold = np.isnan(values)
+    adjusted = intervals.benjamini_hochberg(np.where(untold, 1.0, values))
+    return np.where(untold, np.nan, adjusted)
+
+
+def _judged(
+    parts: tuple[nw.LazyFrame[Any], nw.LazyFrame[Any]], name: str, grid: Grid, deff: float
+) -> dict[str, Any]:
+    """Choose a measure's limit on the first of two parts, and judge it on the other."""
+    better, scale = codebook.current().measure(name).better, grid.scale
+    (early, _), (late, missing) = (_per_cell(part, name, grid, better) for part in parts)
     worse = {"higher": "low", "unordered": "low", "lower": "high", "magnitude": "far"}[better]
     cut, documented = _chosen(early, name, scale, worse)
     image, measure = split_name(name)
@@ -123,9 +132,25 @@ def _judged(frame: nw.LazyFrame[Any], name: str, scale: float, deff: float) -> d
     away = late[_beyond(late.index.to_numpy(), cut, worse)]
     n, x = int(late["n"].sum()), int(late["n_yes"].sum())
     return row | _priced(n, x, int(away["n"].sum()), int(away["n_yes"].sum()), deff) | {
-        "n_missing": int(missing),
+        "n_missing": missing,
         "reason": "no_limit" if np.isnan(cut) else "" if n else "no_rows",
     }  # fmt: skip
+
+
+def _per_cell(
+    frame: nw.LazyFrame[Any], name: str, grid: Grid, better: str
+) -> tuple[pd.DataFrame, int]:
+    """Count rows and outcomes per cell of a measure; and the rows without it."""
+    value = without_nan(name)
+    frame = frame.with_columns(_value=value.abs() if better == "magnitude" else value)
+    table = counts.group_counts(
+        frame.with_columns(_cell=cell("_value", grid)),
+        ["_cell"],
+        counts={"n": None, "n_yes": nw.col("_outcome") == YES},
+    )
+    known = table["_cell"].notna()
+    held = table[known].astype({"_cell": "int64"}).set_index("_cell")[["n", "n_yes"]]
+    return held.sort_index(), int(table.loc[~known, "n"].sum())
 
 
 def _beyond(cells: Any, cut: float, worse: str) -> Any:
@@ -175,10 +200,10 @@ def _priced(n: int, x: int, n_away: int, x_away: int, deff: float) -> dict[str, 
     if known:
         sizes = (x_away / deff, n_away / deff, x_kept / deff, n_kept / deff)
         low, high = (float(end) for end in intervals.newcombe(*sizes))
-        rate = x / n
-        variance = rate * (1 - rate) * deff * (1 / n_away + 1 / n_kept)
-        if variance:
-            p_value = float(special.erfc(abs(away - kept) / np.sqrt(2 * variance)))
+        # a handful of rejects is the rule: the exact test, on as many rows as the rows are worth
+        cells = [x_away, n_away - x_away, x_kept, n_kept - x_kept]
+        worth = np.round(np.array(cells) / deff).astype("int64").reshape(2, 2)
+        p_value = float(stats.fisher_exact(worth).pvalue)
     return {
         "n": n, "n_rejected": x, "n_turned_away": n_away, "n_turned_away_rejected": x_away,
         "n_turned_away_accepted": n_away - x_away, "rate_turned_away": away, "rate_kept": kept,

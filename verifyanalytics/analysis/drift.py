@@ -199,14 +199,18 @@ def drift_over_time(
         with; `given` for a frame), then as `drift`. More reasons: `reference` (the period itself),
         `partial` and `unknown` (periods that are not compared), `no_reference`. In order of time.
     """
+    if every not in ("day", "week", "month"):
+        raise UsageError(f"every is day, week or month; {every!r} was given")
     names = wanted_columns([v] if isinstance(reference, str) else [v, reference], columns)
     found: Periods = timeline(v, every, tz, names, edges, cluster)
     given = None
     if not isinstance(reference, str):
-        given = sides([reference], names, edges, cluster, scales=found.scales)[0]
+        given = sides([reference], names, edges, cluster, like=found.grids)[0]
     elif reference not in ("first", "previous", *found.table["period"]):
         there = ", ".join(found.table["period"])
         raise UsageError(f"no period {reference!r}; there are first, previous, {there}")
+    elif reference not in ("first", "previous", *_whole(found)["period"]):
+        raise UsageError(f"{reference} is no whole period, and cannot be compared with")
     parts = []
     for row in found.table.itertuples():
         current = found.sides[row.at]
@@ -225,12 +229,16 @@ def drift_over_time(
     return table
 
 
+def _whole(found: Periods) -> pd.DataFrame:
+    return found.table[~found.table["partial"] & (found.table["period"] != UNKNOWN)]
+
+
 def _reference(
     found: Periods, row: Any, regime: str, reference: Any, given: Side | None
 ) -> tuple[Side | None, str]:
     if given is not None:
         return given, "given"
-    whole = found.table[~found.table["partial"] & (found.table["period"] != UNKNOWN)]
+    whole = _whole(found)
     has = [regime in found.sides[at].regimes for at in whole["at"]]
     mine = whole[np.array(has, dtype=np.bool_)]
     if reference == "previous":

@@ -16,14 +16,9 @@ import pandas as pd
 
 from verifyanalytics import codebook
 from verifyanalytics.analysis import counts, intervals
-from verifyanalytics.analysis._counts_cells import (
-    Ends,
-    cell,
-    ends,
-    percentiles,
-    scale_between,
-    without_nan,
-)
+from verifyanalytics.analysis._counts_cells import Grid, cell, grids, percentiles, without_nan
+from verifyanalytics.analysis._counts_outcomes import crowd_of
+from verifyanalytics.analysis.arguments import numbers
 from verifyanalytics.errors import MissingColumnError, UsageError
 from verifyanalytics.schema import IMAGES, QUALITY_COLUMNS, QUALITY_MEASURES
 
@@ -58,7 +53,7 @@ def quality_limits(v: Any) -> pd.DataFrame:
     """
     names = quality_columns(v)
     frame = counts.rows(v, names)
-    rows = [_limited(frame, name, within) for name, within in ends(frame, names).items()]
+    rows = [_limited(frame, name, grid) for name, grid in grids(frame, names).items()]
     table = pd.DataFrame(rows)
     for name in ("n", "n_missing", "n_beyond"):
         table[name] = table[name].astype("int64")
@@ -71,12 +66,12 @@ def quality_limits(v: Any) -> pd.DataFrame:
     return with_names(table)
 
 
-def _limited(frame: nw.LazyFrame[Any], name: str, within: Ends) -> dict[str, Any]:
-    measure, scale = codebook.current().measure(name), scale_between(*within)
+def _limited(frame: nw.LazyFrame[Any], name: str, grid: Grid) -> dict[str, Any]:
+    measure, scale = codebook.current().measure(name), grid.scale
     counted: dict[str, nw.Expr | None] = {"n": None}
     if measure.poor:
         counted["n_beyond"] = beyond(name)
-    frame = frame.with_columns(_cell=cell(name, scale, within))
+    frame = frame.with_columns(_cell=cell(name, grid))
     table = counts.group_counts(frame, ["_cell"], counts=counted)
     held = table[table["_cell"].notna()]
     image, short = split_name(name)
@@ -133,7 +128,7 @@ def quality_bands(v: Any, measure: str, bands: Sequence[float] = BANDS) -> pd.Da
         raise MissingColumnError(wanted, have)
     frame = counts.rows(v, [*names, *counts.ROW, "result"], counts.ROW_OPTIONAL)
     frame = frame.filter(counts.answered())
-    found = ends(frame, names)
+    found = grids(frame, names)
     table = pd.concat([_banded(frame, n, found[n], levels) for n in names], ignore_index=True)
     for rate, x, of in (
         ("match_rate", "n_matched", "n_compared"), ("reject_rate", "n_rejected", "n_decided")
@@ -147,17 +142,14 @@ def quality_bands(v: Any, measure: str, bands: Sequence[float] = BANDS) -> pd.Da
 
 
 def _levels(bands: Sequence[float]) -> list[float]:
-    try:
-        levels = [float(x) for x in bands]
-    except (TypeError, ValueError):
-        levels = []
+    levels = numbers(bands, "bands", low=0, high=100)
     if len(levels) < 2 or levels[0] != 0 or levels[-1] != 100 or any(np.diff(levels) <= 0):
         raise UsageError(f"bands rise from 0 to 100, as {BANDS}; {bands!r} was given")
     return levels
 
 
-def _banded(frame: nw.LazyFrame[Any], name: str, within: Ends, levels: list[float]) -> pd.DataFrame:
-    scale = scale_between(*within)
+def _banded(frame: nw.LazyFrame[Any], name: str, grid: Grid, levels: list[float]) -> pd.DataFrame:
+    scale = grid.scale
     compared = (counts.scored() | counts.withheld()) & counts.complete()
     counted = {
         "n": None,
@@ -167,7 +159,7 @@ def _banded(frame: nw.LazyFrame[Any], name: str, within: Ends, levels: list[floa
         "n_rejected": (~nw.col("result")).fill_null(value=False),
     }
     table = counts.group_counts(
-        frame.with_columns(_cell=cell(name, scale, within)), ["_cell"], counts=counted
+        frame.with_columns(_cell=cell(name, grid)), ["_cell"], counts=counted
     )
     held = table[table["_cell"].notna()]
     cells = held["_cell"].to_numpy(dtype="int64")
@@ -206,7 +198,7 @@ def face_vs_environment(v: Any) -> pd.DataFrame:
         graded; of both: `n_equal` with `equal_rate` and 95 % limits (exactly equal grades: the same
         picture may have been sent twice), `n_face_higher`, `n_env_higher`; `limit`, and beyond it
         `n_beyond_face_only`, `n_beyond_env_only`, `n_beyond_both`, `p_value` of McNemar's test
-        between the two (rows as independent; NaN without a limit).
+        between the two (NaN without a limit; counts divided by Σm²/Σm for m rows a person).
 
     Raises
     ------
@@ -217,7 +209,8 @@ def face_vs_environment(v: Any) -> pd.DataFrame:
     measures = [m for m in QUALITY_MEASURES if {f"face_{m}", f"env_{m}"} <= {*have}]
     if not measures:
         raise MissingColumnError([f"env_{QUALITY_MEASURES[0]}"], have)
-    frame = counts.rows(v, [f"{image}_{m}" for m in measures for image in IMAGES])
+    columns = [f"{image}_{m}" for m in measures for image in IMAGES]
+    frame = counts.rows(v, columns, ["subject"])
     counted = {f"{m}:{key}": expr for m in measures for key, expr in _paired(m).items()}
     row = counts.group_counts(frame, [], counts=counted).iloc[0]
     book, rows = codebook.current(), []
@@ -231,7 +224,11 @@ def face_vs_environment(v: Any) -> pd.DataFrame:
     rate = (table["n_equal"] / table["n_both"].where(table["n_both"] > 0)).astype("float64")
     for i, values in enumerate((rate, low, high)):
         table.insert(at + i, f"equal_rate{('', '_low', '_high')[i]}", values)
-    test = intervals.mcnemar(table["n_beyond_face_only"], table["n_beyond_env_only"])
+    deff = crowd_of(frame).deff
+    worth = (
+        np.round(table[f"n_beyond_{image}_only"].to_numpy(dtype=float) / deff) for image in IMAGES
+    )
+    test = intervals.mcnemar(*worth)
     table["p_value"] = np.where(table["limit"] == "", np.nan, test.p_exact)
     return with_names(table)
 

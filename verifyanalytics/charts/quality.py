@@ -178,13 +178,13 @@ def error_versus_discard(frame: pd.DataFrame, ax: Any = None, lang: str = "en") 
     Raises
     ------
     UsageError
-        No row was compared, or curves of both kinds.
+        No row was compared, the labels are a selection, or curves of both kinds.
     """
     panels.needs(frame, "quality", "n", "discard_fraction", "error_fraction")
-    chosen, held = usable(lang), frame[frame["n"] > 0]
+    chosen, held = usable(lang), frame[(frame["n"] > 0) & (frame["reason"] == "")]
     regimes = list(dict.fromkeys(held["regime"]))
     if not regimes or held["kind"].nunique() > 1:
-        raise UsageError("no compared row, or two kinds of curves; nothing to draw")
+        raise UsageError("no row or labels to go by, or two kinds of curves; nothing to draw")
     labelled = held["kind"].iloc[0] == "fnmr"
     with style():
         axes = panels.panels(len(regimes), ax, what="regimes", height=3.2)
@@ -202,9 +202,12 @@ def _curves(ax: Any, part: pd.DataFrame, regime: str, lang: Lang, *, labelled: b
         label = f"{name(quality)}  ({area:.4f})"
         x, y = curve["discard_fraction"], curve["error_fraction"]
         ax.plot(x, y, color=colour, drawstyle="steps-post", label=label)
-    curve = part[part["quality"] == part["quality"].iloc[0]]
+    overall = float(part["error_fraction"].iloc[0])
+    # between the steps of a quality with few values too the ideal is a curve
+    discard = np.r_[np.linspace(0, overall, 100), 1.0]
+    ideal = np.r_[(overall - discard[:-1]) / np.maximum(1 - discard[:-1], 1e-9), 0.0]
     ax.plot(
-        curve["discard_fraction"], curve["ideal"], color=GREY, linewidth=1.0,
+        discard, ideal, color=GREY, linewidth=1.0,
         linestyle=(0, (4, 2)), label=say("ideal", lang),
     )  # fmt: skip
     ax.set_xlim(0, 1)
