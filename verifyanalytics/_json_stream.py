@@ -200,11 +200,10 @@ class JsonStream:
         try:
             for chunk in chunks:
                 self._data += chunk
-                self._parse(final=False)
-                yield from self._take_ready()
+                yield from self._parse(final=False)
         except StreamDamageError as error:
             damage = error
-        self._parse(final=True)
+        yield from self._parse(final=True)
         self._finish(damage)
         self._cut()
         yield from self._take_ready()
@@ -213,7 +212,7 @@ class JsonStream:
         ready, self._ready = self._ready, []
         return ready
 
-    def _parse(self, *, final: bool) -> None:
+    def _parse(self, *, final: bool) -> Iterator[Block]:
         going = True
         while going:
             if self._loss is not None:
@@ -222,6 +221,8 @@ class JsonStream:
                 going = self._follow(self._walk, final=final)
             else:
                 going = self._between(final=final)
+            if self._ready:  # of tiny documents one chunk makes many blocks
+                yield from self._take_ready()
 
     def _between(self, *, final: bool) -> bool:
         """Take separators, or begin what stands behind them; False: more bytes are needed."""
