@@ -13,6 +13,7 @@ from verifyanalytics.analysis.intervals import FloatArray
 
 _NORMAL = 1.959963984540054
 _REARRANGED, _SEED = 9_999, 0
+_MOST_DEALT = 1e8  # NumPy deals out fewer than 1e9 rows; so many decide anything
 
 
 def area(x: FloatArray, other: FloatArray) -> float:
@@ -99,6 +100,7 @@ def p_value(x: FloatArray, other: FloatArray, deff: float) -> float:
     found = area(x, other)
     if np.isnan(found):
         return float("nan")
+    deff = max(deff, float((x + other).sum()) / _MOST_DEALT)
     bands = np.rint((x + other) / deff).astype("int64")
     n_yes = min(max(round(x.sum() / deff), 1), int(bands.sum()) - 1)
     if n_yes < 1:
