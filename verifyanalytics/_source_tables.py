@@ -76,7 +76,10 @@ class _EnvelopeLines:
     """Rows on their way into blocks of lines."""
 
     def __init__(self, source: Source, block_bytes: int, max_document: int) -> None:
-        self._source, self._block_bytes, self._max_document = source, block_bytes, max_document
+        self._name, self._block_bytes, self._max_document = source.name, block_bytes, max_document
+        time_column = source.time_column or "occurred_at"
+        own = {name: name for name in sorted(ENVELOPE - {"occurred_at"})}
+        self._fields = {**own, time_column: "occurred_at"}
         self.row = 1
         self._lines: list[bytes] = []
         self._rejects: list[BlockReject] = []
@@ -93,10 +96,12 @@ class _EnvelopeLines:
             detail = f"a cell larger than {self._max_document} bytes"
             return self.refuse("size", detail, _sha256(answer), len(answer), place)
         response = _decoded(answer)
-        texts = {name: _decoded(cell) for name, cell in others.items()}
-        damaged = [name for name, text in texts.items() if text is None]
-        if response is None or damaged:
-            where = f" of column {damaged[0][:_SHOWN]}" if response is not None else ""
+        texts = {
+            name: cell if isinstance(cell, str) else _decoded(cell) for name, cell in others.items()
+        }
+        if response is None or None in texts.values():
+            names = [name for name, text in texts.items() if text is None]
+            where = f" of column {names[0][:_SHOWN]}" if response is not None else ""
             detail = f"the cell{where} is not UTF-8"
             return self.refuse("encoding", detail, _sha256(answer), len(answer), place)
         envelope = {"response": response, **self._around(texts)}
@@ -105,17 +110,13 @@ class _EnvelopeLines:
 
     def _around(self, texts: dict[str, str | None]) -> dict[str, Any]:
         """The envelope's fields by their names; all other cells are context."""
-        source, around, context = self._source, dict[str, Any](), dict[str, Any]()
-        for name, text in texts.items():
-            if name == source.time_column:
-                around["occurred_at"] = text
-            elif name == "http_status" and re.fullmatch(r"[0-9]{3}", text or ""):
-                around[name] = int(text or "")
-            elif name in ENVELOPE and not (name == "occurred_at" and source.time_column):
-                around[name] = text
-            else:
-                context[name] = text
-        return {**around, "context": context} if context else around
+        fields: dict[str, Any] = {
+            field: texts.pop(column) for column, field in self._fields.items() if column in texts
+        }
+        status = fields.get("http_status")
+        if status is not None and re.fullmatch(r"[0-9]{3}", status):
+            fields["http_status"] = int(status)
+        return {**fields, "context": texts} if texts else fields
 
     def refuse(
         self, reason: str, detail: str, sha256: str | None, n_bytes: int | None, place: int | None
@@ -136,15 +137,15 @@ class _EnvelopeLines:
         if self._lines:
             data = b"".join(self._lines)
             rejects = tuple(self._rejects)
-            yield Block(self._source.name, data, self._first_row, None, None, rejects)
+            yield Block(self._name, data, self._first_row, None, None, rejects)
         self._lines, self._rejects, self._n_bytes = [], [], 0
         self._first_row = self.row
 
 
-def _decoded(cell: _Cell) -> str | None:
+def _decoded(cell: bytes) -> str | None:
     """Its text; None where it is not UTF-8."""
     try:
-        return cell.decode() if isinstance(cell, bytes) else cell
+        return cell.decode()
     except UnicodeDecodeError:
         return None
 
@@ -414,6 +415,18 @@ def _raw_texts(array: Any) -> list[bytes | None]:
     return values
 
 
+def _checked_texts(array: Any) -> Sequence[_Cell | None]:
+    """Texts where all of them are UTF-8, else bytes for `_decoded` to tell."""
+    import pyarrow as pa
+
+    try:
+        array.validate(full=True)
+    except pa.ArrowInvalid:
+        return _raw_texts(array)
+    texts: list[str | None] = array.to_pylist()
+    return texts
+
+
 def _texts(array: Any) -> Sequence[_Cell | None]:
     """Cells of any type as text: times in UTC as ISO 8601, lists and structs as JSON."""
     import pyarrow as pa
@@ -422,7 +435,7 @@ def _texts(array: Any) -> Sequence[_Cell | None]:
         array = array.dictionary_decode()
     kind = array.type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        return _raw_texts(array)
+        return _checked_texts(array)
     if _is_textual(kind):
         return [None if v is None else _bytes_text(v) for v in _raw_texts(array)]
     if pa.types.is_timestamp(kind):
