@@ -90,15 +90,15 @@ def test_a_withheld_score_is_a_non_match_and_widens_what_lies_below_the_own_1e_4
     assert table["n_withheld"].tolist() == [2] * 4
     for threshold, most in ((60, 10), (69.99, 7), (70, 5), (71, 5)):  # what may have matched
         row = table.loc[threshold]
-        assert row["match_rate_low"] == intervals.wilson(row["n_match"], 10).low
-        assert row["match_rate_high"] == intervals.wilson(most, 10).high
+        assert row["match_rate_low"] == intervals.rate_interval(row["n_match"], 10).low
+        assert row["match_rate_high"] == intervals.rate_interval(most, 10).high
     for own in (va.match_rates(v), va.vendor_thresholds(v.assign(occurred_at=pd.Timestamp(0)))):
         assert own["match_rate_high"].tolist() == [
-            intervals.wilson(most, 10).high for most in (10, 5, 5, 5)
+            intervals.rate_interval(most, 10).high for most in (10, 5, 5, 5)
         ]
     nominal = va.match_rates(v, nominal_fmr=[1e-3, 5e-4, 1e-4, 1e-6])
     assert nominal["match_rate_high"].tolist() == [
-        intervals.wilson(most, 10).high for most in (10, 10, 5, 5)
+        intervals.rate_interval(most, 10).high for most in (10, 10, 5, 5)
     ]
 
 

@@ -178,8 +178,8 @@ class Tally:
             "n": n,
             "n_match": n_match,
             "match_rate": n_match / n,
-            "match_rate_low": float(intervals.wilson(n_match, n).low),
-            "match_rate_high": float(intervals.wilson(high, n).high),
+            "match_rate_low": float(intervals.rate_interval(n_match, n).low),
+            "match_rate_high": float(intervals.rate_interval(high, n).high),
             "n_withheld": total["n_withheld"],
             "n_without_score": total["n_without_score"],
             "reason": outside if np.isnan(claim) else "",
@@ -217,7 +217,7 @@ class Tally:
         for place, (name, value) in enumerate((front | {"unit": "rows"}).items()):
             table.insert(place, name, value)
         table["share"] = table["n"] / table["n_of"].where(table["n_of"] > 0)
-        table["share_low"], table["share_high"] = intervals.wilson(table["n"], table["n_of"])
+        table["share_low"], table["share_high"] = intervals.rate_interval(table["n"], table["n_of"])
         unclear = (table["line"] == "reproduced") & (table["share"] < _REPRODUCED)
         reason = np.where(unclear, "gates_do_not_explain_result", "")
         return table.assign(reason=pd.Series(reason, dtype="str"))

@@ -60,7 +60,7 @@ def what_if(
     -------
     DataFrame
         The `by` columns, `regime`, `threshold`, `baseline` (NaN: the own 1e-4), `unit` (`rows` or
-        `sessions`), `line`, `n`, `n_of`, `share` with Wilson's 95 % limits, and `reason`.
+        `sessions`), `line`, `n`, `n_of`, `share` with 95 % limits, and `reason`.
         First line of a regime: `reproduced`, rows whose own gates give the vendor's `result`, of
         those where both are known; below 99 % the reason is `gates_do_not_explain_result`. Then
         answered rows: `both` pass, `only_old` (would be turned away), `only_new` (would be let in),
@@ -240,7 +240,7 @@ def _shares(
     table["threshold"] = float(threshold)
     table["baseline"] = np.nan if baseline is None else float(baseline)
     table["share"] = table["n"] / table["n_of"].where(table["n_of"] > 0)
-    table["share_low"], table["share_high"] = intervals.wilson(table["n"], table["n_of"])
+    table["share_low"], table["share_high"] = intervals.rate_interval(table["n"], table["n_of"])
     unclear = (table["line"] == "reproduced") & (table["share"] < REPRODUCED)
     table["reason"] = pd.Series(np.where(unclear, "gates_do_not_explain_result", ""), dtype="str")
     return table[

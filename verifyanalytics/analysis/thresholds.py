@@ -179,7 +179,7 @@ def match_rates(
     DataFrame
         The `by` columns, the period's columns, `regime`, `threshold` (NaN for `all`),
         `nominal_fmr` (the vendor's claim at it, NaN outside its four points), `n` (scored plus
-        withheld), `n_match`, `match_rate` with Wilson's 95 % limits `match_rate_low` and
+        withheld), `n_match`, `match_rate` with 95 % limits `match_rate_low` and
         `match_rate_high`, `n_withheld`, `n_without_score` (answered, no score) and `reason`: why
         something is NaN (`> 1e-3`, `< 1e-6`, `incomplete_regime`, `no_rows`), else empty.
         A withheld score lies below the own 1e-4 threshold: from there on it is a non-match for
@@ -449,8 +449,8 @@ def _rated(table: pd.DataFrame) -> pd.DataFrame:
     n = table.pop("n_scored").to_numpy() + withheld
     own = table.pop("own").to_numpy(dtype=float)
     below = table.pop("below") if "below" in table else table["threshold"] < own
-    low = intervals.wilson(n_match, n).low
-    high = intervals.wilson(np.where(below, n_match + withheld, n_match), n).high
+    low = intervals.rate_interval(n_match, n).low
+    high = intervals.rate_interval(np.where(below, n_match + withheld, n_match), n).high
     with np.errstate(invalid="ignore"):
         rate = n_match / n
     table["n"] = n

@@ -76,8 +76,8 @@ _TEXT = {
     ),
     "more_tags": ("{n:,} rarer tags are not shown", "另有 {n:,} 个较少见的标签未显示"),
     "interval": (
-        "bars and bands: 95\u00a0% intervals (Wilson)",
-        "误差线与色带：95% 区间（Wilson）",
+        "bars and bands: 95\u00a0% intervals",
+        "误差线与色带：95% 区间",
     ),
     "limits": (
         "bars and bands: 95\u00a0% intervals",
