@@ -68,31 +68,28 @@ def cell(column: str, grid: Grid) -> nw.Expr:
 def grids(frame: nw.LazyFrame[Any], columns: Sequence[str]) -> dict[str, Grid]:
     """Choose the grid of each numeric column.
 
-    The vendor's measures have that of their documented range, scores that of their digits; any
-    other column that of its values, where one in a thousand at either end does not count in up to a
-    million rows: a single wrong value must not put all others into one cell.
+    Scores have that of their digits, other columns that of where their values lie: of the vendor's
+    measures no further than documented, and of up to a million others without one in a thousand at
+    either end. A single wrong value must not put all others into one cell.
     """
-    known = {c: scale for c in columns if (scale := _documented(c)) is not None}
     extents = _extents(frame, columns)
-    own = _cores(frame, {c: extents[c] for c in columns if c not in known})
+    cores = _cores(frame, {c: extents[c] for c in columns if c != "score"})
     found = {}
     for column in columns:
-        scale = known[column] if column in known else scale_between(*own[column])
+        scale = SCORE_SCALE if column == "score" else scale_between(*cores[column])
         extent = extents[column]
         near = (abs(end) * scale < _FAR for end in (extent.low, extent.high))
         found[column] = Grid(scale, extent.n >= 0 and all(near))
     return found
 
 
-def _documented(column: str) -> float | None:
-    if column == "score":
-        return SCORE_SCALE
+def _documented(column: str) -> tuple[float, float] | None:
     if column not in QUALITY_COLUMNS:
         return None
     measure = codebook.current().measure(column)
     if measure.low is None or measure.high is None:
         return None
-    return scale_between(measure.low, measure.high)
+    return measure.low, measure.high
 
 
 def _extents(frame: nw.LazyFrame[Any], columns: Sequence[str]) -> dict[str, _Extent]:
@@ -121,9 +118,16 @@ def _ends(frame: nw.LazyFrame[Any], values: Mapping[str, nw.Expr]) -> dict[str, 
 def _cores(
     frame: nw.LazyFrame[Any], extents: Mapping[str, _Extent]
 ) -> dict[str, tuple[float, float]]:
-    """Ends of each column without its tails, as far as there are few enough rows to sort."""
+    """Ends of each column without what is far from the rest."""
     ends = {c: (e.low, e.high) for c, e in extents.items()}
-    few = [c for c, e in extents.items() if 0 < (e.n if e.n >= 0 else -1 - e.n) <= _FEW]
+    few = []
+    for c, e in extents.items():
+        documented = _documented(c)
+        if documented is not None:
+            within = max(e.low, documented[0]), min(e.high, documented[1])
+            ends[c] = within if within[0] <= within[1] else ends[c]
+        elif 0 < (e.n if e.n >= 0 else -1 - e.n) <= _FEW:
+            few.append(c)
     if not few:
         return ends
     finite = {c: nw.when(nw.col(c).is_finite()).then(nw.col(c)) for c in few}
