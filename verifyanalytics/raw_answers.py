@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from verifyanalytics.envelope import keyed_hash
-from verifyanalytics.redaction import MAX_TEXT, PERSONAL
+from verifyanalytics.redaction import MAX_TEXT, is_personal
 from verifyanalytics.strictjson import Number, Unreadable, dumps, loads
 
 IMAGES = ("image_best", "image_env")
@@ -104,12 +104,13 @@ def _without_pictures(value: Any, name: str | None = None) -> Any:
         return {_name(key): _without_pictures(inner, key) for key, inner in value.items()}
     if isinstance(value, list):
         return [_without_pictures(item, name) for item in value]
+    personal = name is not None and is_personal(name)
     if isinstance(value, str) and not isinstance(value, Number):
         n_bytes = len(value.encode())
         if name in JSON_TEXTS:
             return value if n_bytes <= MAX_JSON_TEXT else ""
-        return f"[{n_bytes} bytes]" if n_bytes > MAX_TEXT or (name in PERSONAL and value) else value
-    return "[number]" if name in PERSONAL and isinstance(value, Number) else value
+        return f"[{n_bytes} bytes]" if n_bytes > MAX_TEXT or (personal and value) else value
+    return "[number]" if personal and isinstance(value, Number) else value
 
 
 def _name(key: str) -> str:
