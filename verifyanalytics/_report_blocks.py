@@ -7,27 +7,15 @@ is too long to read is cut; escaping is the writers' own duty, once each.
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
+from verifyanalytics.charts.names import digest, visible
 from verifyanalytics.codebook import Lang
 
 MAX_SHOWN = 40
 """Characters of a text of the data; longer ones are cut and get a digest to be told apart by."""
-
-_STEERING = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f"
-    "\u2028-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\uffff\ud800-\udfff"
-    "\U000e0000-\U000e0fff]"
-)
-"""Characters that steer, turn text around or cannot be seen; lone surrogates; noncharacters."""
-
-_MARK = "[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff]"
-_TOWER = re.compile(f"({_MARK}{{3}}){_MARK}+")
-"""Accents heaped on one letter: they would cover the lines above it."""
 
 
 def shown(text: object, most: int = MAX_SHOWN) -> str:
@@ -41,16 +29,10 @@ def shown(text: object, most: int = MAX_SHOWN) -> str:
     'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa… #27dd1f'
     """
     whole = str(text)
-    clean = _STEERING.sub(lambda found: ascii(found[0])[1:-1], whole[: most + 1])
-    clean = _TOWER.sub(r"\1", clean)
+    clean = visible(whole[: most + 1])
     if len(clean) <= most and len(whole) <= most:
         return clean
     return f"{clean[: most - 9]}… {digest(whole)}"
-
-
-def digest(text: str) -> str:
-    """Return what tells texts apart that look alike."""
-    return "#" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:6]
 
 
 class Say(NamedTuple):

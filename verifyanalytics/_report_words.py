@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from verifyanalytics._report_blocks import MAX_SHOWN, Say, Words, digest, shown
+from verifyanalytics._report_blocks import MAX_SHOWN, Say, Words, shown
 from verifyanalytics._report_captions import ENDING
 from verifyanalytics._report_texts import PAGES
 from verifyanalytics.analysis.counts import INCOMPLETE
+from verifyanalytics.charts.names import digest
 
 _NBSP = "\u00a0"
 

@@ -92,8 +92,8 @@ audit[["regime", "nominal_fmr", "n_nonmated", "n_false_matches", "k_hat", "k_low
 # %% [markdown]
 # **Reading.** `k_hat` is by what factor the labels, taken at their word, refute the claim, and
 # `believe` which row of the bounds without labels they leave. In the sample it is a thousand
-# and more at `1e-4`, and none. Suppose the second look finds that all of these rows are owners after
-# all:
+# and more at `1e-4`, and none. Suppose the second look finds that all of these rows are owners
+# after all:
 
 # %%
 second = truth.copy()

@@ -43,13 +43,23 @@ def name(value: object, most: int = MOST) -> str:
     'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa… #27dd1f'
     """
     whole = str(value)
-    seen = _STEERING.sub(lambda found: ascii(found[0])[1:-1], whole[: most + 1])
-    clean = _drawable(_TOWER.sub(r"\1", seen))
+    clean = _drawable(visible(whole[: most + 1]))
     if len(whole) <= most and _width(clean) <= most:
         return clean
     while _width(clean) > most - 9:
         clean = clean[:-1]
-    return f"{clean}… #{hashlib.sha256(whole.encode('utf-8', 'surrogatepass')).hexdigest()[:6]}"
+    return f"{clean}… {digest(whole)}"
+
+
+def visible(text: str) -> str:
+    """Write as escapes what steers or cannot be seen, and thin out heaps of accents."""
+    seen = _STEERING.sub(lambda found: ascii(found[0])[1:-1], text)
+    return _TOWER.sub(r"\1", seen)
+
+
+def digest(text: str) -> str:
+    """Return what tells texts apart that look alike."""
+    return "#" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:6]
 
 
 def _drawable(text: str) -> str:
