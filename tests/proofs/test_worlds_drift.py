@@ -218,7 +218,14 @@ def shots(seed, subjects, tries):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(("subjects", "tries"), [(2000, 1), (700, 3), (700, 10)])
+@pytest.mark.parametrize(
+    ("subjects", "tries"),
+    [
+        (700, 3),
+        pytest.param(2000, 1, marks=pytest.mark.nightly),
+        pytest.param(700, 10, marks=pytest.mark.nightly),
+    ],
+)
 def test_no_limit_is_advised_on_a_handful_of_rejects_or_on_persons_seen_before(subjects, tries):
     alarms = sum(
         va.quality_coaching(shots(seed, subjects, tries))["significant"].any()
