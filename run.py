@@ -130,7 +130,7 @@ def bench(rest: Sequence[str]) -> int:
 def notebooks(rest: Sequence[str]) -> int:
     """Rebuild the notebooks from the sample, or compare with --check."""
     install()
-    return become("-m", "verifyanalytics.notebooks", *rest)
+    return become("-m", "verifyanalytics.notebooks.build", *rest)
 
 
 VERBS: dict[str, Callable[[Sequence[str]], int]] = {

@@ -111,7 +111,7 @@ def regimes(ask: Ask) -> Rows:
 
 
 def _our_regimes(v: duckdb.DuckDBPyRelation) -> Rows:
-    table = va.regimes(v)
+    table = va.scores.regimes(v)
     for name in ("first_at", "last_at"):
         table[name] = table[name].dt.tz_localize(None).astype("datetime64[us]").astype("int64")
     return picked(table, "n_rows", "n_answered", "n_scored", "n_withheld", "first_at", "last_at")
@@ -138,7 +138,7 @@ def what_if(ask: Ask) -> Rows:
 
 
 def _our_what_if(v: duckdb.DuckDBPyRelation) -> Rows:
-    table = va.what_if(v, 75)
+    table = va.scores.what_if(v, 75)
     return picked(table[table["n"] > 0], "line", "n")
 
 
@@ -176,7 +176,7 @@ def error_rates(ask: Ask) -> Rows:
 def _our_error_rates(v: duckdb.DuckDBPyRelation) -> Rows:
     truth = v.project(f"*, {MATED} AS mated, NULL::VARCHAR AS attack")
     return picked(
-        va.error_rates(truth),
+        va.accuracy.error_rates(truth),
         "threshold", "n_nonmated", "n_false_matches", "n_nonmated_subjects", "n_mated",
         "n_false_nonmatches", "n_mated_subjects",
     )  # fmt: skip
@@ -193,7 +193,7 @@ def tag_rates(ask: Ask) -> Rows:
 
 
 def _our_tag_rates(v: duckdb.DuckDBPyRelation) -> Rows:
-    table = va.tag_rates(v)
+    table = va.tags.rates(v)
     return [*picked(table, "tag", "n_tag"), ("asked", table["n"].iloc[0])]
 
 
@@ -217,7 +217,7 @@ def tag_lift(ask: Ask) -> Rows:
 
 
 def _our_tag_lift(v: duckdb.DuckDBPyRelation) -> Rows:
-    table = va.tag_lift(v)
+    table = va.tags.lift(v)
     n, c, people, deff = table[["n", "n_outcome", "n_subjects", "deff"]].iloc[0]
     whole = [("all", int(n), int(c)), (int(people), int(n), round(deff * n))]
     return [*picked(table, "tag", "n_tag", "n_both"), *whole]
@@ -232,7 +232,7 @@ def tag_pairs(ask: Ask) -> Rows:
 
 
 def _our_tag_pairs(v: duckdb.DuckDBPyRelation) -> Rows:
-    table = va.tag_pairs(v)
+    table = va.tags.pairs(v)
     pairs = picked(table[table["n_both"] > 0], "tag_a", "tag_b", "n_both")
     one = {**dict(picked(table, "tag_a", "n_a")), **dict(picked(table, "tag_b", "n_b"))}
     return [(*sorted(p[:2]), p[2]) for p in pairs] + [(tag, tag, n) for tag, n in one.items()]
@@ -271,7 +271,7 @@ def risk_bands(ask: Ask) -> Rows:
 
 
 def _our_risk_bands(v: duckdb.DuckDBPyRelation) -> Rows:
-    table = va.risk_bands(v)
+    table = va.tags.risk_bands(v)
     return [*picked(table, "risk_low", "n", "n_outcome"), (table["deff"].iloc[0],)]
 
 
@@ -325,7 +325,7 @@ def quality_bands(ask: Ask) -> Rows:
 
 
 def _our_quality_bands(v: duckdb.DuckDBPyRelation) -> Rows:
-    table = va.quality_bands(v, "comprehensive_score")
+    table = va.quality.bands(v, "comprehensive_score")
     columns = ("image", "n", "n_compared", "n_matched", "n_decided", "n_rejected")
     return picked(table[table["n"] > 0], *columns)
 
@@ -340,7 +340,7 @@ def error_versus_discard(ask: Ask) -> Rows:
 
 
 def _our_discard(v: duckdb.DuckDBPyRelation) -> Rows:
-    return picked(va.error_versus_discard(v).head(1), "n", "n_errors")
+    return picked(va.quality.error_versus_discard(v).head(1), "n", "n_errors")
 
 
 # ------------------------------------------------------------------ drift
@@ -396,7 +396,7 @@ def drift(ask: Ask) -> Rows:
 
 
 def _our_drift(v: duckdb.DuckDBPyRelation) -> Rows:
-    table = va.drift(*(v.filter(where) for where in HALVES))
+    table = va.stability.drift(*(v.filter(where) for where in HALVES))
     score = table[table["column"] == "score"].iloc[0]
     sizes = picked(table, "column", "n_reference", "n_current")
     return [*sizes, ("score", round(score["deff"], 9), round(score["psi"], 12))]
@@ -412,7 +412,7 @@ def drift_over_time(ask: Ask) -> Rows:
 
 
 def _our_drift_over_time(v: duckdb.DuckDBPyRelation) -> Rows:
-    table = va.drift_over_time(v, every="week")
+    table = va.stability.over_time(v, every="week")
     weeks = table["period_start"].nunique()
     table["period_start"] = table["period_start"].astype("datetime64[us]").astype("int64")
     return [*picked(table, "period_start", "column", "n_current"), ("weeks", weeks)]
@@ -431,21 +431,22 @@ def _answered_columns(function: Callable[..., pd.DataFrame], *columns: str, **gi
 QUESTIONS = (
     Question(
         "funnel", 1.5,
-        _answered_columns(va.funnel, "first_gate", "result", "n_rows", "n_withheld",
+        _answered_columns(va.verdicts.funnel, "first_gate", "result", "n_rows", "n_withheld",
                           "n_risk_not_asked"),
         funnel,
     ),
     Question(
         "match_rates, own thresholds", 1.5,
-        _answered_columns(va.match_rates, "threshold", "n", "n_match", "n_withheld"), own_rates,
+        _answered_columns(va.scores.match_rates, "threshold", "n", "n_match", "n_withheld"),
+        own_rates,
     ),
     Question(
         "match_rates, 50 to 100", 1.5,
-        _answered_columns(va.match_rates, "threshold", "n_match", thresholds=range(50, 101)),
+        _answered_columns(va.scores.match_rates, "threshold", "n_match", thresholds=range(50, 101)),
         grid_rates,
     ),
     Question(
-        "score_histogram", 2, _answered_columns(va.score_histogram, "score_low", "n"), histogram
+        "score_histogram", 2, _answered_columns(va.scores.histogram, "score_low", "n"), histogram
     ),
     Question("regimes", 2, _our_regimes, regimes),
     Question("what_if", 2, lambda v: _our_what_if(v.project(_WITHOUT_PERSONS)), what_if),
@@ -455,12 +456,12 @@ QUESTIONS = (
     Question("tag_pairs", 2, _our_tag_pairs, tag_pairs),
     Question(
         "tag_catch", 2,
-        _answered_columns(va.tag_catch, "step", "tag", "n_new_hits", "n_new_outcome"), tag_catch,
+        _answered_columns(va.tags.catch, "step", "tag", "n_new_hits", "n_new_outcome"), tag_catch,
     ),
     Question("risk_bands", 2, _our_risk_bands, risk_bands),
     Question(
         "quality_limits", 2,
-        _answered_columns(va.quality_limits, "image", "measure", "n", "n_beyond", "p50"),
+        _answered_columns(va.quality.limits, "image", "measure", "n", "n_beyond", "p50"),
         quality_limits,
     ),
     Question("quality_bands", 2, _our_quality_bands, quality_bands),

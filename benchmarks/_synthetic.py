@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from verifyanalytics.schema import LOW_CARDINALITY, QUALITY_COLUMNS, VERIFICATIONS
-from verifyanalytics.store import Part, StagedFile, Store
+from verifyanalytics.store.store import Part, StagedFile, Store
 
 ROWS_A_FILE = 500_000
 MONTHS = ("2024-01", "2024-02", "2024-03", "2024-04", "2024-05")

@@ -26,7 +26,7 @@ import duckdb
 from benchmarks._by_hand import MATED, QUESTIONS, Question, Rows
 from benchmarks._memory import peak_bytes
 from benchmarks._synthetic import build
-from verifyanalytics.store import Store
+from verifyanalytics.store.store import Store
 
 MB = 1 << 20
 MEMORY = 1000

@@ -14,11 +14,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from verifyanalytics.client import Client
-from verifyanalytics.collecting import CollectSummary, collect
-from verifyanalytics.credentials import Credentials
-from verifyanalytics.journal import Journal
-from verifyanalytics.store import Store
+from verifyanalytics.collecting.verbs import CollectSummary, collect
+from verifyanalytics.journal.journal import Journal
+from verifyanalytics.store.store import Store
+from verifyanalytics.vendor.client import Client
+from verifyanalytics.vendor.credentials import Credentials
 
 SERVICE = """
 import sys

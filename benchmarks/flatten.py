@@ -35,9 +35,9 @@ DETAILS = {image: f"image_{image}_detail" for image in IMAGES}
 
 def ours(path: Path) -> int:
     """Our kernel on the blocks of our reader."""
-    from verifyanalytics.envelope import ReadOptions
-    from verifyanalytics.flatten import Flattener
-    from verifyanalytics.sources import blocks, discover
+    from verifyanalytics.parsing.envelope import ReadOptions
+    from verifyanalytics.parsing.fast.flattener import Flattener
+    from verifyanalytics.sources.reading import blocks, discover
 
     (source,) = discover([path])
     flattener = Flattener(ReadOptions())

@@ -23,7 +23,7 @@ from pathlib import Path
 from benchmarks._memory import peak_bytes
 from benchmarks._synthetic import ROWS_A_FILE, build, grow
 from verifyanalytics.schema import THRESHOLD_COLUMNS
-from verifyanalytics.store import Store
+from verifyanalytics.store.store import Store
 
 MB = 1 << 20
 
@@ -89,8 +89,8 @@ def by_va(store: Store):
 
     v = store.scan()
     tags = v.project("* REPLACE (unnest(risk_tags) AS risk_tags)")  # one row a tag
-    histogram = va.score_histogram(tags, by=["risk_tags", "month"])
-    rates = va.match_rates(v)
+    histogram = va.scores.histogram(tags, by=["risk_tags", "month"])
+    rates = va.scores.match_rates(v)
     kept = histogram[histogram["n"] > 0]
     counted = list(
         kept[["risk_tags", "month", "score_low", "n"]].itertuples(index=False, name=None)

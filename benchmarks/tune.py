@@ -25,7 +25,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 import verifyanalytics as va
-from verifyanalytics._tuner_picture import DPI, SIZE
+from verifyanalytics.tuner.picture import DPI, SIZE
 
 T = TypeVar("T")
 
@@ -82,7 +82,7 @@ def moves(tuner: Any, n: int) -> tuple[list[float], list[float]]:
 def drawn_whole(histogram: pd.DataFrame, threshold: float) -> bytes:
     """Draw the figure that a move shows, as one would without a tuner."""
     figure = Figure(figsize=SIZE, dpi=DPI, layout="constrained")
-    ax = va.charts.score_histogram(histogram, ax=figure.subplots())
+    ax = va.charts.scores.histogram(histogram, ax=figure.subplots())
     ax.axvspan(0, threshold, color="white", alpha=0.62)
     ax.axvline(threshold)
     with io.BytesIO() as file:
@@ -93,10 +93,12 @@ def drawn_whole(histogram: pd.DataFrame, threshold: float) -> bytes:
 def asked_anew(v: Any, truth: Any, threshold: float) -> dict[str, pd.DataFrame]:
     """Ask the functions themselves, over all answers."""
     return {
-        "match_rates": va.match_rates(v, threshold),
-        "label_free_bounds": va.label_free_bounds(v, threshold),
-        "what_if": va.what_if(v.project("* EXCLUDE (subject)"), threshold),  # rows, no sessions
-        "error_rates": va.error_rates(truth, threshold),
+        "match_rates": va.scores.match_rates(v, threshold),
+        "label_free_bounds": va.bounds.label_free(v, threshold),
+        "what_if": va.scores.what_if(
+            v.project("* EXCLUDE (subject)"), threshold
+        ),  # rows, no sessions
+        "error_rates": va.accuracy.error_rates(truth, threshold),
     }
 
 
@@ -139,7 +141,7 @@ def report(folder: Path, given: argparse.Namespace) -> int:
     """Measure, print, judge."""
     v = make(folder / f"answers-{given.rows}.parquet", given.rows)
     labels = label(v, given.labels, given.rows)
-    truth, joining = timed(lambda: va.join_labels(v, labels))
+    truth, joining = timed(lambda: va.labels.join(v, labels))
     print(f"{given.rows:,} answers, {len(labels):,} labels; milliseconds")
     print(f"{'':46}{'median':>15}{'least':>12}{'most':>10}{'times':>7}")
     line("labels joined, once", [joining])

@@ -44,7 +44,7 @@ def draw(lang: str = "en") -> Iterator[tuple[str, bytes]]:
     """Run the page's code on a store of the sample; yield each chart's name and picture."""
     from matplotlib import pyplot as plt
 
-    from verifyanalytics.notebooks import fill
+    from verifyanalytics.notebooks.build import fill
 
     names: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="verifyanalytics-") as place:

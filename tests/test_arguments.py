@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from verifyanalytics.analysis.arguments import number, numbers
+from verifyanalytics.arguments import number, numbers
 from verifyanalytics.errors import UsageError
 
 

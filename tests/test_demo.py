@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 import verifyanalytics as va
-from verifyanalytics import cli, demo
+from verifyanalytics import demo
+from verifyanalytics.cli import app as cli
 from verifyanalytics.errors import UsageError
 
 

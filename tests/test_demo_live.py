@@ -1,6 +1,6 @@
 """The live demo: both sides agree, whatever went wrong on the way."""
 
-from verifyanalytics._demo_live import run_live_demo
+from verifyanalytics.demo_live import run_live_demo
 
 
 def test_collector_and_vendor_agree(tmp_path):

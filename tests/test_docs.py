@@ -12,7 +12,7 @@ import typer
 
 import run
 import verifyanalytics as va
-from verifyanalytics import cli
+from verifyanalytics.cli import app as cli
 
 ROOT = Path(__file__).parents[1]
 PAPERS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "data" / "README.md"])

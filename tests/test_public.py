@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import subprocess
 import sys
 import zipfile
 from importlib.metadata import version
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -15,31 +15,26 @@ import pytest
 import verifyanalytics as va
 
 ROOT = Path(__file__).parents[1]
-PUBLIC = sorted(va._PUBLIC)
+GROUPS = sorted(va._GROUPS)
+STATISTICS = [f"{group}.{name}" for group in GROUPS for name in getattr(va, group).__all__]
+FUNCTIONS = sorted(
+    [name for name in va._PUBLIC if not inspect.ismodule(getattr(va, name))] + STATISTICS
+)
 
 
-@pytest.mark.parametrize("name", PUBLIC)
-def test_a_public_name_is_what_its_module_defines(name):
-    value = getattr(va, name)
-    module = importlib.import_module(f"verifyanalytics.{va._PUBLIC[name]}")
-    assert value is getattr(module, name)
-    assert value.__module__.startswith(module.__name__), f"{name} is of {value.__module__}"
-
-
-@pytest.mark.parametrize("name", PUBLIC)
+@pytest.mark.parametrize("name", FUNCTIONS)
 def test_a_public_name_is_documented(name):
-    value = getattr(va, name)
+    value = attrgetter(name)(va)
     docstring = inspect.getdoc(value)
     assert docstring, f"{name} has no docstring"
+    assert value.__name__ == name.split(".")[-1]
     if inspect.isfunction(value):
         assert "Parameters" in docstring or not inspect.signature(value).parameters, name
         assert inspect.signature(value).return_annotation is not inspect.Signature.empty
 
 
 def test_all_is_the_index_and_nothing_else():
-    assert sorted(va.__all__) == sorted([*va._PUBLIC, *va._MODULES])
-    assert sorted([*va.__all__, "__version__"]) == dir(va)
-    assert list(va._PUBLIC) == sorted(va._PUBLIC)
+    assert sorted(va.__all__) == sorted(va._PUBLIC) == dir(va)
 
 
 def test_star_import_gives_the_index():
@@ -48,17 +43,23 @@ def test_star_import_gives_the_index():
     assert set(va.__all__) <= set(names)
 
 
-@pytest.mark.parametrize("name", va._MODULES)
-def test_a_public_module_is_reached_by_its_name(name):
-    assert getattr(va, name) is importlib.import_module(f"verifyanalytics.{name}")
-
-
 def test_a_public_name_is_not_hidden_by_a_module_of_the_same_name():
     package = Path(va.__file__).parent
-    modules = {path.stem for path in package.iterdir()} - {"__init__"}
-    assert modules.isdisjoint(PUBLIC), (
-        "importing the module would put it where the function is meant to be"
-    )
+    for folder, names in [
+        (package, {name for name in va._PUBLIC if not inspect.ismodule(getattr(va, name))}),
+        *((package / "analysis" / group, set(getattr(va, group).__all__)) for group in GROUPS),
+    ]:
+        modules = {path.stem for path in folder.iterdir()} - {"__init__"}
+        assert modules.isdisjoint(names), (
+            "importing the module would put it where the function is meant to be"
+        )
+
+
+def test_each_chart_has_group_and_name_of_its_statistic():
+    for group in va.charts.GROUPS:
+        drawn = set(getattr(va.charts, group).__all__)
+        assert drawn
+        assert drawn <= set(getattr(va, group).__all__)
 
 
 def test_there_is_one_version():
@@ -81,7 +82,7 @@ def test_what_the_demo_needs_travels_in_the_wheel(tmp_path):
     for shared in [*ROOT.glob("data/sample/*"), *ROOT.glob("notebooks/src/*.py")]:
         folder = "sample" if shared.parent.name == "sample" else "notebooks/src"
         assert f"verifyanalytics/_share/{folder}/{shared.name}" in names
-    assert {"verifyanalytics/py.typed", "verifyanalytics/codebook.json"} <= names
+    assert {"verifyanalytics/py.typed", "verifyanalytics/codebook/codebook.json"} <= names
     modules = {
         path.relative_to(ROOT).as_posix() for path in (ROOT / "verifyanalytics").rglob("*.py")
     }

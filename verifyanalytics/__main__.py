@@ -2,7 +2,7 @@
 
 import sys
 
-from verifyanalytics.cli import main
+from verifyanalytics.cli.app import main
 
 if __name__ == "__main__":
     sys.exit(main())

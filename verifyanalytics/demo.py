@@ -14,15 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from verifyanalytics import notebooks
-from verifyanalytics._import_figures import ImportProgress, ImportSummary
-from verifyanalytics.analysis.decisions import acceptance_rate, contradictions, funnel
-from verifyanalytics.analysis.tags import tag_rates
-from verifyanalytics.analysis.thresholds import match_rates, score_histogram, vendor_thresholds
+from verifyanalytics.analysis.scores.distributions import histogram as score_histogram
+from verifyanalytics.analysis.scores.distributions import match_rates, vendor_thresholds
+from verifyanalytics.analysis.tags.frequencies import rates as tag_rates
+from verifyanalytics.analysis.verdicts.decisions import acceptance_rate, contradictions, funnel
 from verifyanalytics.errors import StorageError, UsageError
-from verifyanalytics.importing import import_responses
+from verifyanalytics.importing.progress import ImportProgress, ImportSummary
+from verifyanalytics.importing.run import import_responses
+from verifyanalytics.notebooks import build as notebooks
 from verifyanalytics.simulator import simulate
-from verifyanalytics.store import Store
+from verifyanalytics.store.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -184,10 +185,12 @@ def _draw(v: Any, folder: Path) -> list[Path]:
     from verifyanalytics import charts
 
     pictures: dict[str, Callable[[], Any]] = {
-        "score_histogram": lambda: charts.score_histogram(score_histogram(v)),
-        "match_rates": lambda: charts.match_rates(match_rates(v, range(50, 100))),
-        "vendor_thresholds": lambda: charts.vendor_thresholds(vendor_thresholds(v, every="week")),
-        "tag_rates": lambda: charts.tag_rates(tag_rates(v)),
+        "score_histogram": lambda: charts.scores.histogram(score_histogram(v)),
+        "match_rates": lambda: charts.scores.match_rates(match_rates(v, range(50, 100))),
+        "vendor_thresholds": lambda: charts.scores.vendor_thresholds(
+            vendor_thresholds(v, every="week")
+        ),
+        "tag_rates": lambda: charts.tags.rates(tag_rates(v)),
     }
     folder.mkdir()
     paths = []

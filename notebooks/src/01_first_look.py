@@ -18,7 +18,7 @@ import verifyanalytics as va
 
 store = va.Store(STORE)
 v = store.read("verifications")
-va.regimes(v)
+va.scores.regimes(v)
 
 # %% [markdown]
 # A **regime** is the request key together with its four thresholds. Scores may be compared inside a
@@ -30,8 +30,8 @@ va.regimes(v)
 # ## Scores against the thresholds
 
 # %%
-histogram = va.score_histogram(v, by="result")
-axes = va.charts.score_histogram(histogram, lang=LANG)
+histogram = va.scores.histogram(v, by="result")
+axes = va.charts.scores.histogram(histogram, lang=LANG)
 
 # %% [markdown]
 # **Reading.** Each rule is a score with a *claimed* false-match rate: at `1e-4` the vendor says
@@ -44,13 +44,13 @@ axes = va.charts.score_histogram(histogram, lang=LANG)
 # where none was.
 
 # %%
-va.vendor_thresholds(v)[
+va.scores.vendor_thresholds(v)[
     ["regime", "level", "threshold", "first_at", "n", "n_match", "match_rate", "match_rate_low",
      "match_rate_high", "n_without_score"]
 ]  # fmt: skip
 
 # %%
-axes = va.charts.vendor_thresholds(va.vendor_thresholds(v), lang=LANG)
+axes = va.charts.scores.vendor_thresholds(va.scores.vendor_thresholds(v), lang=LANG)
 
 # %% [markdown]
 # **Reading.** A step is a change by the vendor. The same score stands for another false-match rate
@@ -61,8 +61,8 @@ axes = va.charts.vendor_thresholds(va.vendor_thresholds(v), lang=LANG)
 # ## How much passes at which threshold
 
 # %%
-rates = va.match_rates(v, thresholds=range(50, 100))
-axes = va.charts.match_rates(rates, lang=LANG)
+rates = va.scores.match_rates(v, thresholds=range(50, 100))
+axes = va.charts.scores.match_rates(rates, lang=LANG)
 
 # %% [markdown]
 # **Reading.** The curve is the share of comparisons at or above a score; it falls as the threshold
@@ -71,8 +71,8 @@ axes = va.charts.match_rates(rates, lang=LANG)
 # the wider for it.
 
 # %%
-axes = va.charts.match_rates(
-    va.match_rates(v, nominal_fmr=[1e-3, 1e-4, 1e-5], every="week"), lang=LANG
+axes = va.charts.scores.match_rates(
+    va.scores.match_rates(v, nominal_fmr=[1e-3, 1e-4, 1e-5], every="week"), lang=LANG
 )
 
 # %% [markdown]
@@ -85,13 +85,13 @@ axes = va.charts.match_rates(
 # ## Risk tags
 
 # %%
-tags = va.tag_rates(v)
+tags = va.tags.rates(v)
 if len(tags):
-    axes = va.charts.tag_rates(tags, lang=LANG)
+    axes = va.charts.tags.rates(tags, lang=LANG)
 
 # %%
 if len(tags):
-    axes = va.charts.tag_rates(va.tag_rates(v, every="week"), lang=LANG)
+    axes = va.charts.tags.rates(va.tags.rates(v, every="week"), lang=LANG)
 
 # %% [markdown]
 # **Reading.** Shares are of the answers that carry a risk result; an answer may carry several

@@ -19,7 +19,7 @@ import verifyanalytics as va
 
 store = va.Store(STORE)
 v = store.read("verifications")
-va.vendor_thresholds(v)[
+va.scores.vendor_thresholds(v)[
     ["regime", "level", "threshold", "n", "n_match", "match_rate", "n_withheld", "reason"]
 ]
 
@@ -27,8 +27,8 @@ va.vendor_thresholds(v)[
 # ## What passes at which threshold
 
 # %%
-rates = va.match_rates(v, thresholds=[x / 2 for x in range(100, 197)])
-axes = va.charts.match_rates(rates, lang=LANG)
+rates = va.scores.match_rates(v, thresholds=[x / 2 for x in range(100, 197)])
+axes = va.charts.scores.match_rates(rates, lang=LANG)
 
 # %% [markdown]
 # **Reading.** Where a curve is flat, a threshold costs little; where it bends down, every point
@@ -36,13 +36,13 @@ axes = va.charts.match_rates(rates, lang=LANG)
 # false-match rate in each of them. To compare regimes, compare them at an equal claim:
 
 # %%
-axes = va.charts.match_rates(va.match_rates(v), lang=LANG)
+axes = va.charts.scores.match_rates(va.scores.match_rates(v), lang=LANG)
 
 # %% [markdown]
 # ## How much stands close to a threshold
 
 # %%
-near = va.margins(v, widths=(1, 5))
+near = va.scores.margins(v, widths=(1, 5))
 near[near["level"] == "1e-4"]
 
 # %% [markdown]
@@ -54,7 +54,7 @@ near[near["level"] == "1e-4"]
 # ## What the candidate would change
 
 # %%
-changed = va.what_if(v, threshold=CANDIDATE)
+changed = va.scores.what_if(v, threshold=CANDIDATE)
 changed = changed[changed["regime"] != "incomplete"]
 lines = changed.pivot_table(index=["regime", "unit"], columns="line", values="n", sort=False)
 lines.astype("Int64")
@@ -73,13 +73,13 @@ lines.astype("Int64")
 # ## What can be said of strangers
 
 # %%
-bounds = va.label_free_bounds(v, threshold=CANDIDATE)
+bounds = va.bounds.label_free(v, threshold=CANDIDATE)
 bounds[["regime", "threshold", "k", "claimed_fmr", "n_compared", "false_matches_high", "fnmr_low",
         "fnmr_high"]]  # fmt: skip
 
 # %%
 timed = v[v["occurred_at"].notna()]  # a month needs a time
-budget = va.threshold_for_budget(timed, false_matches_per_month=PER_MONTH)
+budget = va.bounds.threshold_for_budget(timed, false_matches_per_month=PER_MONTH)
 budget[["regime", "k", "threshold", "false_matches_per_month_high", "n_more_turned_away",
         "reason"]]  # fmt: skip
 

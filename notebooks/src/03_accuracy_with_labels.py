@@ -17,7 +17,7 @@ import verifyanalytics as va
 
 store = va.Store(STORE)
 v, labels = store.read("verifications"), store.read("labels")
-truth = va.join_labels(v, labels, conflict=CONFLICT)
+truth = va.labels.join(v, labels, conflict=CONFLICT)
 labels.groupby("origin").agg(
     labels=("request_id", "size"), strangers=("mated", lambda m: int(m.eq(False).sum())),
     attacks=("attack", "count"), with_probability=("inclusion_prob", "count"),
@@ -31,7 +31,7 @@ labels.groupby("origin").agg(
 # ## Who was looked at
 
 # %%
-coverage = va.label_coverage(truth)
+coverage = va.labels.coverage(truth)
 coverage.loc[
     coverage["kind"] == "score_band",
     ["regime", "band", "n_rows", "n_labelled", "labelled_share", "n_mated", "n_nonmated", "reason"],
@@ -45,13 +45,13 @@ coverage.loc[
 # ## Error rates at the vendor's thresholds
 
 # %%
-rates = va.error_rates(truth)
+rates = va.accuracy.error_rates(truth)
 rates[["regime", "nominal_fmr", "n_false_matches", "n_nonmated", "fmr_says", "fmr_low", "fmr_high",
        "n_false_nonmatches", "n_mated", "fnmr_says", "fnmr_low", "fnmr_high"]]  # fmt: skip
 
 # %%
 scores = [50, 55, 60, 62, 66, 70, 72, 76, 80, 82, 86, 90, 92, 95]
-axes = va.charts.error_rates(va.error_rates(truth, thresholds=scores), lang=LANG)
+axes = va.charts.accuracy.error_rates(va.accuracy.error_rates(truth, thresholds=scores), lang=LANG)
 
 # %% [markdown]
 # **Reading.** The bands say what these labels know. In the sample blue is known well: hundreds of
@@ -80,12 +80,12 @@ matching.groupby("labeller").agg(
 # audit of ordinary traffic measures the reviewers, not the false-match rate, and no larger audit of
 # the same kind helps. What does:
 #
-# - a second person looks at these few rows (`va.labelling_plan` plans second reviews and known
-#   rows; `va.estimate_from_audit` corrects by them);
+# - a second person looks at these few rows (`va.labels.plan` plans second reviews and known
+#   rows; `va.labels.estimate` corrects by them);
 # - strangers made on purpose: compare people who are known to be different.
 
 # %%
-audit = va.claim_audit(truth)
+audit = va.accuracy.claim_audit(truth)
 audit[["regime", "nominal_fmr", "n_nonmated", "n_false_matches", "k_hat", "k_low", "believe",
        "reason"]]  # fmt: skip
 
@@ -98,7 +98,7 @@ audit[["regime", "nominal_fmr", "n_nonmated", "n_false_matches", "k_hat", "k_low
 # %%
 second = truth.copy()
 second.loc[second["request_id"].isin(said_strangers["request_id"]), "mated"] = True
-after = va.error_rates(second)
+after = va.accuracy.error_rates(second)
 after.loc[
     after["nominal_fmr"] == 1e-4,
     ["regime", "n_false_matches", "n_nonmated", "fmr_says", "fnmr_says", "reason"],
@@ -110,7 +110,7 @@ after.loc[
 # lower, out of reach. How many strangers would reach them:
 
 # %%
-va.sample_size([1e-2, 1e-3, 1e-4, 1e-5])[["fmr", "n_to_claim", "n_to_measure"]]
+va.accuracy.sample_size([1e-2, 1e-3, 1e-4, 1e-5])[["fmr", "n_to_claim", "n_to_measure"]]
 
 # %% [markdown]
 # `n_to_claim` strangers without one false match show that the rate is at most so (95 %);
@@ -119,8 +119,8 @@ va.sample_size([1e-2, 1e-3, 1e-4, 1e-5])[["fmr", "n_to_claim", "n_to_measure"]]
 # ## Both errors against each other
 
 # %%
-curves = va.det_curve(truth, assume_random=True)
-axes = va.charts.det_curve(curves, lang=LANG)
+curves = va.accuracy.det_curve(truth, assume_random=True)
+axes = va.charts.accuracy.det_curve(curves, lang=LANG)
 
 # %% [markdown]
 # **Reading.** Down and to the left is better. Circles are measured, diamonds stand at the claim.
@@ -131,7 +131,7 @@ axes = va.charts.det_curve(curves, lang=LANG)
 # ## What it means for the threshold
 
 # %%
-table = va.decision_table(v, truth=second)
+table = va.scores.decision_table(v, truth=second)
 table.loc[
     table["reason"].eq("") & table["label_reason"].eq(""),
     ["regime", "threshold", "claim_says", "n_more_turned_away", "fnmr_bound_low_k10",
@@ -147,8 +147,8 @@ table.loc[
 #
 # **Caveats.**
 # - Rates are about strangers without effort. Attacks are counted apart:
-#   `va.detection_rates(truth)`, of the audited rows and weighted alike. Fraud cases were accepted
-#   by their nature: they are no sample of attacks.
+#   `va.accuracy.detection_rates(truth)`, of the audited rows and weighted alike. Fraud cases were
+#   accepted by their nature: they are no sample of attacks.
 # - Weighted rates rest on few rows where the probability is small: one wrong label of a row drawn
 #   with probability 0.1 counts ten times. Hence the wide intervals of FMR.
 # - Whoever tries again is several rows; the intervals allow for it where `subject` is known.

@@ -22,7 +22,7 @@ store = va.Store(STORE)
 v = store.read("verifications")
 if v["req_key"].notna().any():
     v = v[v["req_key"].notna()]  # answers of an unknown request belong to no decision
-implied = va.implied_fmr(v)
+implied = va.bounds.implied_fmr(v)
 implied[["regime", "score", "says", "meaning"]].head(4)
 
 # %% [markdown]
@@ -34,11 +34,11 @@ implied[["regime", "score", "says", "meaning"]].head(4)
 # ## The bounds
 
 # %%
-bounds = va.label_free_bounds(v, threshold=range(60, 96))
-axes = va.charts.label_free_bounds(bounds, lang=LANG)
+bounds = va.bounds.label_free(v, threshold=range(60, 96))
+axes = va.charts.bounds.label_free(bounds, lang=LANG)
 
 # %%
-at_own = va.label_free_bounds(v, nominal_fmr=[1e-3, 1e-4, 1e-5])
+at_own = va.bounds.label_free(v, nominal_fmr=[1e-3, 1e-4, 1e-5])
 at_own[["regime", "claimed_fmr", "threshold", "k", "n_compared", "n_below", "impostors_high",
         "false_matches_high", "fnmr_low", "fnmr_high"]]  # fmt: skip
 
@@ -55,7 +55,7 @@ at_own[["regime", "claimed_fmr", "threshold", "k", "n_compared", "n_below", "imp
 # ## What an assumption of your own adds
 
 # %%
-capped = va.label_free_bounds(v, nominal_fmr=1e-4, k=[3], impostor_share=IMPOSTOR_SHARE)
+capped = va.bounds.label_free(v, nominal_fmr=1e-4, k=[3], impostor_share=IMPOSTOR_SHARE)
 plain = at_own[(at_own["k"] == 3) & at_own["claimed_fmr"].between(9e-5, 1.1e-4)]
 both = plain.merge(capped, on=["regime", "k"], suffixes=("", "_assumed"))
 both[["regime", "impostors_high", "impostors_high_assumed", "fnmr_low", "fnmr_low_assumed",
@@ -70,10 +70,10 @@ both[["regime", "impostors_high", "impostors_high_assumed", "fnmr_low", "fnmr_lo
 # ## Who tries more than once
 
 # %%
-va.exposure([1e-4, 1e-5], [1, 3, 10])
+va.attempts.exposure([1e-4, 1e-5], [1, 3, 10])
 
 # %%
-va.retry_then_pass(v).query("k == 3")[
+va.attempts.retry_then_pass(v).query("k == 3")[
     ["regime", "n_sessions", "n_then_passed", "expected_by_chance", "n_floor", "says"]
 ]
 
@@ -87,7 +87,7 @@ va.retry_then_pass(v).query("k == 3")[
 # ## What to label first
 
 # %%
-plan = va.labelling_plan(v, threshold=CANDIDATE, budget=BUDGET)
+plan = va.labels.plan(v, threshold=CANDIDATE, budget=BUDGET)
 plan["stratum"] = plan["stratum"].str.split(" | ", regex=False).str[1:].str.join(", ")
 plan.groupby("stratum", sort=False).agg(
     judgements=("request_id", "size"), least_chance=("inclusion_prob", "min"),
@@ -105,7 +105,7 @@ plan.groupby("stratum", sort=False).agg(
 # - Zero-effort strangers only: no masks, screens, injected video, and no chosen look-alikes or
 #   twins. Neither liveness nor risk is applied: a false match here is not yet an accepted one.
 # - A vendor's claim was measured on the vendor's faces. Yours may be harder: that is what `k` is
-#   for, and only labelled strangers can tell it (`va.claim_audit`).
+#   for, and only labelled strangers can tell it (`va.accuracy.claim_audit`).
 # - Below `1e-3` the vendor claims nothing: there no bound on false matches is given.
 # - No curve was fitted to find a hump of strangers. Such fits invent strangers where there are
 #   none.

@@ -16,7 +16,7 @@ import verifyanalytics as va
 
 store = va.Store(STORE)
 v = store.read("verifications")
-rates = va.tag_rates(v)
+rates = va.tags.rates(v)
 rates[
     ["tag", "name_en", "name_zh", "family", "known", "n", "n_tag", "tag_rate", "n_risk_not_asked"]
 ]
@@ -28,13 +28,13 @@ rates[
 # ## What a tag goes with
 
 # %%
-lift = va.tag_lift(v, OUTCOME)
+lift = va.tags.lift(v, OUTCOME)
 lift[["tag", "n_tag", "n_both", "precision", "lift", "lift_low", "lift_high", "n_subjects",
       "p_adjusted", "significant", "basis", "reason"]]  # fmt: skip
 
 # %%
 if lift["lift"].notna().any():
-    ax = va.charts.tag_lift(lift, lang=LANG)
+    ax = va.charts.tags.lift(lift, lang=LANG)
 
 # %% [markdown]
 # **Reading.** A lift of 2: the outcome is twice as frequent with the tag as over all. Where the
@@ -47,9 +47,9 @@ if lift["lift"].notna().any():
 # ## The same against the vendor's verdict
 
 # %%
-against = va.tag_lift(v, "rejected")
+against = va.tags.lift(v, "rejected")
 if against["lift"].notna().any():
-    ax = va.charts.tag_lift(against, lang=LANG)
+    ax = va.charts.tags.lift(against, lang=LANG)
 
 # %% [markdown]
 # **Reading.** This one is **circular**, and says so: a high risk score rejects by itself, and tags
@@ -60,13 +60,13 @@ if against["lift"].notna().any():
 # ## The risk score itself
 
 # %%
-bands = va.risk_bands(v, outcome=OUTCOME)
+bands = va.tags.risk_bands(v, outcome=OUTCOME)
 bands[["band", "n", "n_outcome", "outcome_rate", "outcome_rate_low", "outcome_rate_high", "lift",
        "woe", "gain", "depth", "auc", "direction", "ks", "iv", "smoothing"]]  # fmt: skip
 
 # %%
 if bands["n"].sum():
-    ax = va.charts.risk_bands(bands, lang=LANG)
+    ax = va.charts.tags.risk_bands(bands, lang=LANG)
 
 # %% [markdown]
 # **Reading.** The direction of the score is estimated, not assumed; "not evident" means that
@@ -76,12 +76,12 @@ if bands["n"].sum():
 # ## Tags that say the same
 
 # %%
-pairs = va.tag_pairs(v)
+pairs = va.tags.pairs(v)
 pairs[["tag_a", "tag_b", "n_a", "n_b", "n_both", "lift", "phi", "jaccard"]].head(8)
 
 # %%
 if len(pairs):
-    ax = va.charts.tag_pairs(pairs, lang=LANG)
+    ax = va.charts.tags.pairs(pairs, lang=LANG)
 
 # %% [markdown]
 # **Reading.** Two tags with a high φ are nearly one: acting on both catches little more than
@@ -89,13 +89,13 @@ if len(pairs):
 # one adds is counted here:
 
 # %%
-catch = va.tag_catch(v, OUTCOME)
+catch = va.tags.catch(v, OUTCOME)
 catch[["step", "tag", "n_new_hits", "n_new_outcome", "marginal_precision", "n_caught", "catch_rate",
        "hit_share", "n_unique_hits", "n_unique_outcome"]]  # fmt: skip
 
 # %%
 if catch["n_outcome"].sum():
-    ax = va.charts.tag_catch(catch, lang=LANG)
+    ax = va.charts.tags.catch(catch, lang=LANG)
 
 # %% [markdown]
 # **Reading.** The order is by what is *new*, not by precision. Where the bar ends at the grey tick,
@@ -105,16 +105,16 @@ if catch["n_outcome"].sum():
 # ## Scores with a tag and without it
 
 # %%
-scores = va.tag_scores(v)
+scores = va.tags.scores(v)
 scores = scores[scores["n_scored_with"] > 0]
 if len(scores):
     largest = scores.groupby("regime")["n_without"].sum().idxmax()
-    axes = va.charts.tag_scores(scores[scores["regime"] == largest], lang=LANG)
+    axes = va.charts.tags.scores(scores[scores["regime"] == largest], lang=LANG)
 
 # %% [markdown]
 # **Caveats.**
 # - The vendor says neither how tags are made nor when that changes: a rate that jumps may be
 #   theirs.
 # - Rows without a risk result are counted (`n_risk_not_asked`) and in no rate.
-# - With labels, `va.tag_lift(va.join_labels(v, labels), "attack")` speaks of attacks instead of
+# - With labels, `va.tags.lift(va.labels.join(v, labels), "attack")` speaks of attacks instead of
 #   non-matches, and of the labelled rows only: mind how those were chosen.

@@ -19,7 +19,7 @@ import verifyanalytics as va
 
 store = va.Store(STORE)
 v = store.read("verifications")
-limits = va.quality_limits(v)
+limits = va.quality.limits(v)
 limits[["image", "measure", "limit", "n", "n_missing", "n_beyond", "beyond_rate", "beyond_rate_low",
         "beyond_rate_high", "p05", "p50", "p95"]]  # fmt: skip
 
@@ -30,15 +30,15 @@ limits[["image", "measure", "limit", "n", "n_missing", "n_beyond", "beyond_rate"
 # %%
 graded = limits["n"].sum() > 0
 if graded:
-    axes = va.charts.quality_limits(limits, lang=LANG)
+    axes = va.charts.quality.limits(limits, lang=LANG)
 
 # %% [markdown]
 # ## What goes with poor images
 
 # %%
-bands = pd.concat([va.quality_bands(v, m) for m in ("brightness", "clarity")], ignore_index=True)
+bands = pd.concat([va.quality.bands(v, m) for m in ("brightness", "clarity")], ignore_index=True)
 if graded:
-    axes = va.charts.quality_bands(bands, lang=LANG)
+    axes = va.charts.quality.bands(bands, lang=LANG)
 
 # %% [markdown]
 # **Reading.** Bands hold equal shares of the answers as far as equal values allow; the vendor's
@@ -48,9 +48,9 @@ if graded:
 # ## If the poorest images were not compared
 
 # %%
-discard = va.error_versus_discard(v, QUALITY, nominal_fmr=1e-4)
+discard = va.quality.error_versus_discard(v, QUALITY, nominal_fmr=1e-4)
 if discard["n"].sum():
-    axes = va.charts.error_versus_discard(discard, lang=LANG)
+    axes = va.charts.quality.error_versus_discard(discard, lang=LANG)
 
 # %% [markdown]
 # **Reading.** From left to right more of the poorest images are left out, and the curve is what
@@ -62,7 +62,7 @@ if discard["n"].sum():
 # ## One limit at capture
 
 # %%
-coaching = va.quality_coaching(v)
+coaching = va.quality.coaching(v)
 shown = "image measure turned_away_if documented n_turned_away n_turned_away_rejected "
 shown += "n_turned_away_accepted difference difference_low difference_high excess excess_low "
 shown += "p_adjusted significant"
@@ -70,7 +70,7 @@ coaching[shown.split()].head(8)
 
 # %%
 if coaching["excess_low"].notna().any():
-    ax = va.charts.quality_coaching(coaching, lang=LANG, top=8)
+    ax = va.charts.quality.coaching(coaching, lang=LANG, top=8)
 
 # %% [markdown]
 # **Reading.** Each limit was chosen on the first half of the period and judged on the second, where
@@ -82,13 +82,13 @@ if coaching["excess_low"].notna().any():
 # ## The two images of an answer
 
 # %%
-both = va.face_vs_environment(v)
+both = va.quality.face_vs_environment(v)
 both[["measure", "n_both", "n_equal", "equal_rate", "n_face_higher", "n_env_higher", "limit",
       "n_beyond_face_only", "n_beyond_env_only", "n_beyond_both"]]  # fmt: skip
 
 # %%
 if both["n_both"].sum():
-    ax = va.charts.face_vs_environment(both, lang=LANG)
+    ax = va.charts.quality.face_vs_environment(both, lang=LANG)
 
 # %% [markdown]
 # **Caveats.**

@@ -16,7 +16,7 @@ import verifyanalytics as va
 
 store = va.Store(STORE)
 v = store.read("verifications")
-events = va.regime_changes(v)
+events = va.stability.regime_changes(v)
 shown = "kind regime_before regime_after changed_from changed_to n_before n_after n_mixed "
 shown += "shift_1e_4"
 events[shown.split()]
@@ -29,9 +29,9 @@ events[shown.split()]
 # ## Week by week
 
 # %%
-weeks = va.drift_over_time(v, every=EVERY)
+weeks = va.stability.over_time(v, every=EVERY)
 if weeks.loc[weeks["column"] == "score", "psi"].notna().any():
-    axes = va.charts.drift_over_time(weeks, lang=LANG, events=events)
+    axes = va.charts.stability.over_time(weeks, lang=LANG, events=events)
 
 # %% [markdown]
 # **Reading.** PSI holds each week against the first whole week of its regime, on bins that the
@@ -55,26 +55,32 @@ if len(loud):
     before, now = change[change["this"] < loud.iloc[0]], change[change["this"] == loud.iloc[0]]
     causes = ["risk_score", "face_brightness", "face_clarity", "face_comprehensive_score"]
     causes += [name for name in v.columns if name.startswith("ctx_")]
-    axes = va.charts.drift(va.drift(before, now, ["score", *causes]), lang=LANG)
+    axes = va.charts.stability.drift(va.stability.drift(before, now, ["score", *causes]), lang=LANG)
 
 # %% [markdown]
 # **Reading.** The first week with an alert against all weeks before it, with what else might
-# explain it. `va.change_explained` splits a change of the acceptance rate into who came and how
+# explain it. `va.verdicts.change_explained` splits a change of the acceptance rate into who came
+# and how
 # they fared. In the sample the images and channels stayed as they were, and the app's versions
 # moved, as they do all the time: newer ones replace older ones.
 #
 # ## What somebody should look at
 
 # %%
-alerts = va.alerts(
-    drift=weeks, events=events, volume=va.volume(v), latency=va.latency(v), bursts=va.bursts(v)
+alerts = va.stability.alerts(
+    drift=weeks,
+    events=events,
+    volume=va.operations.volume(v),
+    latency=va.operations.latency(v),
+    bursts=va.attempts.bursts(v),
 )
 for alert in alerts.itertuples():
     print(f"{alert.severity:9} {alert.sentence}\n{'':9} {alert.sentence_zh}")
 
 # %% [markdown]
 # **Caveats.**
-# - No alert is not "no change": `va.minimal_change` tells what these data could have shown.
+# - No alert is not "no change": `va.verdicts.minimal_change` tells what these data could have
+# shown.
 # - A bin that is empty on one side makes PSI infinite. Then 0.5 is added to every bin, which
 #   `smoothing` prints; other tools smooth otherwise, and their figures differ.
 # - With many columns and weeks, one in twenty comparisons of small weeks passes its critical value

@@ -37,10 +37,10 @@ print(made.paths[0].name, "compares with", made.compared or f"nothing: {made.alo
 v = store.read("verifications")
 week = v["occurred_at"].dt.tz_convert("Asia/Shanghai").dt.strftime("%G-W%V")
 now, before = v[week == made.period], v[week == made.compared]
-axes = va.charts.acceptance_rate(va.acceptance_rate(v, every="week"), lang=LANG)
+axes = va.charts.verdicts.acceptance_rate(va.verdicts.acceptance_rate(v, every="week"), lang=LANG)
 
 # %%
-va.minimal_change(now)[
+va.verdicts.minimal_change(now)[
     ["regime", "measure", "n_rows", "n_subjects", "rate", "deff", "minimal_change"]
 ]
 
@@ -58,7 +58,7 @@ va.minimal_change(now)[
 columns = ["part", BY, "n_previous", "n_current", "rate_previous", "rate_current", "mix", "rate",
            "change", "change_low", "change_high"]  # fmt: skip
 if len(before):
-    explained = va.change_explained(before, now, by=BY)
+    explained = va.verdicts.change_explained(before, now, by=BY)
     display(explained.loc[explained["change"].abs() >= 0.005, columns])  # half a point or more
 
 # %% [markdown]
@@ -74,13 +74,13 @@ if len(before):
 # ## Why were people turned away?
 
 # %%
-axes = va.charts.funnel(va.funnel(now), lang=LANG)
+axes = va.charts.verdicts.funnel(va.verdicts.funnel(now), lang=LANG)
 
 # %%
-va.contradictions(now)[["regime", "kind", "meaning", "n_rows", "n_of", "share"]]
+va.verdicts.contradictions(now)[["regime", "kind", "meaning", "n_rows", "n_of", "share"]]
 
 # %%
-rules = va.result_rule(now).drop_duplicates("regime")
+rules = va.verdicts.result_rule(now).drop_duplicates("regime")
 rules[["regime", "rule", "n_agree", "n_rows", "agreement", "agreement_low"]]
 
 # %% [markdown]
@@ -95,12 +95,12 @@ rules[["regime", "rule", "n_agree", "n_rows", "agreement", "agreement_low"]]
 # ## Was it the vendor, the tags, or the data?
 
 # %%
-events = va.regime_changes(v)
+events = va.stability.regime_changes(v)
 between = events["changed_to"].between(*now["occurred_at"].agg(["min", "max"]))
 print("changes of thresholds in the period:", int(between.sum()))
 
 # %%
-lift = va.tag_lift(now)
+lift = va.tags.lift(now)
 lift[["tag", "n_tag", "n_both", "lift", "lift_low", "lift_high", "significant", "reason"]].head()
 
 # %%

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-import report_worlds as worlds
+from builders import report_stores as worlds
 from matplotlib import font_manager
 
 import verifyanalytics as va

@@ -156,9 +156,9 @@ def shown(v, threshold):
     def here(table):
         return table[table["regime"] == REGIME]
 
-    rates = here(va.match_rates(v, threshold)).iloc[0]
-    bounds = here(va.label_free_bounds(v, threshold)).set_index("k")
-    swap = here(va.what_if(v, threshold))
+    rates = here(va.scores.match_rates(v, threshold)).iloc[0]
+    bounds = here(va.bounds.label_free(v, threshold)).set_index("k")
+    swap = here(va.scores.what_if(v, threshold))
     swap = swap[swap["unit"] == "rows"].set_index("line")["n"]
     said = [
         f"At or above {threshold:g}",

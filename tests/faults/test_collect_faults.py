@@ -15,13 +15,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from verifyanalytics.client import Client
-from verifyanalytics.collecting import collect, open_journal, resolve, status
-from verifyanalytics.credentials import Credentials
-from verifyanalytics.replies import RULES, State
+from verifyanalytics.collecting.verbs import collect, open_journal, resolve, status
 from verifyanalytics.simulator import FAULTS, serve, token_digest
-from verifyanalytics.store import Store
-from verifyanalytics.transport import Timeouts
+from verifyanalytics.store.store import Store
+from verifyanalytics.vendor.client import Client
+from verifyanalytics.vendor.credentials import Credentials
+from verifyanalytics.vendor.replies import RULES, State
+from verifyanalytics.vendor.transport import Timeouts
 
 QUICK = Timeouts(connect=2.0, read=0.4, total=0.8)
 PATIENT = Timeouts(connect=10.0, read=20.0, total=60.0)
@@ -86,7 +86,7 @@ def test_twenty_calls_end_in_the_state_of_the_table(name):
 
 
 def test_every_shape_of_refusal_is_tried_again_until_it_passes(tmp_path, monkeypatch):
-    monkeypatch.setattr("verifyanalytics._collect_run.BACKOFF_S", 0.01)
+    monkeypatch.setattr("verifyanalytics.collecting.run.BACKOFF_S", 0.01)
     script = "\n".join(
         f"{name} per_token=1 share=0.05 retry_after={wish}"
         for name in ("rate_50429", "rate_50430", "flow_limit", "html_429")
@@ -343,7 +343,7 @@ def test_a_query_that_was_killed_is_asked_again(tmp_path):
 LIMITED = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), int(sys.argv[1])))
-from verifyanalytics.cli import main
+from verifyanalytics.cli.app import main
 sys.exit(main(sys.argv[2:]))
 """
 
@@ -442,6 +442,6 @@ def test_no_secret_leaks_anywhere(tmp_path):
 LOGGING = """
 import logging, sys
 logging.basicConfig(level=logging.DEBUG)
-from verifyanalytics.cli import main
+from verifyanalytics.cli.app import main
 sys.exit(main(sys.argv[1:]))
 """

@@ -19,11 +19,11 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from stored_answers import BAD, expected, found, line, mixed, write_lines
+from builders.stored_answers import BAD, expected, found, line, mixed, write_lines
 
 import verifyanalytics as va
-from verifyanalytics._worker_crew import child_environment
-from verifyanalytics.store import Store
+from verifyanalytics.importing.pool import child_environment
+from verifyanalytics.store.store import Store
 
 NIGHTLY = pytest.mark.nightly
 
@@ -36,7 +36,7 @@ import verifyanalytics as va
 paths, store, batch_bytes = sys.argv[2:], sys.argv[1], {batch_bytes}
 try:
     summary = va.import_responses(paths, store, workers=2, batch_bytes=batch_bytes)
-except va.VerifyAnalyticsError as error:
+except va.errors.VerifyAnalyticsError as error:
     print(error)
     sys.exit(error.exit_code)
 print(summary)
@@ -301,7 +301,7 @@ def test_a_limit_on_file_sizes_is_a_storage_error_and_the_rerun_completes(
     Store(store, create=True)
     process = begin(store, *names, preexec_fn=small_files(limit))
     out, err = process.communicate()
-    assert process.returncode == va.StorageError.exit_code, (out, err)
+    assert process.returncode == va.errors.StorageError.exit_code, (out, err)
     assert "Traceback" not in err
     assert "too large" in out or "limit" in out
     assert not Sight(store).staged()
@@ -338,7 +338,7 @@ def test_a_full_disk_is_a_storage_error_and_the_rerun_completes(files, truth, tm
     with small_disk(disk, size):
         process = begin(disk / "store", *names)
         out, err = process.communicate()
-        assert process.returncode == va.StorageError.exit_code, (out, err)
+        assert process.returncode == va.errors.StorageError.exit_code, (out, err)
         assert "Traceback" not in err
         assert "No space left" in out or "full" in out
         subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)

@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from staged_answers import answer, bring, counts, part, reject, stage
+from builders.staged_answers import answer, bring, counts, part, reject, stage
 
 from verifyanalytics.errors import StorageError
-from verifyanalytics.store import Store
+from verifyanalytics.store.store import Store
 
 TESTS = Path(__file__).resolve().parents[1]
 POSIX = pytest.mark.skipif(os.name != "posix", reason="signals and limits are POSIX")
@@ -20,7 +20,7 @@ POSIX = pytest.mark.skipif(os.name != "posix", reason="signals and limits are PO
 BEGINNING = f"""
 import os, resource, signal, sys
 sys.path[:0] = [{str(TESTS.parent)!r}, {str(TESTS)!r}]
-from staged_answers import *
+from builders.staged_answers import *
 from verifyanalytics import _store_commit, _store_log
 store = Store(sys.argv[1])
 def die(*_, **__):
@@ -71,7 +71,7 @@ def test_a_signal_right_after_the_commit_takes_no_committed_file(tmp_path, monke
         raise KeyboardInterrupt
 
     with monkeypatch.context() as signalled:
-        signalled.setattr("verifyanalytics._store_log.secure", interrupt)
+        signalled.setattr("verifyanalytics.store.log.secure", interrupt)
         with pytest.raises(KeyboardInterrupt):
             bring(store, "source", ROWS, REJECTS)
     assert store.check(deep=True) == []
@@ -114,7 +114,7 @@ def test_a_kill_leaves_all_of_a_batch_or_nothing(tmp_path, phase, committed):
 @POSIX
 def test_a_kill_while_the_store_is_made_leaves_one_that_can_be_made(tmp_path):
     script = """
-from verifyanalytics._store_tables import DeltaTable
+from verifyanalytics.store.tables import DeltaTable
 create = DeltaTable.create
 def create_labels_only(folder, *rest, **options):
     return die() if folder.name == "responses" else create(folder, *rest, **options)
@@ -235,7 +235,7 @@ print(bring(store, "a", [answer(1)]).n_added)
 
 def test_a_staged_file_that_vanishes_is_said(tmp_path, monkeypatch):
     store = Store(tmp_path / "store", create=True)
-    from verifyanalytics import _store_commit
+    from verifyanalytics.store import commits as _store_commit
 
     batch = store.new_batch()
     files = stage(store, batch, "a", ROWS)

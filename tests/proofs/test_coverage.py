@@ -14,11 +14,13 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-import worlds as w
+from builders import frames as w
 from scipy import stats
 
-from verifyanalytics.analysis import accuracy, audits, bounds
-from verifyanalytics.analysis import intervals as iv
+from verifyanalytics.analysis.accuracy import rates as accuracy
+from verifyanalytics.analysis.base import intervals as iv
+from verifyanalytics.analysis.bounds import implied as bounds
+from verifyanalytics.analysis.labels import audits
 
 NIGHTLY = os.environ.get("VERIFYANALYTICS_NIGHTLY") == "1"
 N_WORLDS = 2000 if NIGHTLY else 80
@@ -202,7 +204,7 @@ BOUNDED = [
 def test_bounds_hold_the_truth_and_are_no_wider_than_their_formula(setting):
     frame, truth = bounded_world(N_WORLDS, seed=7, **setting)
     k, thresholds = setting["k"], [60.0, 70.0, 75.0, 90.0]
-    table = bounds.label_free_bounds(frame, thresholds, k=[k], by="world")
+    table = bounds.label_free(frame, thresholds, k=[k], by="world")
     owners = truth[~truth["stranger"]]
     for t in thresholds:
         mine = table[table["threshold"] == t].sort_values("world")
@@ -236,7 +238,7 @@ def formula_width(row, k, t, m):
 def test_the_bounds_are_not_the_whole_interval():
     """[0, 1] would cover: among owners alone the width is nothing."""
     frame, _ = bounded_world(20, seed=3, share=0.0, tries=1, k=1, withheld=0.0)
-    table = bounds.label_free_bounds(frame, 75.0, k=[1], by="world")
+    table = bounds.label_free(frame, 75.0, k=[1], by="world")
     assert table["fnmr_high"].to_numpy() == pytest.approx(1 - table["match_rate"].to_numpy())
     assert ((table["fnmr_high"] - table["fnmr_low"]) < 0.01).all()
 

@@ -14,7 +14,7 @@ import pytest
 from scipy import stats
 
 import verifyanalytics as va
-from verifyanalytics.analysis._tags_auc import area_limits
+from verifyanalytics.analysis.tags.auc import area_limits
 from verifyanalytics.schema import QUALITY_COLUMNS
 from verifyanalytics.simulator import Simulation, World
 
@@ -55,7 +55,7 @@ def test_a_tag_that_doubles_the_attack_rate_is_found_first():
     first = covered = 0
     true_lift = 2 / (1 + MARKER_RATE)
     for seed in range(WORLDS):
-        table = va.tag_lift(with_attacks(40_000, seed, ONCE), "attack")
+        table = va.tags.lift(with_attacks(40_000, seed, ONCE), "attack")
         row = table[table["tag"] == MARKER].iloc[0]
         first += table["tag"].iloc[0] == MARKER and row["significant"]
         covered += row["lift_low"] <= true_lift <= row["lift_high"]
@@ -68,7 +68,7 @@ def test_no_tag_is_called_significant_where_none_is(clustering):
     alarms = 0
     for seed in range(WORLDS):
         v = Simulation(5_000, seed, World.null(**clustering)).table(TAGS)
-        alarms += va.tag_lift(v)["significant"].any()
+        alarms += va.tags.lift(v)["significant"].any()
     assert alarms <= FALSE_ALARMS, alarms
 
 
@@ -77,7 +77,7 @@ def test_rows_sent_three_times_raise_no_more_alarms():
     for seed in range(WORLDS):
         v = Simulation(2_000, seed, World.null()).table(TAGS).to_pandas()
         thrice = pd.concat([v.assign(request_id=v["request_id"] + f"-{k}") for k in range(3)])
-        alarms += va.tag_lift(thrice)["significant"].any()
+        alarms += va.tags.lift(thrice)["significant"].any()
     assert alarms <= FALSE_ALARMS, alarms
 
 
@@ -98,7 +98,7 @@ def risk_world(seed, n, n_outcomes, tries):
 def test_no_direction_of_the_risk_score_where_it_has_none(n, n_outcomes, tries):
     alarms = 0
     for seed in range(WORLDS):
-        table = va.risk_bands(risk_world(seed, n, n_outcomes, tries), outcome="bad")
+        table = va.tags.risk_bands(risk_world(seed, n, n_outcomes, tries), outcome="bad")
         alarms += table["direction"].iloc[0] != "not evident"
     assert alarms <= FALSE_ALARMS, alarms
 
@@ -151,7 +151,7 @@ def test_a_weighted_audit_holds_the_truth_in_its_limits():
     held = {"precision": 0, "recall": 0, "lift": 0}
     truths = {"precision": 0.06, "recall": 0.2 * 0.06 / rate, "lift": lift}
     for seed in range(WORLDS):
-        row = va.tag_lift(audit_world(seed), "attack").iloc[0]
+        row = va.tags.lift(audit_world(seed), "attack").iloc[0]
         for name, truth in truths.items():
             held[name] += row[f"{name}_low"] <= truth <= row[f"{name}_high"]
     assert all(enough(covered, 0.93) for covered in held.values()), held
@@ -162,7 +162,7 @@ def test_the_limits_of_a_tag_rate_hold_it_when_persons_repeat():
     for seed in range(WORLDS):
         has = np.repeat(np.random.default_rng(seed).random(300) < 0.1, 3)
         v = pd.DataFrame({"risk_tags": [["13001"] if x else [] for x in has]})
-        row = va.tag_rates(v.assign(subject=np.repeat([f"s{i}" for i in range(300)], 3))).iloc[0]
+        row = va.tags.rates(v.assign(subject=np.repeat([f"s{i}" for i in range(300)], 3))).iloc[0]
         covered += row["tag_rate_low"] <= 0.1 <= row["tag_rate_high"]
     assert enough(covered, 0.93), covered
 
@@ -184,7 +184,7 @@ def dark_difference():
 def test_dark_images_that_cost_eight_points_are_found_first():
     truth, first, covered = dark_difference(), 0, 0
     for seed in range(WORLDS):
-        table = va.quality_coaching(Simulation(20_000, seed, World()).table(IMAGES))
+        table = va.quality.coaching(Simulation(20_000, seed, World()).table(IMAGES))
         row = table[table["measure"] == "brightness"].iloc[0]
         first += table["measure"].iloc[0] == "brightness" and row["significant"]
         # the interval is that of the cut that was chosen; nearly always the vendor's
@@ -198,7 +198,7 @@ def test_no_limit_is_advised_where_quality_costs_nothing(clustering):
     alarms = 0
     for seed in range(WORLDS):
         v = Simulation(5_000, seed, World.null(**clustering)).table(IMAGES)
-        alarms += va.quality_coaching(v)["significant"].any()
+        alarms += va.quality.coaching(v)["significant"].any()
     assert alarms <= FALSE_ALARMS, alarms
 
 
@@ -228,7 +228,7 @@ def shots(seed, subjects, tries):
 )
 def test_no_limit_is_advised_on_a_handful_of_rejects_or_on_persons_seen_before(subjects, tries):
     alarms = sum(
-        va.quality_coaching(shots(seed, subjects, tries))["significant"].any()
+        va.quality.coaching(shots(seed, subjects, tries))["significant"].any()
         for seed in range(WORLDS)
     )
     assert alarms <= FALSE_ALARMS, alarms
@@ -242,7 +242,7 @@ def test_a_change_of_regime_in_week_seven_is_found_where_it_was():
     true_at = pd.Timestamp(world.start, tz="Asia/Shanghai") + dt.timedelta(days=49)
     found = 0
     for seed in range(WORLDS):
-        table = va.regime_changes(Simulation(6_000, seed, world).table(ROW))
+        table = va.stability.regime_changes(Simulation(6_000, seed, world).table(ROW))
         held = table["changed_from"] <= true_at
         held &= table["changed_to"] >= true_at - pd.Timedelta(hours=1)  # attempts follow a session
         found += len(table) == 2 and set(table["kind"]) == {"changed"} and held.all()
@@ -253,7 +253,7 @@ def test_a_week_of_lower_scores_is_the_first_alert():
     first = 0
     for seed in range(WORLDS):
         v = Simulation(12_000, seed, World.null(drift_week=6, drift_points=8)).table(ROW)
-        table = va.drift_over_time(v, columns="score")
+        table = va.stability.over_time(v, columns="score")
         worst = table.loc[table["psi"].idxmax()]
         first += worst["alert"] and worst["period"] == "2024-W20"
     assert enough(first, 0.90), first
@@ -264,7 +264,7 @@ def test_two_halves_of_a_world_without_drift_raise_no_alert(clustering):
     alarms = 0
     for seed in range(WORLDS):
         v = Simulation(3_000, seed, World.null(**clustering)).table(TAGS)
-        alarms += va.drift(v.slice(0, 1_500), v.slice(1_500))["alert"].any()
+        alarms += va.stability.drift(v.slice(0, 1_500), v.slice(1_500))["alert"].any()
     assert alarms <= FALSE_ALARMS, alarms
 
 
@@ -273,7 +273,7 @@ def test_the_critical_value_holds_for_persons_with_several_rows():
     beyond = n_tests = 0
     for seed in range(WORLDS):
         v = Simulation(1_200, seed, World.null(**THRICE)).table(ROW)
-        table = va.drift(v.slice(0, 600), v.slice(600), "score")
+        table = va.stability.drift(v.slice(0, 600), v.slice(600), "score")
         told = table[table["psi"].notna()]
         beyond += int((told["psi"] > told["critical"]).sum())
         n_tests += len(told)
@@ -286,5 +286,5 @@ def test_weeks_of_a_world_without_drift_raise_no_alert():
     alarms = 0
     for seed in range(WORLDS):
         v = Simulation(16_000, seed, World.null()).table(TAGS)
-        alarms += len(va.alerts(drift=va.drift_over_time(v))) > 0
+        alarms += len(va.stability.alerts(drift=va.stability.over_time(v))) > 0
     assert alarms <= FALSE_ALARMS, alarms

@@ -16,7 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from verifyanalytics.analysis import counts, tags, thresholds
+from verifyanalytics.analysis.base import rows as counts
+from verifyanalytics.analysis.scores import distributions as thresholds
+from verifyanalytics.analysis.tags import frequencies as tags
 from verifyanalytics.schema import THRESHOLD_COLUMNS, VERIFICATIONS
 
 # one example is a dozen queries, and a query costs about 0.1 s whatever its size
@@ -113,12 +115,12 @@ def grouped(rows, key, keep=is_answered):
     "statistic",
     [
         thresholds.regimes,
-        lambda v: thresholds.score_histogram(v, 0.1, by=["result", "req_key"]),
+        lambda v: thresholds.histogram(v, 0.1, by=["result", "req_key"]),
         thresholds.match_rates,
         lambda v: thresholds.match_rates(v, [60, 71.3, 80, 99.5], by="alive", every="day"),
         lambda v: thresholds.match_rates(v, nominal_fmr=[1e-3, 2e-5], every="week"),
         lambda v: thresholds.vendor_thresholds(v, every="month", tz="Europe/Berlin"),
-        lambda v: tags.tag_rates(v, by="result", every="week"),
+        lambda v: tags.rates(v, by="result", every="week"),
     ],
     ids=["regimes", "histogram", "own", "rates", "nominal", "vendor", "tags"],
 )
@@ -188,7 +190,7 @@ def test_regimes_are_a_loop(rows):
 @settings(max_examples=FEW)
 @given(rows=frames, width=st.sampled_from([0.1, 0.25, 1, 3, 7.5, 100]))
 def test_histogram_is_a_loop(rows, width):
-    table = thresholds.score_histogram(engines(rows)["Polars lazy"], width, by="result")
+    table = thresholds.histogram(engines(rows)["Polars lazy"], width, by="result")
     assert table["n"].sum() == sum(is_answered(r) and r["score"] is not None for r in rows)
     groups = grouped(rows, lambda row: (row["result"], regime(row)))
     for (result, name), group in groups.items():
@@ -271,7 +273,7 @@ def test_periods_are_local(rows, tz):
 @settings(max_examples=FEW)
 @given(rows=frames)
 def test_tag_rates_are_a_loop(rows):
-    table = tags.tag_rates(engines(rows)["Polars lazy"], by="alive")
+    table = tags.rates(engines(rows)["Polars lazy"], by="alive")
     groups = grouped(rows, lambda row: row["alive"], keep=lambda row: True)
     names = {tag for row in rows for tag in row["risk_tags"] or []}
     assert len(table) == len(groups) * len(names)

@@ -43,7 +43,7 @@ def known(drawn):
 @settings(max_examples=FEW)
 @given(rows)
 def test_lift_counts_and_their_laws(drawn):
-    table = va.tag_lift(frame_of(drawn), "bad")
+    table = va.tags.lift(frame_of(drawn), "bad")
     held = known(drawn)
     n, c = len(held), sum(bad for _, bad, _ in held)
     seen, first = set(), 0
@@ -71,7 +71,7 @@ def test_lift_counts_and_their_laws(drawn):
 @settings(max_examples=FEW)
 @given(rows)
 def test_pairs_equal_a_loop(drawn):
-    table = va.tag_pairs(frame_of(drawn))
+    table = va.tags.pairs(frame_of(drawn))
     held = [set(t) for t, _, _ in drawn if t is not None]
     present = {t for s in held for t in s}
     assert len(table) == math.comb(len(present), 2)
@@ -89,7 +89,7 @@ def test_pairs_equal_a_loop(drawn):
 @settings(max_examples=FEW)
 @given(rows)
 def test_catch_is_greedy_and_adds_up(drawn):
-    table = va.tag_catch(frame_of(drawn), "bad")
+    table = va.tags.catch(frame_of(drawn), "bad")
     left = list(enumerate(known(drawn)))
     rest = {t for _, (s, _, _) in left for t in s}
     for row in table.itertuples():
@@ -113,7 +113,7 @@ def test_catch_is_greedy_and_adds_up(drawn):
 @given(two_counts)
 def test_psi_equals_a_loop_and_is_symmetric(sides):
     e, a = ([pair[i] for pair in sides] for i in (0, 1))
-    found = va.psi(e, a)
+    found = va.stability.psi(e, a)
     if not sum(e) or not sum(a):
         assert math.isnan(found.psi)
         assert not found.alert
@@ -126,9 +126,9 @@ def test_psi_equals_a_loop_and_is_symmetric(sides):
     assert found.psi == pytest.approx(want, abs=1e-12)
     assert (found.n_bins, found.smoothing) == (len(kept), half)
     assert found.psi >= -1e-12
-    back = va.psi(a, e)
+    back = va.stability.psi(a, e)
     assert (back.psi, back.critical) == pytest.approx((found.psi, found.critical))
-    assert va.psi(e, e).psi == pytest.approx(0.0, abs=1e-12)
+    assert va.stability.psi(e, e).psi == pytest.approx(0.0, abs=1e-12)
 
 
 scores = st.lists(
@@ -141,14 +141,14 @@ scores = st.lists(
 def test_drift_of_scores_equals_a_loop(old, new, edges):
     edges = sorted(edges)
     frames = [pd.DataFrame({"score": pd.Series(s, dtype="float64")}) for s in (old, new)]
-    row = va.drift(*frames, "score", edges).iloc[0]
+    row = va.stability.drift(*frames, "score", edges).iloc[0]
     ends = [*zip([-1, *edges], [*edges, 101], strict=True)]
     held = [[v for v in side if v is not None] for side in (old, new)]
     bins = [
         [sum(a <= v < b for v in told) for a, b in ends] + [side.count(None)]
         for told, side in zip(held, (old, new), strict=True)
     ]
-    want = va.psi(*bins)
+    want = va.stability.psi(*bins)
     assert row["psi"] == pytest.approx(want.psi, abs=1e-12)
     assert (row["n_reference"], row["n_current"]) == (len(old), len(new))
     if held[0] and held[1]:
@@ -176,7 +176,7 @@ def test_error_versus_discard_equals_a_loop(drawn):
             "score": pd.Series([s for _, s in drawn], dtype="float64"),
         }
     )
-    curve = va.error_versus_discard(frame, "quality", threshold=50)
+    curve = va.quality.error_versus_discard(frame, "quality", threshold=50)
     held = [(-1 if q is None else q, s < 50) for q, s in drawn if s is not None]
     assert (curve["n_not_compared"] == len(drawn) - len(held)).all()
     if not held:
@@ -195,7 +195,7 @@ def test_error_versus_discard_equals_a_loop(drawn):
 @settings(max_examples=FEW)
 @given(st.lists(st.none() | st.integers(0, 100).map(float), min_size=1, max_size=40))
 def test_percentiles_and_limits_equal_a_loop(values):
-    row = va.quality_limits(
+    row = va.quality.limits(
         pd.DataFrame({"face_comprehensive_score": pd.Series(values, dtype="float64")})
     ).iloc[0]
     held = sorted(v for v in values if v is not None)

@@ -9,15 +9,15 @@ import math
 from typing import Any
 
 import pytest
+from builders.answers import FAULT, GATEWAY, PAGE_SAMPLE, QUERY
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.answers import FAULT, GATEWAY, PAGE_SAMPLE, QUERY
-from verifyanalytics._flatten_decoding import Decoding
-from verifyanalytics.envelope import ReadOptions
-from verifyanalytics.flatten import Flattener
-from verifyanalytics.responses import Refusal, read_response
-from verifyanalytics.sources import Block, Document
+from verifyanalytics.parsing.envelope import ReadOptions
+from verifyanalytics.parsing.fast.decoding import Decoding
+from verifyanalytics.parsing.fast.flattener import Flattener
+from verifyanalytics.parsing.reference import Refusal, read_response
+from verifyanalytics.sources.reading import Block, Document
 
 BASES = (PAGE_SAMPLE, PAGE_SAMPLE, FAULT, GATEWAY, QUERY)
 NUMBERS = (

@@ -5,9 +5,9 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+from builders.stored_answers import expected, found, line, write_lines
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stored_answers import expected, found, line, write_lines
 
 import verifyanalytics as va
 

@@ -8,8 +8,8 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from verifyanalytics import sources
-from verifyanalytics._source_forms import json_blocks, line_blocks
+from verifyanalytics.sources import reading as sources
+from verifyanalytics.sources.formats import json_blocks, line_blocks
 
 names = st.sampled_from(["code", "data", "id", "x", "message", "ResponseMetadata"])
 scalars = st.none() | st.booleans() | st.integers(-5, 10**6) | st.floats(0, 100)

@@ -3,12 +3,15 @@
 import numpy as np
 import pandas as pd
 import pytest
-import worlds as w
+from builders import frames as w
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from verifyanalytics.analysis import accuracy, bounds, curves, decisions
-from verifyanalytics.analysis import intervals as iv
+from verifyanalytics.analysis.accuracy import curves
+from verifyanalytics.analysis.accuracy import rates as accuracy
+from verifyanalytics.analysis.base import intervals as iv
+from verifyanalytics.analysis.bounds import implied as bounds
+from verifyanalytics.analysis.verdicts import decisions
 
 counts = st.integers(0, 10**6).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 scores = st.lists(st.floats(0, 100, allow_nan=False, width=32), min_size=1, max_size=60)
@@ -107,7 +110,7 @@ def test_the_order_of_the_rows_does_not_matter(seed):
     for statistic in (
         decisions.funnel,
         decisions.contradictions,
-        lambda v: bounds.label_free_bounds(v, [65.0, 75.0]),
+        lambda v: bounds.label_free(v, [65.0, 75.0]),
     ):
         pd.testing.assert_frame_equal(statistic(frame), statistic(shuffled))
 
@@ -119,7 +122,7 @@ def test_bounds_widen_with_k_and_the_false_matches_fall_with_the_threshold(seed)
         w.row(i, score=float(s))
         for i, s in enumerate(np.random.default_rng(seed).uniform(20, 100, 400))
     ]
-    table = bounds.label_free_bounds(w.frame(rows), [60.0, 70.0, 80.0, 90.0])
+    table = bounds.label_free(w.frame(rows), [60.0, 70.0, 80.0, 90.0])
     wide = table.pivot_table(index="threshold", columns="k", values="false_matches_high")
     assert (wide[1.0] <= wide[3.0]).all()
     assert (wide[3.0] <= wide[10.0]).all()

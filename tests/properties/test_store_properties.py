@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from builders.staged_answers import answer, bring, part, reject, stage
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from staged_answers import answer, bring, part, reject, stage
 
-from verifyanalytics.store import Store
+from verifyanalytics.store.store import Store
 
 NIGHTLY = settings().max_examples > 1000
 few = settings(max_examples=300 if NIGHTLY else 12)

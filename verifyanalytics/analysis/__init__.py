@@ -1,1 +1,1 @@
-"""One module per question: a frame of verifications in, a small frame with counts out."""
+"""Statistics: one package per question; a frame of verifications in, a frame with counts out."""

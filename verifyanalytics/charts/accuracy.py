@@ -16,9 +16,11 @@ from scipy import special
 
 from verifyanalytics.charts import panels
 from verifyanalytics.charts.style import COLOURS, GREY, RULE, style, text, usable
-from verifyanalytics.codebook import Lang
+from verifyanalytics.codebook.book import Lang
 from verifyanalytics.errors import UsageError
 from verifyanalytics.schema import THRESHOLD_LEVELS
+
+__all__ = ["det_curve", "error_rates", "operating_points"]
 
 FMR, FNMR = COLOURS[1], COLOURS[0]
 """False matches are vermilion, false non-matches blue, in every chart here."""
@@ -84,12 +86,13 @@ def _say(key: str, lang: Lang, joint: str = "\n", **values: Any) -> str:
 
 
 def error_rates(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> Any:
-    """Draw `va.error_rates`: FMR and FNMR over the threshold with their bands, a panel a regime.
+    """Draw `va.accuracy.error_rates`: FMR and FNMR over the threshold, a panel a regime.
 
     Parameters
     ----------
     frame : DataFrame
-        From `va.error_rates` at scores, or at the regimes' own thresholds; not split by groups.
+        From `va.accuracy.error_rates` at scores, or at the regimes' own thresholds; not split by
+        groups.
     ax : Axes or sequence of Axes, optional
         One a regime; default a new figure.
     lang : {"en", "zh", "both"}
@@ -152,12 +155,12 @@ def _over_thresholds(ax: Any, part: pd.DataFrame, lang: Lang) -> None:
 
 
 def det_curve(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> Any:
-    """Draw `va.det_curve` on normal-deviate axes that reach 1e-6, a panel a regime.
+    """Draw `va.accuracy.det_curve` on normal-deviate axes that reach 1e-6, a panel a regime.
 
     Parameters
     ----------
     frame : DataFrame
-        From `va.det_curve`.
+        From `va.accuracy.det_curve`.
     ax : Axes or sequence of Axes, optional
         One a regime; default a new figure.
     lang : {"en", "zh", "both"}
@@ -260,12 +263,12 @@ def _vendor_points(part: pd.DataFrame) -> list[tuple[float, Any]]:
 
 
 def operating_points(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> Any:
-    """Draw `va.operating_points`: for each rule both error rates with limits, a panel a regime.
+    """Draw `va.accuracy.operating_points`: both error rates of each rule, a panel a regime.
 
     Parameters
     ----------
     frame : DataFrame
-        From `va.operating_points`.
+        From `va.accuracy.operating_points`.
     ax : Axes or sequence of Axes, optional
         One a regime; default a new figure.
     lang : {"en", "zh", "both"}

@@ -11,20 +11,22 @@ from matplotlib.patches import Patch
 
 from verifyanalytics.charts import panels
 from verifyanalytics.charts.style import COLOURS, style, text, usable
-from verifyanalytics.codebook import Lang
+from verifyanalytics.codebook.book import Lang
 from verifyanalytics.errors import UsageError
+
+__all__ = ["label_free"]
 
 _ALPHAS = (0.50, 0.28, 0.15)
 """The band of the smallest factor is the darkest; the others lie around it."""
 
 
-def label_free_bounds(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> Any:
-    """Draw `va.label_free_bounds`: for each regime, false matches and owners turned away.
+def label_free(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> Any:
+    """Draw `va.bounds.label_free`: for each regime, false matches and owners turned away.
 
     Parameters
     ----------
     frame : DataFrame
-        From `va.label_free_bounds` without `by`, at two thresholds or more.
+        From `va.bounds.label_free` without `by`, at two thresholds or more.
     ax : sequence of Axes, optional
         Two a regime; default a new figure, a row a regime.
     lang : {"en", "zh", "both"}

@@ -18,7 +18,7 @@ from matplotlib import ticker
 
 from verifyanalytics.charts.names import MOST, name
 from verifyanalytics.charts.style import COLOURS, GREY, RULE, known, known_regime, text
-from verifyanalytics.codebook import Lang
+from verifyanalytics.codebook.book import Lang
 from verifyanalytics.errors import MissingColumnError, UsageError
 
 _LABEL_SIZE, _LINE, _MOST_PANELS = 8.0, 10.5, 40

@@ -12,8 +12,10 @@ from verifyanalytics.charts import panels
 from verifyanalytics.charts.names import name
 from verifyanalytics.charts.sentences import lines, say
 from verifyanalytics.charts.style import COLOURS, GREY, INK, RULE, style, usable
-from verifyanalytics.codebook import Lang
+from verifyanalytics.codebook.book import Lang
 from verifyanalytics.errors import UsageError
+
+__all__ = ["bands", "coaching", "error_versus_discard", "face_vs_environment", "limits"]
 
 _MOST = 12
 
@@ -26,13 +28,13 @@ def _measure(row: Any, lang: Lang, *, image: bool = True) -> str:
     return panels.both(lang, one)
 
 
-def quality_limits(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> Any:
-    """Draw `va.quality_limits`: a panel a measure, its percentiles and the vendor's limit.
+def limits(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> Any:
+    """Draw `va.quality.limits`: a panel a measure, its percentiles and the vendor's limit.
 
     Parameters
     ----------
     frame : DataFrame
-        From `va.quality_limits`.
+        From `va.quality.limits`.
     ax : sequence of Axes, optional
         One a measure.
     lang : {"en", "zh", "both"}
@@ -88,13 +90,13 @@ def _percentiles(ax: Any, part: pd.DataFrame, lang: Lang) -> None:
     panels.heading(ax, _measure(first, lang, image=False), panels.both(lang, line))
 
 
-def quality_bands(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> Any:
-    """Draw `va.quality_bands`: reject and match rate by percentile band, a panel an image.
+def bands(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> Any:
+    """Draw `va.quality.bands`: reject and match rate by percentile band, a panel an image.
 
     Parameters
     ----------
     frame : DataFrame
-        From `va.quality_bands`; frames of several measures, one behind the other, give small
+        From `va.quality.bands`; frames of several measures, one behind the other, give small
         multiples.
     ax : sequence of Axes, optional
         One an image and measure.
@@ -160,13 +162,13 @@ def _rates(ax: Any, part: pd.DataFrame, lang: Lang) -> None:
 
 
 def error_versus_discard(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> Any:
-    """Draw `va.error_versus_discard`: the steps and the ideal, a panel a regime.
+    """Draw `va.quality.error_versus_discard`: the steps and the ideal, a panel a regime.
 
     Parameters
     ----------
     frame : DataFrame
-        From `va.error_versus_discard`; frames of several qualities, one behind the other, are
-        several curves.
+        From `va.quality.error_versus_discard`; frames of several qualities, one behind the other,
+        are several curves.
     ax : sequence of Axes, optional
         One a regime.
     lang : {"en", "zh", "both"}
@@ -224,15 +226,13 @@ def _curves(ax: Any, part: pd.DataFrame, regime: str, lang: Lang, *, labelled: b
     panels.heading(ax, title, panels.both(lang, lambda o: say("null_first", o, out=out, **counted)))
 
 
-def quality_coaching(
-    frame: pd.DataFrame, ax: Any = None, lang: str = "en", top: int = _MOST
-) -> Any:
-    """Draw `va.quality_coaching`: rejects moved by each measure's limit, with 95 % limits.
+def coaching(frame: pd.DataFrame, ax: Any = None, lang: str = "en", top: int = _MOST) -> Any:
+    """Draw `va.quality.coaching`: rejects moved by each measure's limit, with 95 % limits.
 
     Parameters
     ----------
     frame : DataFrame
-        From `va.quality_coaching`.
+        From `va.quality.coaching`.
     ax : Axes, optional
     lang : {"en", "zh", "both"}
     top : int
@@ -283,12 +283,12 @@ def quality_coaching(
 
 
 def face_vs_environment(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> Any:
-    """Draw `va.face_vs_environment`: which image is graded higher, a bar a measure.
+    """Draw `va.quality.face_vs_environment`: which image is graded higher, a bar a measure.
 
     Parameters
     ----------
     frame : DataFrame
-        From `va.face_vs_environment`.
+        From `va.quality.face_vs_environment`.
     ax : Axes, optional
     lang : {"en", "zh", "both"}
 

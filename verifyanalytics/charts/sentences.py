@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from verifyanalytics.charts.names import name
-from verifyanalytics.codebook import Lang
+from verifyanalytics.codebook.book import Lang
 
 _TEXT = {
     "tag_lift": ("What each risk tag goes with", "各风险标签与结果的关联"),

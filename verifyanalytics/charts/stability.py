@@ -12,8 +12,10 @@ from verifyanalytics.charts import panels
 from verifyanalytics.charts.names import name
 from verifyanalytics.charts.sentences import lines, say
 from verifyanalytics.charts.style import COLOURS, GREY, style, usable
-from verifyanalytics.codebook import Lang
+from verifyanalytics.codebook.book import Lang
 from verifyanalytics.errors import UsageError
+
+__all__ = ["drift", "over_time"]
 
 _FLOOR = 1e-4
 
@@ -23,12 +25,12 @@ def _limit(frame: pd.DataFrame) -> Any:
 
 
 def drift(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> Any:
-    """Draw `va.drift`: the PSI of each column against its limit, a panel a regime.
+    """Draw `va.stability.drift`: the PSI of each column against its limit, a panel a regime.
 
     Parameters
     ----------
     frame : DataFrame
-        From `va.drift`.
+        From `va.stability.drift`.
     ax : sequence of Axes, optional
         One a regime.
     lang : {"en", "zh", "both"}
@@ -85,26 +87,26 @@ def _columns(ax: Any, part: pd.DataFrame, regime: str, lang: Lang) -> None:
     panels.heading(ax, title, panels.both(lang, lambda one: say("n_periods", one, a=n, b=m)))
 
 
-def drift_over_time(
+def over_time(
     frame: pd.DataFrame,
     ax: Any = None,
     lang: str = "en",
     column: str = "score",
     events: pd.DataFrame | None = None,
 ) -> Any:
-    """Draw `va.drift_over_time`: the PSI of one column by period, with changes of regime.
+    """Draw `va.stability.over_time`: the PSI of one column by period, with changes of regime.
 
     Parameters
     ----------
     frame : DataFrame
-        From `va.drift_over_time`.
+        From `va.stability.over_time`.
     ax : sequence of Axes, optional
         One a request kind: its regimes follow each other in one panel, a colour each.
     lang : {"en", "zh", "both"}
     column : str
         Which column of the frame.
     events : DataFrame, optional
-        From `va.regime_changes`: rules where thresholds changed.
+        From `va.stability.regime_changes`: rules where thresholds changed.
 
     Returns
     -------

@@ -18,7 +18,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib import font_manager, rcsetup
 
-from verifyanalytics.codebook import Lang
+from verifyanalytics.codebook.book import Lang
 from verifyanalytics.errors import UsageError
 
 INK, GREY, RULE = "#222222", "#6b6b6b", "#9a9a9a"

@@ -1,4 +1,4 @@
-"""Risk tags: how often each is set, at once or over time."""
+"""Risk tags: rates, lift, overlap, score shifts, and the bands of the risk score."""
 
 from __future__ import annotations
 
@@ -6,22 +6,27 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib import ticker
 
 from verifyanalytics.charts import panels
-from verifyanalytics.charts.style import style, text, usable
-from verifyanalytics.codebook import Lang
+from verifyanalytics.charts.names import name
+from verifyanalytics.charts.sentences import lines, outcome, say
+from verifyanalytics.charts.style import COLOURS, GREY, INK, RULE, style, text, usable
+from verifyanalytics.codebook.book import Lang
 from verifyanalytics.errors import UsageError
+
+__all__ = ["catch", "lift", "pairs", "rates", "risk_bands", "scores"]
 
 _MOST_DOTS, _MOST_PANELS = 20, 6
 
 
-def tag_rates(frame: pd.DataFrame, ax: Any = None, lang: str = "en", top: int | None = None) -> Any:
-    """Draw `va.tag_rates`: a dot and its 95 % interval a tag; with periods, a panel a tag.
+def rates(frame: pd.DataFrame, ax: Any = None, lang: str = "en", top: int | None = None) -> Any:
+    """Draw `va.tags.rates`: a dot and its 95 % interval a tag; with periods, a panel a tag.
 
     Parameters
     ----------
     frame : DataFrame
-        From `va.tag_rates`. Groups of `by` have a colour each.
+        From `va.tags.rates`. Groups of `by` have a colour each.
     ax : Axes or sequence of Axes, optional
         One, or with periods one a tag; default a new figure.
     lang : {"en", "zh", "both"}
@@ -149,4 +154,373 @@ def _counts(frame: pd.DataFrame, by: list[str], lang: Lang) -> str:
         lang,
         ("n_asked", int(once["n"].sum())),
         ("n_risk_not_asked", int(once["n_risk_not_asked"].sum())),
+    )
+
+
+_MOST, _MOST_PAIRED, _MOST_PANELS_associations = 20, 12, 6
+
+
+def lift(frame: pd.DataFrame, ax: Any = None, lang: str = "en", top: int = _MOST) -> Any:
+    """Draw `va.tags.lift`: a dot and its 95 % interval a tag, on a log₂ axis.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        From `va.tags.lift`.
+    ax : Axes, optional
+    lang : {"en", "zh", "both"}
+    top : int
+        How many tags, in the frame's order.
+
+    Returns
+    -------
+    Axes
+        Filled dots are significant. A lift of 0 stands at the left edge with an arrow. Tags whose
+        lift cannot be told are left out, and the chart says how many.
+
+    Raises
+    ------
+    UsageError
+        No tag has a lift; the labels are a selection.
+    """
+    panels.needs(frame, "tag", "lift", "outcome", "basis", "reason")
+    _refuse_selected(frame)
+    chosen, held = usable(lang), frame[frame["lift"].notna()]
+    shown = held.head(top).reset_index(drop=True)
+    if not len(shown):
+        raise UsageError("no tag has a lift; nothing to draw")
+    first = frame.iloc[0]
+    words = outcome(first["outcome"])
+    with style():
+        (axes,) = panels.panels(1, ax, what="charts", height=1.3 + 0.32 * len(shown))
+        _lifts(axes, shown)
+        _named_rows(axes, shown, chosen)
+        axes.set_xlabel(lines("lift", chosen, **words), loc="right")  # often wider than the axes
+        panels.heading(axes, "", panels.both(
+            chosen,
+            lambda one: say("n_outcome", one, n=int(first["n"]), x=int(first["n_outcome"]), **words)
+            + "\n" + say("left_out", one, unknown=int(first["n_unknown"]),
+                          risk=int(first["n_risk_not_asked"])),
+        ))  # fmt: skip
+        panels.finish(
+            [axes], ax is None, lines("tag_lift", chosen), _warnings(frame, shown, chosen)
+        )
+    return axes
+
+
+def _warnings(frame: pd.DataFrame, shown: pd.DataFrame, lang: Lang) -> list[str]:
+    first = frame.iloc[0]
+    notes = _basis(first, lang)
+    notes.append(lines("filled" if first["clustered"] else "unclustered", lang))
+    if left := len(frame) - len(shown):
+        notes.append(say("more", lang, n=left))
+    return notes
+
+
+def _basis(first: Any, lang: Lang) -> list[str]:
+    """Say what the rates rest on."""
+    told = {
+        str(first["basis"]): True, "circular": first["circular"],
+        "weighted": first["weighted"], "random": first["note"],
+    }  # fmt: skip
+    return [lines(key, lang) for key, holds in told.items() if holds]
+
+
+def _refuse_selected(frame: pd.DataFrame) -> None:
+    if len(frame) and frame["reason"].iloc[0] == "selected_labels":
+        raise UsageError(
+            "no rate is given, the labels look like a selection (see va.labels.coverage); nothing "
+            "to draw"
+        )
+
+
+def _lifts(ax: Any, shown: pd.DataFrame) -> None:
+    low, high = shown["lift_low"].to_numpy(), shown["lift_high"].to_numpy()
+    inner = np.r_[shown["lift"][shown["lift"] > 0], low[low > 0], high[np.isfinite(high)], 1.0]
+    floor, ceiling = 2 ** (np.log2(inner.min()) - 0.6), 2 ** (np.log2(inner.max()) + 0.6)
+    ax.set_xscale("log", base=2)
+    ax.set_xlim(floor, ceiling)
+    ax.axvline(1.0, color=RULE, linewidth=0.9, zorder=1.5)
+    for i, row in enumerate(shown.itertuples()):
+        start, end = max(row.lift_low, floor), min(row.lift_high, ceiling)
+        ax.hlines(i, start, end, color=COLOURS[0], linewidth=1.5)
+        if row.lift_low < floor:
+            ax.plot([floor], [i], marker="<", color=COLOURS[0], markersize=5, clip_on=False)
+        else:
+            filled = COLOURS[0] if row.significant else "white"
+            ax.plot([max(row.lift, floor)], [i], "o", color=COLOURS[0], mfc=filled, markersize=5.5)
+    ax.xaxis.set_major_formatter(ticker.FuncFormatter(_power_of_two))
+    ax.xaxis.set_minor_locator(ticker.NullLocator())
+    ax.grid(visible=True, axis="x")
+    ax.grid(visible=False, axis="y")
+
+
+def _power_of_two(x: float, _: Any = None) -> str:
+    return f"{x:g}" if x >= 1 else f"1/{1 / x:g}"
+
+
+def _named_rows(ax: Any, shown: pd.DataFrame, lang: Lang) -> None:
+    ax.set_yticks(range(len(shown)), [panels.tag_name(row, lang) for row in shown.itertuples()])
+    for label in ax.get_yticklabels():
+        label.set_parse_math(False)
+    ax.tick_params(axis="y", pad=6)  # an arrow at the edge stands free of the name beside it
+    ax.set_ylim(len(shown) - 0.4, -0.6)
+
+
+def pairs(frame: pd.DataFrame, ax: Any = None, lang: str = "en", top: int = _MOST_PAIRED) -> Any:
+    """Draw `va.tags.pairs`: a matrix of φ, with the number of rows that have both tags.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        From `va.tags.pairs`.
+    ax : Axes, optional
+    lang : {"en", "zh", "both"}
+    top : int
+        How many tags, the most frequent first.
+
+    Returns
+    -------
+    Axes
+        Blue: together more often than by chance; orange: less often; white: as by chance. Cells
+        above the diagonal are empty.
+
+    Raises
+    ------
+    UsageError
+        No pair in the frame.
+    """
+    panels.needs(frame, "tag_a", "tag_b", "phi", "n_both")
+    chosen = usable(lang)
+    sizes = pd.concat([
+        frame.set_index("tag_a")["n_a"], frame.set_index("tag_b")["n_b"]
+    ]).groupby(level=0).first()  # fmt: skip
+    tags = sorted(sizes.index, key=lambda tag: (-sizes[tag], tag))[:top]
+    if len(tags) < 2:
+        raise UsageError("the frame holds no pair of tags; nothing to draw")
+    place = {tag: i for i, tag in enumerate(tags)}
+    phi, both = np.full((len(tags),) * 2, np.nan), np.zeros((len(tags),) * 2, dtype="int64")
+    names: dict[str, str] = {}
+    for row in frame.itertuples():
+        for tag, en, zh in (
+            (row.tag_a, row.name_a_en, row.name_a_zh), (row.tag_b, row.name_b_en, row.name_b_zh)
+        ):  # fmt: skip
+            told = {"en": en, "zh": zh}
+            names[tag] = " ".join(name(told[one], panels.GLOSS) for one in panels.languages(chosen))
+        if row.tag_a in place and row.tag_b in place:
+            i, j = sorted((place[row.tag_a], place[row.tag_b]))
+            phi[j, i], both[j, i] = row.phi, row.n_both
+    with style():
+        (axes,) = panels.panels(1, ax, what="charts", height=1.6 + 0.42 * len(tags))
+        _matrix(axes, phi[1:, :-1], both[1:, :-1])
+        spelt = [name(tag, panels.TAG) for tag in tags]
+        turned = len(tags) > 8 or max(map(len, spelt)) > 8
+        axes.set_xticks(range(len(tags) - 1), spelt[:-1], rotation=90 if turned else 0)
+        each = zip(spelt[1:], tags[1:], strict=True)
+        axes.set_yticks(range(len(tags) - 1), [f"{shown}  {names[tag]}" for shown, tag in each])
+        for label in (*axes.get_xticklabels(), *axes.get_yticklabels()):
+            label.set_parse_math(False)
+        n = int(frame["n"].iloc[0])
+        panels.heading(axes, "", panels.both(chosen, lambda one: say("n_asked", one, n=n)))
+        notes = [lines("phi", chosen)]
+        if left := len(sizes) - len(tags):
+            notes.append(say("more", chosen, n=left))
+        panels.finish([axes], ax is None, lines("tag_pairs", chosen), notes)
+    return axes
+
+
+def _matrix(ax: Any, phi: Any, both: Any) -> None:
+    top = max(float(np.nanmax(np.abs(phi), initial=0.0)), 0.05)
+    ends = [np.array([int(c[i : i + 2], 16) / 255 for i in (1, 3, 5)]) for c in COLOURS[:2]]
+    part = np.nan_to_num(np.abs(phi) / top)[..., None] * 0.85
+    colour = np.where((phi >= 0)[..., None], ends[0], ends[1])
+    ax.imshow(1 - part * (1 - colour), aspect="auto", interpolation="nearest")
+    size = 8 if len(phi) <= 8 else 6.5
+    for i, j in zip(*np.nonzero(~np.isnan(phi)), strict=True):
+        ink = "white" if abs(phi[i, j]) > 0.6 * top else INK
+        shown = f"{phi[i, j].round(2) + 0.0:.2f}\n{both[i, j]:,}"  # never -0.00
+        ax.text(j, i, shown, ha="center", va="center", color=ink,
+                fontsize=size, linespacing=1.15)  # fmt: skip
+    ax.grid(visible=False)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+
+
+def catch(frame: pd.DataFrame, ax: Any = None, lang: str = "en", top: int = _MOST) -> Any:
+    """Draw `va.tags.catch`: how the catch rises with each tag that is added.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        From `va.tags.catch`.
+    ax : Axes, optional
+    lang : {"en", "zh", "both"}
+    top : int
+        How many steps.
+
+    Returns
+    -------
+    Axes
+        A step a tag with its 95 % interval; the grey tick is the share of all rows hit so far: what
+        tags set at random would catch.
+
+    Raises
+    ------
+    UsageError
+        No tag, or no row with the outcome; the labels are a selection.
+    """
+    panels.needs(frame, "tag", "catch_rate", "n_outcome", "reason")
+    _refuse_selected(frame)
+    chosen, shown = usable(lang), frame.head(top)
+    if not len(shown) or not shown["n_outcome"].iloc[0]:
+        raise UsageError("no tag or no outcome in the frame; nothing to draw")
+    first = frame.iloc[0]
+    words = outcome(first["outcome"])
+    with style():
+        (axes,) = panels.panels(1, ax, what="charts", height=1.5 + 0.34 * len(shown))
+        y = np.arange(len(shown))
+        before = np.r_[0.0, shown["catch_rate"].to_numpy()[:-1]]
+        axes.barh(y, shown["catch_rate"] - before, left=before, color=COLOURS[0], height=0.62)
+        axes.barh(y, before, color=COLOURS[0], alpha=0.18, height=0.62)
+        axes.hlines(y, shown["catch_rate_low"], shown["catch_rate_high"], color=INK, linewidth=1.1)
+        axes.plot(shown["hit_share"], y, "|", color=GREY, markersize=13, markeredgewidth=1.6)
+        for i, row in enumerate(shown.itertuples()):
+            axes.annotate(
+                f"+{row.n_new_outcome:,} / {row.n_new_hits:,}", (row.catch_rate_high, i), (6, 0),
+                textcoords="offset points", va="center", fontsize=8, color=GREY,
+            )  # fmt: skip
+        _named_rows(axes, shown, chosen)
+        axes.set_xlim(0, min(1.12, float(shown["catch_rate_high"].max()) * 1.22))
+        panels.percent(axes.xaxis, axes.get_xlim())
+        axes.grid(visible=True, axis="x")
+        axes.grid(visible=False, axis="y")
+        axes.set_xlabel(lines("catch_rate", chosen, **words))
+        n, x = int(first["n"]), int(first["n_outcome"])
+        panels.heading(
+            axes, "", panels.both(chosen, lambda o: say("n_outcome", o, n=n, x=x, **words))
+        )
+        notes = [lines("catch_note", chosen), *_basis(first, chosen)]
+        panels.finish([axes], ax is None, lines("tag_catch", chosen), notes)
+    return axes
+
+
+def risk_bands(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> Any:
+    """Draw `va.tags.risk_bands`: the rate of the outcome in each band of the risk score.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        From `va.tags.risk_bands`.
+    ax : Axes, optional
+    lang : {"en", "zh", "both"}
+
+    Returns
+    -------
+    Axes
+        Dots with 95 % intervals, and the number of rows of each band; the line is the rate of all.
+
+    Raises
+    ------
+    UsageError
+        No row in the frame; the labels are a selection.
+    """
+    panels.needs(frame, "band", "n", "outcome_rate", "auc", "reason")
+    _refuse_selected(frame)
+    chosen, total = usable(lang), int(frame["n"].sum())
+    if not total:
+        raise UsageError("no row with a risk score and a known outcome; nothing to draw")
+    first = frame.iloc[0]
+    words = outcome(first["outcome"])
+    with style():
+        (axes,) = panels.panels(1, ax, what="charts", height=4.6 if chosen == "both" else 3.6)
+        x = np.arange(len(frame))
+        over_all = (frame["outcome_rate"] / frame["lift"]).max()  # also where rows are weighted
+        axes.axhline(over_all if over_all > 0 else 0.0, color=RULE, linewidth=0.9)
+        axes.vlines(x, frame["outcome_rate_low"], frame["outcome_rate_high"], color=COLOURS[0])
+        axes.plot(x, frame["outcome_rate"], "o", color=COLOURS[0], markersize=6)
+        axes.set_xticks(
+            x, [f"{b}\nn = {n:,}" for b, n in zip(frame["band"], frame["n"], strict=True)]
+        )
+        axes.set_xlim(-0.6, len(frame) - 0.4)
+        axes.set_ylim(bottom=0)
+        panels.percent(axes.yaxis, axes.get_ylim())
+        axes.set_xlabel(say("risk_band", chosen))
+        axes.set_ylabel(lines("outcome_rate", chosen, **words))
+        yes = int(frame["n_outcome"].sum())
+        panels.heading(
+            axes, "", panels.both(chosen, lambda o: say("n_outcome", o, n=total, x=yes, **words))
+        )
+        notes = [_direction(first, chosen), *_basis(first, chosen)]
+        panels.finish([axes], ax is None, lines("risk_bands", chosen), notes)
+    return axes
+
+
+def _direction(row: Any, lang: Lang) -> str:
+    """Tell which end of the risk score goes with the outcome, where rows can tell."""
+    if np.isnan(row["auc"]):
+        return lines("one_sided", lang)
+    turn = {"direction": say(row["direction"], "en"), "direction_zh": say(row["direction"], "zh")}
+    ends = {"auc": row["auc"], "low": row["auc_low"], "high": row["auc_high"]}
+    return lines("direction", lang, **ends, **turn)
+
+
+def scores(
+    frame: pd.DataFrame, ax: Any = None, lang: str = "en", top: int = _MOST_PANELS_associations
+) -> Any:
+    """Draw `va.tags.scores`: a panel a tag, scores with it and without it, of one regime.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        From `va.tags.scores`, of one regime.
+    ax : sequence of Axes, optional
+        One a tag shown.
+    lang : {"en", "zh", "both"}
+    top : int
+        How many tags, the most frequent first.
+
+    Returns
+    -------
+    Axes or ndarray of Axes
+
+    Raises
+    ------
+    UsageError
+        Several regimes, which are never pooled, or no tag with scores.
+    """
+    panels.needs(frame, "regime", "tag", "n_scored_with")
+    chosen = usable(lang)
+    regimes = frame["regime"].unique()
+    if len(regimes) > 1:
+        raise UsageError(f"scores of {len(regimes)} regimes are never pooled: choose one")
+    held = frame[frame["n_scored_with"] > 0]
+    tags = list(dict.fromkeys(held["tag"]))
+    if not tags:
+        raise UsageError("no tag has a scored row; nothing to draw")
+    with style():
+        axes = panels.panels(len(tags[:top]), ax, what="tags", height=2.7)
+        for one, tag in zip(axes, tags[:top], strict=True):
+            _with_without(one, held[held["tag"] == tag], chosen)
+        notes = [panels.regime(regimes[0], chosen)]
+        if left := len(tags) - top:
+            notes += [say("more", chosen, n=left)] if left > 0 else []
+        panels.finish(axes, ax is None, lines("tag_scores", chosen), notes)
+    return panels.returned(axes)
+
+
+def _with_without(ax: Any, part: pd.DataFrame, lang: Lang) -> None:
+    edges = np.r_[part["score_low"], part["score_high"].iloc[-1]]
+    for side, colour in (("without", COLOURS[0]), ("with", COLOURS[1])):
+        label = lines(side, lang, n=int(part[f"n_scored_{side}"].iloc[0]))
+        ax.stairs(part[f"share_{side}"], edges, color=colour, label=label, linewidth=1.5)
+    used = part[(part["n_with"] > 0) | (part["n_without"] > 0)]
+    ax.set_xlim(max(0.0, used["score_low"].min() - 5), 100)
+    ax.set_ylim(bottom=0)
+    panels.percent(ax.yaxis, ax.get_ylim())
+    ax.set_xlabel(say("score", lang))
+    ax.legend(loc="upper left", fontsize=7.5)
+    row = next(part.iloc[:1].itertuples())
+    gone: dict[str, Any] = {"a": int(row.n_no_score_with), "b": int(row.n_no_score_without)}
+    panels.heading(
+        ax, panels.tag_name(row, lang), panels.both(lang, lambda one: say("no_score", one, **gone))
     )

@@ -8,13 +8,13 @@ number.
 
 from __future__ import annotations
 
-from verifyanalytics.simulator.bill import Bill, Calls, read_ledger
-from verifyanalytics.simulator.claim import claimed_fmr
-from verifyanalytics.simulator.faults import FAULTS
 from verifyanalytics.simulator.files import SimulatedFiles, simulate
-from verifyanalytics.simulator.scripts import parse_script, token_digest
-from verifyanalytics.simulator.service import Service, run_service, serve
+from verifyanalytics.simulator.server.faults import FAULTS
+from verifyanalytics.simulator.server.ledger import Bill, Calls, read_ledger
+from verifyanalytics.simulator.server.scripts import parse_script, token_digest
+from verifyanalytics.simulator.server.server import Service, run_service, serve
 from verifyanalytics.simulator.simulation import COLUMNS, Simulation, simulate_responses
+from verifyanalytics.simulator.vendor_claim import claimed_fmr
 from verifyanalytics.simulator.world import SPECIES, TAGS, World
 
 __all__ = [

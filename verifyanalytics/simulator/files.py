@@ -23,11 +23,11 @@ import pyarrow as pa
 
 from verifyanalytics.errors import StorageError, UsageError
 from verifyanalytics.schema import LABELS
-from verifyanalytics.simulator.answers import FORMS, text_of
+from verifyanalytics.simulator.edge_cases import bad_lines, odd_lines
 from verifyanalytics.simulator.labels import labels
-from verifyanalytics.simulator.oddities import bad_lines, odd_lines
 from verifyanalytics.simulator.outcomes import OUTCOMES
 from verifyanalytics.simulator.population import Block, Draw
+from verifyanalytics.simulator.rendering import FORMS, text_of
 from verifyanalytics.simulator.simulation import Simulation, simulate_responses
 from verifyanalytics.simulator.world import LOCAL_OFFSET_HOURS, World
 

@@ -13,14 +13,7 @@ import pyarrow as pa
 from verifyanalytics.schema import LABELS
 from verifyanalytics.simulator.details import Details, as_text
 from verifyanalytics.simulator.outcomes import OUTCOMES
-from verifyanalytics.simulator.population import (
-    MATED,
-    YES,
-    Block,
-    Bools,
-    Draw,
-    Floats,
-)
+from verifyanalytics.simulator.population import MATED, YES, Block, Bools, Draw, Floats
 from verifyanalytics.simulator.world import SPECIES, World
 
 BAND_WEIGHTS = (1.0, 8.0, 8.0, 6.0, 2.0, 1.0)

@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from verifyanalytics.simulator.claim import nonmated_scores
 from verifyanalytics.simulator.outcomes import OUTCOMES
+from verifyanalytics.simulator.vendor_claim import nonmated_scores
 from verifyanalytics.simulator.world import (
     APP_VERSIONS,
     CHANNELS,

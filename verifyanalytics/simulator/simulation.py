@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 
 from verifyanalytics.errors import UsageError
 from verifyanalytics.schema import THRESHOLD_COLUMNS, VERIFICATIONS
-from verifyanalytics.simulator import answers, labels
+from verifyanalytics.simulator import labels
+from verifyanalytics.simulator import rendering as answers
 from verifyanalytics.simulator.details import Details, as_text, quality_columns
 from verifyanalytics.simulator.outcomes import OUTCOMES
 from verifyanalytics.simulator.population import (

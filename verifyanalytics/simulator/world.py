@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from verifyanalytics.errors import UsageError
-from verifyanalytics.simulator.claim import Thresholds, body_of, claimed_fmr
+from verifyanalytics.simulator.vendor_claim import Thresholds, body_of, claimed_fmr
 
 
 class Tag(NamedTuple):

@@ -1,0 +1,1 @@
+"""Answers, stores and frames that tests are made of."""

@@ -1,0 +1,1 @@
+"""What every statistic is made of: frames, rows, groups, persons, intervals, rates."""

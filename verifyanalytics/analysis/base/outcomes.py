@@ -1,0 +1,303 @@
+"""What can go wrong with a row, as an outcome to count; and one row a person; a part of `counts`.
+
+Tags and images are held against an outcome: a non-match, a rejection, an attack, a column of the
+caller's. Labels say it of some rows only, so before they are believed it is asked how those were
+chosen. Tests need rows that do not repeat each other, so they are made on one row a person: the
+last of the period.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import narwhals as nw
+import pandas as pd
+
+from verifyanalytics.analysis.base.labelled import band, selection
+from verifyanalytics.analysis.base.rows import (
+    ROW,
+    add_up,
+    gate,
+    group_counts,
+    rows,
+    scored,
+    withheld,
+)
+from verifyanalytics.errors import UsageError
+from verifyanalytics.schema import THRESHOLD_COLUMNS
+
+NO, YES, UNKNOWN_OUTCOME, ONLY_RISK = 0, 1, 2, 3
+"""Values of the column `_outcome`: the last is a row whose only failing gate is risk."""
+
+CONSENT = "labels taken as random"
+"""Note of rates that the caller wants although the labels look like a selection."""
+
+_LABELS = ("mated", "nonmated")
+_EARLY = -(1 << 62)
+
+
+class Outcome(NamedTuple):
+    """An outcome as an expression.
+
+    Attributes
+    ----------
+    name : str
+    basis : str
+        `association` (nothing says what was true), `labels`, or `column`: the caller's own.
+    circular : bool
+        The risk score takes part in making this outcome.
+    expr : narwhals.Expr
+        `NO`, `YES`, `UNKNOWN_OUTCOME` or `ONLY_RISK`; never null.
+    """
+
+    name: str
+    basis: str
+    circular: bool
+    expr: nw.Expr
+
+
+class Choice(NamedTuple):
+    """How the rows were chosen whose outcome is known.
+
+    Attributes
+    ----------
+    reason : str
+        Why no rate is given: `selected_labels`, or nothing.
+    note : str
+        What the caller has consented to.
+    weighted : bool
+        Rows were drawn with known, unequal probability: they count 1 / `_chance`.
+    """
+
+    reason: str = ""
+    note: str = ""
+    weighted: bool = False
+
+    @property
+    def keys(self) -> list[str]:
+        """What to group by beside the question's own keys, so that counts can be weighted."""
+        return ["_chance"] if self.weighted else []
+
+
+def with_outcome(
+    v: Any, outcome: str, columns: Sequence[str], optional: Sequence[str] = ()
+) -> tuple[nw.LazyFrame[Any], Outcome]:
+    """Take rows with the columns asked for and an int64 column `_outcome`.
+
+    Parameters
+    ----------
+    v : frame of verifications, for `attack` joined with labels
+    outcome : str
+        `non_match` (score below the row's own 1e-4 threshold, or withheld), `rejected` (result
+        false; a row whose only failing gate is risk is `ONLY_RISK` whatever the result, since
+        the outcome shall not choose the rows; a gate that is unknown does not fail), `attack` (a
+        label says so; rows without label are unknown), or the name of a column of true and
+        false, or 1 and 0.
+    columns, optional : sequence of str
+        As in `rows`.
+
+    Raises
+    ------
+    MissingColumnError, UsageError
+        A needed column is not there; the outcome's column holds no truth values.
+    """
+    if not isinstance(outcome, str):
+        raise UsageError(
+            "outcome must be non_match, rejected, attack or the name of a column; "
+            f"{outcome!r} was given"
+        )
+    spare = [*optional, "gateway_code", "req_key", "risk_score", "subject", "occurred_at"]
+    spare += ["request_id"]
+    if outcome == "non_match":
+        found = Outcome(outcome, "association", False, _code(~gate("match")))
+        frame = rows(v, [*columns, *ROW], spare)
+    elif outcome == "rejected":
+        found = Outcome(outcome, "association", True, _rejected())
+        frame = rows(v, [*columns, *ROW, "alive", "result"], spare)
+    elif outcome == "attack":
+        attacked = ~nw.col("attack").is_null()
+        known = attacked | ~nw.col("mated").is_null()
+        found = Outcome(outcome, "labels", False, _code(nw.when(known).then(attacked)))
+        frame = _labelled(v, [*columns, "attack"], [*spare, "mated"])
+    else:
+        labels = outcome in _LABELS
+        frame = (_labelled if labels else rows)(v, [*columns, outcome], spare)
+        basis = "labels" if labels else "column"
+        found = Outcome(outcome, basis, False, _code(_truth(frame, outcome)))
+    if "occurred_us" not in frame.collect_schema().names():
+        frame = frame.with_columns(occurred_us=nw.lit(None).cast(nw.Int64))
+    return frame.with_columns(_outcome=found.expr.cast(nw.Int64)), found
+
+
+def _code(truth: nw.Expr) -> nw.Expr:
+    return nw.when(truth).then(nw.lit(YES)).when(~truth).then(nw.lit(NO)).otherwise(
+        nw.lit(UNKNOWN_OUTCOME)
+    )  # fmt: skip
+
+
+def _rejected() -> nw.Expr:
+    others = [gate(name).fill_null(value=True) for name in ("answered", "scored", "alive", "match")]
+    risk_alone = nw.all_horizontal(~gate("risk"), *others, ignore_nulls=True)
+    return nw.when(risk_alone).then(nw.lit(ONLY_RISK)).otherwise(_code(~nw.col("result")))
+
+
+def _truth(frame: nw.LazyFrame[Any], name: str) -> nw.Expr:
+    kind = frame.collect_schema().get(name)
+    if kind == nw.Boolean:
+        return nw.col(name)
+    if kind is not None and kind.is_numeric():
+        value = nw.col(name)
+        return nw.when((value == 0) | (value == 1)).then(value == 1)
+    raise UsageError(
+        f"outcome {name!r} holds {kind or 'times'}; an outcome is non_match, rejected, attack, or "
+        "a column of true and false"
+    )
+
+
+# ------------------------------------------------------------------ labels
+
+
+def _labelled(v: Any, columns: Sequence[str], spare: Sequence[str]) -> nw.LazyFrame[Any]:
+    """Take rows with what tells how their labels were chosen; any of it may be missing."""
+    about = ["inclusion_prob", "result", "score", "code", "sub_code", "gateway_code", "req_key"]
+    about += THRESHOLD_COLUMNS
+    frame = rows(v, columns, [c for c in (*spare, *about) if c not in columns])
+    has_code = "code" in nw.from_native(v).collect_schema().names()
+    told, chance = ~nw.col("score").is_null(), nw.col("inclusion_prob").cast(nw.Float64)
+    return frame.with_columns(
+        _scored=scored() if has_code else told,
+        _withheld=withheld() if has_code else (told & ~told),
+        _chance=nw.when(chance.is_finite()).then(chance),
+    )
+
+
+def chosen(
+    frame: nw.LazyFrame[Any], outcome: Outcome, among: nw.Expr, *, assume_random: bool = False
+) -> tuple[nw.LazyFrame[Any], Choice]:
+    """Ask how the rows were chosen whose outcome is known, as for error rates.
+
+    Parameters
+    ----------
+    frame : narwhals.LazyFrame
+        From `with_outcome`.
+    outcome : Outcome
+    among : narwhals.Expr
+        The rows that the question is about.
+    assume_random : bool
+        Take labels that look like a selection for a random sample.
+
+    Returns
+    -------
+    LazyFrame, Choice
+        When some rows were drawn with a known probability, only those have a known outcome now: a
+        fraud case that somebody reported is no draw.
+    """
+    if outcome.basis != "labels":
+        return frame, Choice()
+    known = (nw.col("_outcome") == YES) | (nw.col("_outcome") == NO)
+    drawn = known & ~nw.col("_chance").is_null()
+    chance = nw.when(drawn).then(nw.col("_chance"))
+    table = group_counts(
+        frame.filter(among).with_columns(_band=band()),
+        ["_band", "result"],
+        counts={"n_rows": None, "n_labelled": known, "n_with_chance": drawn},
+        least={"low": chance},
+        most={"high": chance},
+    )
+    if table["n_with_chance"].sum():
+        state = nw.when(known & ~drawn).then(nw.lit(UNKNOWN_OUTCOME)).otherwise(nw.col("_outcome"))
+        weighted = bool(table["low"].min() < table["high"].max())
+        return frame.with_columns(_outcome=state.cast(nw.Int64)), Choice(weighted=weighted)
+    reason = selection(table.assign(regime="", n_mated=table["n_labelled"], n_nonmated=0)).get("")
+    note = CONSENT if reason and assume_random else ""
+    return frame, Choice("" if assume_random else reason or "", note)
+
+
+def weights(table: pd.DataFrame) -> pd.Series:
+    """Return what a row of a count table weighs: 1 / `_chance`, or 1 where that is no key."""
+    if "_chance" not in table:
+        return pd.Series(1.0, index=table.index)
+    return (1.0 / table["_chance"].astype("float64")).fillna(0.0)
+
+
+# ------------------------------------------------------------------ persons
+
+
+def by_person(frame: nw.LazyFrame[Any], keys: Sequence[str]) -> tuple[pd.DataFrame, Crowd]:
+    """Count one row a person over the keys, and tell how rows crowd on persons.
+
+    Parameters
+    ----------
+    frame : narwhals.LazyFrame
+        With `subject`, `occurred_us`, `request_id` (null where unknown) and the keys.
+    keys : sequence of str
+
+    Returns
+    -------
+    DataFrame, Crowd
+        The keys and `n`, from each person's last row in the order (occurred_at, request_id),
+        unknown times first. A row without a subject is a person of its own. Without any subject
+        the table counts every row.
+    """
+    known = ~nw.col("subject").is_null()
+    one = nw.col("subject").is_last_distinct().over(order_by=["_moment", "request_id"])
+    moment = nw.col("occurred_us").fill_null(_EARLY)
+    held = frame.select(*keys, "subject", "request_id", _moment=moment)
+    last = held.filter(known).with_columns(_one=one).filter(nw.col("_one"))
+    parts = [group_counts(part, keys, counts={"n": None}) for part in (last, held.filter(~known))]
+    sizes = held.filter(known).group_by("subject").agg(_m=nw.len())
+    sums = sizes.select(
+        g=nw.len(), m=nw.col("_m").sum(), mm=(nw.col("_m") * nw.col("_m")).sum()
+    ).collect(backend="pyarrow").to_native().to_pylist()[0]  # fmt: skip
+    alone = int(parts[1]["n"].sum())
+    g, m, mm = (int(sums[name] or 0) + alone for name in ("g", "m", "mm"))
+    crowd = Crowd(g, m, mm, known=bool(sums["g"]))
+    if not len(parts[0]) or not len(parts[1]):
+        table = parts[0] if len(parts[0]) else parts[1]
+    else:
+        table = pd.concat(parts, ignore_index=True)
+    return table, crowd
+
+
+class Crowd(NamedTuple):
+    """How many rows a person has: persons, rows, the sum of squares, and whether it is known."""
+
+    n_subjects: int
+    n_rows: int
+    squares: int
+    known: bool
+
+    @property
+    def deff(self) -> float:
+        """Design effect if the rows of a person all said the same: Σm² / Σm, an upper limit."""
+        return self.squares / self.n_rows if self.n_rows and self.known else 1.0
+
+
+def crowd_of(frame: nw.LazyFrame[Any]) -> Crowd:
+    """Tell how the rows of a frame crowd on persons."""
+    table = crowding(frame, [])
+    g, m, mm, known = (int(table[name].sum()) for name in ("g", "m", "mm", "known"))
+    return Crowd(g, m, mm, known=bool(known))
+
+
+def crowding(frame: nw.LazyFrame[Any], keys: Sequence[str]) -> pd.DataFrame:
+    """Count persons `g`, rows `m` and Σm² `mm` per key, and `known`, rows that name a person.
+
+    Parameters
+    ----------
+    frame : narwhals.LazyFrame
+        With `subject` and the keys. A row without subject is a person of its own.
+    keys : sequence of str
+    """
+    held = frame.select(*keys, "subject")
+    alone = group_counts(
+        held.filter(nw.col("subject").is_null()), keys, counts={"g": None, "m": None, "mm": None}
+    ).assign(known=0)
+    sizes = held.filter(~nw.col("subject").is_null()).group_by([*keys, "subject"]).agg(_m=nw.len())
+    table = group_counts(sizes, [*keys, "_m"], counts={"g": None})
+    size = table.pop("_m").astype("int64")
+    g = table["g"]
+    together = table.assign(g=g, m=g * size, mm=g * size * size, known=g * size)
+    parts = [part for part in (alone, together) if len(part)]
+    return add_up(pd.concat(parts, ignore_index=True) if parts else alone, list(keys))

@@ -1,0 +1,12 @@
+"""What can be said without labels, from the vendor's claimed FMR."""
+
+from verifyanalytics.lazy import face
+
+__getattr__, __dir__, __all__ = face(
+    __name__,
+    {
+        "implied_fmr": "analysis.bounds.implied",
+        "label_free": "analysis.bounds.implied",
+        "threshold_for_budget": "analysis.bounds.implied",
+    },
+)

@@ -1,0 +1,14 @@
+"""Ground truth: joined, how it was chosen, how old it is, and how to get more."""
+
+from verifyanalytics.lazy import face
+
+__getattr__, __dir__, __all__ = face(
+    __name__,
+    {
+        "join": "analysis.base.labelled",
+        "coverage": "analysis.base.labelled",
+        "maturity": "analysis.accuracy.claims",
+        "plan": "analysis.labels.audits",
+        "estimate": "analysis.labels.audits",
+    },
+)

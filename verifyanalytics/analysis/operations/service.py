@@ -1,0 +1,141 @@
+"""The service itself: how many calls, how many faults, how long they took, where there were none.
+
+Hours are local where the zone's offset never changes (Asia/Shanghai), else those of UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import narwhals as nw
+import numpy as np
+import pandas as pd
+
+from verifyanalytics.analysis.base.hours import step_number, step_starts
+from verifyanalytics.analysis.base.intervals import rate_interval
+from verifyanalytics.analysis.base.rows import (
+    TZ,
+    answered,
+    group_counts,
+    group_keys,
+    plain_table,
+    rows,
+    settled_keys,
+)
+from verifyanalytics.errors import UsageError
+
+By = str | Sequence[str] | None
+Step = Literal["hour", "day"]
+
+_HOURS = {"hour": 1, "day": 24}
+_CALLS = (
+    "starts_at", "n_calls", "n_answered", "n_faults", "fault_rate", "n_decided", "n_accepted",
+    "n_empty_before",
+)  # fmt: skip
+_TIMES = ("starts_at", "n_timed", "n_untimed", "p50_ms", "p95_ms", "p99_ms", "max_ms")
+
+
+def volume(v: Any, every: Step = "hour", by: By = None, tz: str = TZ) -> pd.DataFrame:
+    """Calls, answers and faults per hour or day.
+
+    Parameters
+    ----------
+    v : frame of verifications
+        With occurred_at.
+    every : {"hour", "day"}
+    by : str or sequence of str, optional
+        Columns to split by.
+    tz : str
+        Where days begin.
+
+    Returns
+    -------
+    DataFrame
+        The `by` columns; `starts_at` local time (NaT: unknown time, counted); `n_calls`,
+        `n_answered`, `n_faults` (neither answered nor decided), `fault_rate` of the calls with 95 %
+        limits; `n_decided`, `n_accepted`; `n_empty_before`: hours or days without any call of the
+        group just before, which is how an outage looks from here.
+    """
+    keys = group_keys(by, _CALLS)
+    frame = _hours(v, ["code", "result", *keys], ["gateway_code"], every, tz)
+    fault = ~answered()
+    counted = {
+        "n_calls": fault | ~fault,
+        "n_answered": answered(),
+        "n_faults": fault,
+        "n_decided": ~nw.col("result").is_null(),
+        "n_accepted": nw.col("result"),
+    }
+    table = group_counts(frame, [*keys, "_hour"], counts=counted)
+    table = _with_starts(table, keys, every)
+    low, high = rate_interval(table["n_faults"], table["n_calls"])
+    table["fault_rate"] = table["n_faults"] / table["n_calls"]
+    table = table.assign(fault_rate_low=low, fault_rate_high=high)
+    return table[[c for c in table if c != "n_empty_before"] + ["n_empty_before"]]
+
+
+def latency(v: Any, every: Step | None = "hour", by: By = None, tz: str = TZ) -> pd.DataFrame:
+    """Median, 95th and 99th percentile of the vendor's own processing time.
+
+    Parameters
+    ----------
+    v : frame of verifications
+        With elapsed_ms, and occurred_at when `every` is given.
+    every : {"hour", "day"} or None
+        None: over everything.
+    by : str or sequence of str, optional
+    tz : str
+
+    Returns
+    -------
+    DataFrame
+        The `by` columns, `starts_at`; `n_timed`, `n_untimed` (calls without elapsed_ms),
+        `p50_ms`, `p95_ms`, `p99_ms` (linear between neighbours), `max_ms`. A 99th percentile of
+        fewer than a hundred calls is close to their maximum.
+    """
+    keys = group_keys(by, _TIMES)
+    if every is None:
+        frame, groups = rows(v, ["elapsed_ms", *keys]), keys
+    else:
+        frame, groups = _hours(v, ["elapsed_ms", *keys], [], every, tz), [*keys, "_hour"]
+    frame = settled_keys(frame, keys)
+    timed = ~nw.col("elapsed_ms").is_null()
+    table = group_counts(
+        frame, groups, counts={"n_timed": timed, "n_untimed": ~timed},
+        most={"max_ms": nw.col("elapsed_ms")},
+    )  # fmt: skip
+    wanted = [
+        nw.col("elapsed_ms").quantile(q, interpolation="linear").alias(f"p{round(100 * q)}_ms")
+        for q in (0.5, 0.95, 0.99)
+    ]
+    held = frame.filter(timed)
+    grouped = held.group_by(groups).agg(*wanted) if groups else held.select(*wanted)
+    tails = plain_table(grouped.collect(backend="pyarrow").to_native(), groups)
+    if groups:  # whole numbers are floats on the one side that has nulls
+        table = table.merge(tails.astype(table[groups].dtypes.to_dict()), on=groups, how="left")
+    else:
+        table = pd.concat([table, tails], axis=1)
+    if every is not None:
+        table = _with_starts(table, keys, every).drop(columns="n_empty_before")
+    ends = ["p50_ms", "p95_ms", "p99_ms", "max_ms"]
+    table[ends] = table[ends].astype("float64")
+    return table[[c for c in table if c not in ends] + ends]
+
+
+def _hours(
+    v: Any, columns: Sequence[str], optional: Sequence[str], every: str, tz: str
+) -> nw.LazyFrame[Any]:
+    if every not in list(_HOURS):
+        raise UsageError(f"no step {every!r}; there are: hour, day")
+    hour = step_number(tz, _HOURS[every])
+    return rows(v, [*columns, "occurred_at"], optional).with_columns(_hour=hour)
+
+
+def _with_starts(table: pd.DataFrame, keys: list[str], every: Step) -> pd.DataFrame:
+    hour = table.pop("_hour").astype("float64")
+    starts = step_starts(hour, _HOURS[every])
+    before = (hour.groupby([table[k] for k in keys], dropna=False) if keys else hour).diff()
+    table.insert(len(keys), "starts_at", starts)
+    table["n_empty_before"] = np.maximum(before.fillna(1) - 1, 0).astype("int64")
+    return table

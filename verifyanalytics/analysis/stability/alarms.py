@@ -1,0 +1,278 @@
+"""What somebody should look at: rows of other tables that go beyond a limit, in a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from verifyanalytics.errors import MissingColumnError, UsageError
+
+SEVERITIES = ("critical", "warning", "info")
+
+_COLUMNS = ["severity", "kind", "starts_at", "what", "value", "limit", "sentence", "sentence_zh"]
+_MANY_PSI = 0.25
+_TIMES_FAULTS, _LEAST_FAULTS, _BAD_FAULTS = 3.0, 5, 0.2
+_SPREADS, _LEAST_USUAL = 6.0, 20.0
+_TIMES_SLOW, _TIMES_STUCK, _LEAST_TIMED = 2.0, 5.0, 100
+_MANY_CALLS = 10
+_FRIDAY, _LEAST_DAYS = 4, 3
+
+_NEEDED = {
+    "drift": ["alert", "critical", "psi", "column", "regime", "largest_bin", "share_reference"],
+    "events": ["changed_from", "kind", "regime_before", "regime_after", "req_key", "shift_1e_4"],
+    "volume": ["starts_at", "n_calls", "n_faults", "fault_rate", "fault_rate_low"],
+    "latency": ["p95_ms", "n_timed"],
+    "bursts": ["starts_at"],
+}
+"""Columns by which a table is known for what it is."""
+
+
+def alerts(
+    drift: pd.DataFrame | None = None,
+    events: pd.DataFrame | None = None,
+    volume: pd.DataFrame | None = None,
+    latency: pd.DataFrame | None = None,
+    bursts: pd.DataFrame | None = None,
+) -> pd.DataFrame:
+    """Pick out of other tables what goes beyond a limit, worst first.
+
+    Parameters
+    ----------
+    drift : DataFrame, optional
+        From `va.stability.drift` or `va.stability.over_time`.
+    events : DataFrame, optional
+        From `va.stability.regime_changes`.
+    volume : DataFrame, optional
+        From `va.operations.volume`, by hour or day.
+    latency : DataFrame, optional
+        From `va.operations.latency`, by hour or day.
+    bursts : DataFrame, optional
+        From `va.attempts.bursts`, of any kind.
+
+    Raises
+    ------
+    MissingColumnError, UsageError
+        A table is none of these.
+
+    Returns
+    -------
+    DataFrame
+        One row an alert: `severity` (`critical`, `warning`, `info`), `kind` (`drift`,
+        `regime_changed`, `regime_beside`, `gap`, `volume`, `faults`, `latency`, `burst`,
+        `out_of_control`), `starts_at` (local time of the row, of a change of regime UTC; NaT:
+        none), `what` (column and regime, group, person), `value` and the `limit` it passed,
+        `sentence`, `sentence_zh`. Worst first, then in order of time.
+
+    Notes
+    -----
+    drift: the table's own alert; critical above 0.25. gap: hours without a call in which
+    20 or more were usual, critical. volume: further than six spreads from the median of the same
+    hour of the day, working days and weekends apart (a spread is 1.4826·MAD, at least √median),
+    where 20 or more are usual. faults:
+    5 or more, and the lower limit of their rate above three times the rate of all; critical from
+    20 %. latency: the 95th percentile of 100 or more calls above twice its median over time;
+    critical above five times. bursts: each person listed, critical from 10
+    calls in the hour; each signal above the control limit.
+    """
+    found: list[tuple[Any, ...]] = []
+    for name, table, pick in (
+        ("drift", drift, _drifted), ("events", events, _events), ("volume", volume, _volume),
+        ("latency", latency, _slow), ("bursts", bursts, _bursts),
+    ):  # fmt: skip
+        if table is not None:
+            _check(name, table)
+            found += pick(table)
+    result = pd.DataFrame(found, columns=_COLUMNS)
+    result["starts_at"] = pd.to_datetime(result["starts_at"]).astype("datetime64[us]")
+    for name in ("value", "limit"):
+        result[name] = result[name].astype("float64")
+    for name in ("severity", "kind", "what", "sentence", "sentence_zh"):
+        result[name] = result[name].astype("str")
+    rank = {name: i for i, name in enumerate(SEVERITIES)}
+    return result.sort_values(
+        ["severity", "starts_at", "kind", "what"],
+        key=lambda c: c.map(rank) if c.name == "severity" else c,
+        kind="stable",
+        ignore_index=True,
+    )
+
+
+def _check(name: str, table: Any) -> None:
+    if not isinstance(table, pd.DataFrame):
+        raise UsageError(f"{name} is a frame of another function; {type(table).__name__} was given")
+    missing = [column for column in _NEEDED[name] if column not in table]
+    if missing:
+        raise MissingColumnError(missing, [str(column) for column in table])
+
+
+def _drifted(table: pd.DataFrame) -> Iterator[tuple[Any, ...]]:
+    for row in table[table["alert"]].itertuples():
+        limit = max(0.1, row.critical)
+        when, start = getattr(row, "period", ""), getattr(row, "period_start", pd.NaT)
+        against = getattr(row, "reference", "")
+        moved = f"{row.share_reference:.1%} → {row.share_current:.1%}"
+        en = (
+            f"{row.column} drifted{f' in {when}' if when else ''}: PSI {row.psi:.2f} against "
+            f"{against or 'the reference'}, limit {limit:.2f}; most in {row.largest_bin}, {moved} "
+            f"({row.regime})"
+        )
+        zh = (
+            f"{f'{when} ' if when else ''}{row.column} 分布漂移：相对{against or '参照期'} PSI 为 "
+            f"{row.psi:.2f}，限值 {limit:.2f}；变化最大的区间 {row.largest_bin}："
+            f"{moved}（{row.regime}）"
+        )
+        severity = "critical" if row.psi > _MANY_PSI else "warning"
+        yield severity, "drift", start, f"{row.column} {row.regime}", row.psi, limit, en, zh
+
+
+def _events(table: pd.DataFrame) -> Iterator[tuple[Any, ...]]:
+    for row in table.itertuples():
+        start = row.changed_from.tz_localize(None)
+        at = f"{row.changed_from:%Y-%m-%d %H:%M} UTC"
+        if row.kind == "changed":
+            change = f"{row.regime_before} → {row.regime_after}"
+            en = f"the vendor's thresholds changed about {at}: {change}"
+            zh = f"厂商阈值约在 {at} 变更：{change}"
+            kind, severity = "regime_changed", "warning"
+        else:
+            en = f"{row.n_after:,} answers from {at} on carry other thresholds: {row.regime_after}"
+            zh = f"自 {at} 起有 {row.n_after:,} 条应答使用其他阈值：{row.regime_after}"
+            kind, severity = "regime_beside", "info"
+        yield severity, kind, start, row.req_key, row.shift_1e_4, np.nan, en, zh
+
+
+def _groups(table: pd.DataFrame) -> list[str]:
+    return list(table.columns[: table.columns.get_loc("starts_at")])
+
+
+def _parts(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Each group of `by`, named, with its rows whose time is known."""
+    known, by = table[table["starts_at"].notna()], _groups(table)
+    if not by:
+        yield "all", known
+        return
+    for key, part in known.groupby(by, dropna=False):
+        yield " ".join(str(k) for k in key), part
+
+
+def _volume(table: pd.DataFrame) -> Iterator[tuple[Any, ...]]:
+    for what, part in _parts(table):
+        if len(part):
+            yield from _faults(what, part)
+            yield from _unusual(what, part)
+
+
+def _faults(what: str, part: pd.DataFrame) -> Iterator[tuple[Any, ...]]:
+    limit = _TIMES_FAULTS * part["n_faults"].sum() / part["n_calls"].sum()
+    beyond = (part["n_faults"] >= _LEAST_FAULTS) & (part["fault_rate_low"] > limit)
+    for row in part[beyond].itertuples():
+        severity = "critical" if row.fault_rate >= _BAD_FAULTS else "warning"
+        at = f"{row.starts_at:%Y-%m-%d %H:%M}"
+        en = (
+            f"{row.n_faults:,} of {row.n_calls:,} calls failed from {at} on "
+            f"({row.fault_rate:.1%}), more than three times the usual ({what})"
+        )
+        zh = (
+            f"{at} 起 {row.n_calls:,} 次调用中有 {row.n_faults:,} 次故障（{row.fault_rate:.1%}），"
+            f"超过平常的三倍（{what}）"
+        )
+        yield severity, "faults", row.starts_at, what, row.fault_rate, limit, en, zh
+
+
+def _unusual(what: str, part: pd.DataFrame) -> Iterator[tuple[Any, ...]]:
+    """Hours far from what is usual at that time of such a day; absent hours are without calls."""
+    gaps = part["starts_at"].diff().dropna()
+    step = pd.Timedelta(hours=1) if (gaps < pd.Timedelta(days=1)).any() else pd.Timedelta(days=1)
+    calls = part.groupby("starts_at")["n_calls"].sum()
+    calls = calls.reindex(pd.date_range(calls.index[0], calls.index[-1], freq=step), fill_value=0)
+    inner = calls.iloc[1:-1]  # the first and the last hour may be partial
+    usual, spread, is_told = _usual(inner)
+    spread = np.maximum(spread, np.sqrt(usual))
+    low, high = usual - _SPREADS * spread, usual + _SPREADS * spread
+    low = low.where(is_told, 0.0)
+    empty = (inner == 0) & (usual >= _LEAST_USUAL)
+    yield from _gaps(what, empty, usual, step)
+    strange = ((inner < low) | (inner > high)) & (usual >= _LEAST_USUAL) & ~empty
+    for start in inner.index[strange]:
+        n, few = int(inner[start]), inner[start] < low[start]
+        at, limit = f"{start:%Y-%m-%d %H:%M}", low[start] if few else high[start]
+        en = f"{n:,} calls from {at} on, where {usual[start]:,.0f} are usual ({what})"
+        zh = f"{at} 起有 {n:,} 次调用，平常约 {usual[start]:,.0f} 次（{what}）"
+        yield "warning", "volume", start, what, float(n), float(limit), en, zh
+
+
+def _usual(calls: pd.Series) -> tuple[pd.Series, pd.Series, pd.Series]:
+    """Median and spread at that time of such a day; and whether such days are known.
+
+    With fewer than three working days, or weekend days, all days are taken together; that fewer
+    calls come than on the others is then no alert.
+    """
+    weekend, hour = calls.index.day_of_week > _FRIDAY, calls.index.hour
+    is_told = calls.groupby([weekend, hour]).transform("size") >= _LEAST_DAYS
+    medians = []
+    for times in ([weekend, hour], [hour]):
+        usual = calls.groupby(times).transform("median")
+        spread = 1.4826 * (calls - usual).abs().groupby(times).transform("median")
+        medians.append((usual, spread))
+    (usual, spread), (usual_all, spread_all) = medians
+    return usual.where(is_told, usual_all), spread.where(is_told, spread_all), is_told
+
+
+def _gaps(
+    what: str, empty: pd.Series, usual: pd.Series, step: pd.Timedelta
+) -> Iterator[tuple[Any, ...]]:
+    """One alert a run of empty hours."""
+    runs = (empty != empty.shift()).cumsum()
+    for _, run in empty[empty].groupby(runs[empty]):
+        start, end = run.index[0], run.index[-1] + step
+        expected = float(usual[run.index].sum())
+        ends = f"{start:%Y-%m-%d %H:%M} – {end:%Y-%m-%d %H:%M}"
+        en = f"no call at all {ends}, where {expected:,.0f} are usual ({what})"
+        zh = f"{ends} 没有任何调用，平常约 {expected:,.0f} 次（{what}）"
+        yield "critical", "gap", start, what, 0.0, expected, en, zh
+
+
+def _slow(table: pd.DataFrame) -> Iterator[tuple[Any, ...]]:
+    if "starts_at" not in table:
+        return
+    for what, part in _parts(table):
+        enough = part[part["n_timed"] >= _LEAST_TIMED]
+        usual = enough["p95_ms"].median()
+        for row in enough[enough["p95_ms"] > _TIMES_SLOW * usual].itertuples():
+            severity = "critical" if row.p95_ms > _TIMES_STUCK * usual else "warning"
+            at = f"{row.starts_at:%Y-%m-%d %H:%M}"
+            en = (
+                f"the slowest 5 % of the calls from {at} on took {row.p95_ms:,.0f} ms or more, "
+                f"where {usual:,.0f} ms are usual ({what})"
+            )
+            zh = (
+                f"{at} 起最慢的 5 % 调用耗时不低于 {row.p95_ms:,.0f} ms，"
+                f"平常为 {usual:,.0f} ms（{what}）"
+            )
+            limit = float(_TIMES_SLOW * usual)
+            yield severity, "latency", row.starts_at, what, row.p95_ms, limit, en, zh
+
+
+def _bursts(table: pd.DataFrame) -> Iterator[tuple[Any, ...]]:
+    if "signal" in table:
+        for row in table[table["signal"] == "high"].itertuples():
+            at = f"{row.starts_at:%Y-%m-%d %H:%M}"
+            en = f"{row.n_events:,} of {row.n_rows:,} rows from {at} on, above the control limit"
+            zh = f"{at} 起 {row.n_rows:,} 行中有 {row.n_events:,} 行，超出控制上限"
+            yield (
+                "warning", "out_of_control", row.starts_at, "rate", row.rate, row.limit_high, en, zh
+            )  # fmt: skip
+        return
+    key = table.columns[0]
+    for values in table.itertuples(index=False):
+        row = values._asdict()
+        at, n = f"{row['starts_at']:%Y-%m-%d %H:%M}", row["n_calls"]
+        en = (
+            f"{n:,} calls of one {key} within the hour from {at} on, {row['n_accepted']:,} accepted"
+        )
+        zh = f"{at} 起一小时内同一 {key} 有 {n:,} 次调用，其中 {row['n_accepted']:,} 次通过"
+        severity = "critical" if n >= _MANY_CALLS else "warning"
+        yield severity, "burst", row["starts_at"], str(row[key]), float(n), np.nan, en, zh

@@ -1,0 +1,201 @@
+"""Whether a tag goes with an outcome more often than chance would have it.
+
+Without labels a tag that goes with non-matches is an association, and the frame says so. Against
+the vendor's own rejections it is circular as well: the risk score takes part in the rejection.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from verifyanalytics.analysis.base import intervals
+from verifyanalytics.analysis.base.intervals import FloatArray
+from verifyanalytics.analysis.tags.sets import (
+    TagSets,
+    explained,
+    named,
+    outcome_sets,
+    person_sets,
+    share_limits,
+)
+
+_LEVEL, _NORMAL = 0.05, float(stats.norm.ppf(0.975))
+
+
+class Cells(NamedTuple):
+    """The four cells of each tag against the outcome: weights, or squared weights."""
+
+    both: FloatArray
+    tag_only: FloatArray
+    outcome_only: FloatArray
+    neither: FloatArray
+
+
+def lift(v: Any, outcome: str = "non_match", *, assume_random: bool = False) -> pd.DataFrame:
+    """Hold each risk tag against an outcome: precision, recall, lift, and whether it is chance.
+
+    Parameters
+    ----------
+    v : frame of verifications
+        Needs `risk_tags` and what the outcome needs. Uses, when there, `risk_score` (a risk result
+        without tags), `subject`, `occurred_at` and `request_id` (one row a person).
+    outcome : str
+        `non_match`: score below the row's own 1e-4 threshold, or withheld. `rejected`: the vendor's
+        verdict is false; rows whose only failing gate is risk are left out and counted, whatever
+        the verdict (a gate that is unknown does not fail), and `circular` is true. `attack`:
+        labels say so (`va.labels.join`); rows without label are unknown. Or a column of true and
+        false, or 1 and 0; `mated` and `nonmated` are labels, too.
+    assume_random : bool
+        Take the labels as a random sample although they do not look like one; `note` says so.
+
+    Returns
+    -------
+    DataFrame
+        One row a tag, the surest lift first (`lift_low` falling): `tag`, `name_en`, `name_zh`,
+        `family`, `family_en`, `family_zh`, `known`; `outcome`, `basis` (`association`, `labels`,
+        `column`), `circular`, `clustered`; counts `n` (rows with a risk result and a known
+        outcome), `n_tag`, `n_outcome`, `n_both`; `hit_rate` = n_tag / n; `precision` = n_both /
+        n_tag and `recall` = n_both / n_outcome with 95 % limits; `lift` = precision over
+        n_outcome / n with `lift_low`, `lift_high`; `phi`; `odds_ratio` with limits. On one row a
+        person: `n_subjects`, `p_value` (Fisher, two-sided), `p_adjusted` (Benjamini–Hochberg over
+        the tags), `significant` (adjusted ≤ 0.05). `deff` is the design effect of persons. Left
+        out: `n_unknown`, `n_only_risk`, `n_risk_not_asked`. `weighted`: labelled rows were drawn
+        with unequal `inclusion_prob`, so rates are of weights and only counts of rows. `reason`
+        says why something is NaN or weak: `selected_labels` (see `va.labels.coverage`),
+        `no_outcome`, `all_outcome`, `tag_on_every_row`, `none_seen`, `unclustered`; `note`.
+
+    Raises
+    ------
+    MissingColumnError, UsageError
+        A needed column is not there or holds something else; the outcome's holds no truth values.
+
+    Notes
+    -----
+    The log lift has the variance 1/a − 1/r − 1/c + (2·lift − 1)/n of the delta method, times the
+    design effect Σm²/Σm for m rows a person (Rao–Scott, first order, with the upper limit that is
+    reached when a person's rows all say the same). At n_both = 0 the lift is 0 and its upper limit
+    is the exact one of the precision. Tests take each person's last row by (occurred_at,
+    request_id). Without subjects `clustered` is false, rows are tested as if they were persons, and
+    nothing is called significant.
+
+    With weights w the same variance is Σw²z², z the influence of a row; the larger one of it and of
+    that of equal weights times Kish's Σw²/Σw is taken, and Fisher's test is made on the weighted
+    counts of all rows over that factor and `deff`.
+
+    Examples
+    --------
+    >>> v = pd.DataFrame({"risk_tags": [["13001"], ["13001"], [], []], "fraud": [1, 0, 0, 0]})
+    >>> tag_lift(v, "fraud")[["tag", "n_both", "precision", "recall", "lift"]].values.tolist()
+    [['13001', 1, 0.5, 1.0, 2.0]]
+    """
+    question = outcome_sets(v, outcome, assume_random=assume_random)
+    sets, meaning, choice = question.sets, question.meaning, question.choice
+    people, crowd = person_sets(question.counted)
+    r, a = sets.weighed(sets.n), sets.weighed(sets.n_yes)
+    n, c = sets.whole(sets.n), sets.whole(sets.n_yes)
+    table = pd.DataFrame({"tag": pd.Series(sets.tags, dtype="str")})
+    table["outcome"] = pd.Series([outcome] * len(table), dtype="str")
+    table["basis"] = pd.Series([meaning.basis] * len(table), dtype="str")
+    table["circular"], table["clustered"] = meaning.circular, crowd.known
+    for name, of in (("n", n), ("n_tag", r), ("n_outcome", c), ("n_both", a)):
+        table[name] = of.n
+    with np.errstate(invalid="ignore"):
+        table["hit_rate"] = r.w / n.w
+    for name, of in (("precision", r), ("recall", c)):
+        found = share_limits(a, of, crowd.deff)
+        table[name], table[f"{name}_low"], table[f"{name}_high"] = found
+    cells, squares = _cells(a.w, r.w, c.w, n.w), _cells(a.ww, r.ww, c.ww, n.ww)
+    worst = np.fmax(r.spread(), n.spread())
+    table = _lifted(table, cells, squares, worst, crowd.deff)
+    table["deff"] = crowd.deff
+    square = [np.rint(cell / (worst * crowd.deff)) for cell in cells] if choice.weighted else None
+    table = _tested(table, people, square, significant=crowd.known)
+    for name in ("n_unknown", "n_only_risk", "n_risk_not_asked"):
+        table[name] = getattr(sets, name)
+    table["reason"] = pd.Series(
+        _reasons(table, choice.reason, crowd.known), index=table.index, dtype="str"
+    )
+    rates = ["hit_rate", "phi", "p_value", "p_adjusted"]
+    rates += [name for name in table if name.startswith(("precision", "recall", "lift", "odds"))]
+    table = named(explained(table, question, rates))
+    table["significant"] &= table["p_adjusted"].notna()
+    return table.sort_values(
+        ["lift_low", "lift", "tag"], ascending=[False, False, True], ignore_index=True
+    )
+
+
+def _cells(a: FloatArray, r: FloatArray, c: FloatArray, n: FloatArray) -> Cells:
+    return Cells(a, r - a, c - a, n - r - c + a)
+
+
+def _lifted(
+    table: pd.DataFrame, cells: Cells, squares: Cells, worst: FloatArray, deff: float
+) -> pd.DataFrame:
+    a, b, d, e = cells
+    r, c, n = a + b, a + d, a + b + d + e
+    with np.errstate(divide="ignore", invalid="ignore"):
+        lift = a * n / (r * c)
+        influence = Cells(1 / a - 1 / r - 1 / c + 1 / n, 1 / n - 1 / r, 1 / n - 1 / c, 1 / n)
+        variance = sum(ww * z**2 for ww, z in zip(squares, influence, strict=True))
+        alike = np.maximum(1 / a - 1 / r - 1 / c + (2 * lift - 1) / n, 0)
+        half = _NORMAL * np.sqrt(np.maximum(variance, worst * alike) * deff)
+        low, high = lift * np.exp(-half), lift * np.exp(half)
+        none = (a == 0) & (c > 0)
+        low = np.where(none, 0.0, low)
+        high = np.where(none, table["precision_high"] * n / c, high)
+        table["lift"], table["lift_low"], table["lift_high"] = lift, low, high
+        table["phi"] = (a * e - b * d) / np.sqrt(r * (n - r) * c * (n - c))
+        odds = (a * e) / (b * d)
+        variance = sum(ww / w**2 for ww, w in zip(squares, cells, strict=True))
+        half = _NORMAL * np.sqrt(np.maximum(variance, worst * sum(1 / w for w in cells)) * deff)
+        table["odds_ratio"] = odds
+        edge = (a == 0) | (b == 0) | (d == 0) | (e == 0)
+        table["odds_ratio_low"] = np.where(edge, np.nan, odds * np.exp(-half))
+        table["odds_ratio_high"] = np.where(edge, np.nan, odds * np.exp(half))
+    return table
+
+
+def _tested(
+    table: pd.DataFrame, people: TagSets, square: list[FloatArray] | None, *, significant: bool
+) -> pd.DataFrame:
+    """Test each tag on one row a person, or on the effective counts of a weighted sample."""
+    n, c = int(people.n.sum()), int(people.n_yes.sum())
+    if square is None:
+        r = dict(zip(people.tags, people.per_tag(people.n).tolist(), strict=True))
+        a = dict(zip(people.tags, people.per_tag(people.n_yes).tolist(), strict=True))
+        pairs = [(a.get(tag, 0), r.get(tag, 0)) for tag in table["tag"]]
+        p = [_fisher(x, of - x, c - x, n - of - c + x) for x, of in pairs]
+    else:
+        p = [_fisher(*map(int, cells)) for cells in zip(*square, strict=True)]
+    table["n_subjects"] = n
+    table["p_value"] = np.array(p, dtype=float)
+    table["p_adjusted"] = intervals.benjamini_hochberg(np.array(p, dtype=float))
+    table["significant"] = (table["p_adjusted"] <= _LEVEL) & significant
+    return table
+
+
+def _fisher(both: int, tag_only: int, outcome_only: int, neither: int) -> float:
+    """Fisher's p-value, NaN where a margin is empty and nothing can be tested."""
+    margins = (both + tag_only, outcome_only + neither, both + outcome_only, tag_only + neither)
+    if not all(margins):
+        return float("nan")
+    return float(stats.fisher_exact([[both, tag_only], [outcome_only, neither]])[1])
+
+
+def _reasons(table: pd.DataFrame, selected: str, clustered: bool) -> Any:
+    return np.select(
+        [
+            np.full(len(table), bool(selected)),
+            table["n_outcome"] == 0,
+            table["n_outcome"] == table["n"],
+            table["n_tag"] == table["n"],
+            table["n_both"] == 0,
+            np.full(len(table), not clustered),
+        ],
+        [selected, "no_outcome", "all_outcome", "tag_on_every_row", "none_seen", "unclustered"],
+        "",
+    )

@@ -1,0 +1,172 @@
+"""The command line: parse, call one public function, print; no work is done here.
+
+Exit codes stand on the errors (see `errors`): 0 done · 1 a fault of ours · 2 usage · 3 some input
+was rejected · 4 calls in doubt · 5 refused · 6 rate or budget · 7 storage · 8 check failed ·
+130 and 143 after a signal. Whatever goes wrong is one line on stderr; a traceback is shown only for
+a fault of ours, and only with VERIFYANALYTICS_DEBUG=1.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import typer
+from typer.exceptions import TyperException
+
+from verifyanalytics.cli import collect as _cli_collect
+from verifyanalytics.cli import demo as _cli_demo
+from verifyanalytics.cli import imports as _cli_import
+from verifyanalytics.cli import labels as _cli_labels
+from verifyanalytics.cli import notebooks as _cli_notebooks
+from verifyanalytics.cli import report as _cli_report
+from verifyanalytics.cli import serve as _cli_serve
+from verifyanalytics.cli import simulate as _cli_simulate
+from verifyanalytics.cli import store as _cli_store
+from verifyanalytics.cli.options import JsonOption, debugging
+from verifyanalytics.cli.output import clean_lines, complain, print_json
+from verifyanalytics.errors import StorageError, UsageError, VerifyAnalyticsError
+
+app = typer.Typer(
+    name="verifyanalytics",
+    help="Flatten face verification answers into tables; decide where the threshold should stand.",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for _verbs in (
+    _cli_demo,
+    _cli_import,
+    _cli_store,
+    _cli_labels,
+    _cli_report,
+    _cli_notebooks,
+    _cli_collect,
+    _cli_simulate,
+    _cli_serve,
+):
+    app.add_typer(_verbs.app)
+
+
+class Signalled(BaseException):
+    """SIGTERM: unwinds like Ctrl-C does, so that what is running can leave things in order."""
+
+    exit_code = 143
+
+
+@app.callback(invoke_without_command=True)
+def verifyanalytics(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> int:
+    """Flatten face verification answers into tables; decide where the threshold should stand."""
+    if version:
+        import verifyanalytics as va
+
+        print(va.__version__)
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+        raise typer.Exit(UsageError.exit_code)
+    return 0
+
+
+@app.command()
+def explain(
+    code: Annotated[str, typer.Argument(help="A code, sub code, risk tag, gateway error, …")],
+    lang: Annotated[str, typer.Option(metavar="en|zh|both", help="The language.")] = "en",
+    as_json: JsonOption = False,
+) -> int:
+    """Say what a code means."""
+    from verifyanalytics.codebook.book import checked_lang
+    from verifyanalytics.codebook.explanation import meanings
+
+    found = meanings(code)
+    if as_json:
+        print_json([meaning.plain() for meaning in found])
+    for meaning in () if as_json else found:
+        print(clean_lines(meaning.text(checked_lang(lang))))
+    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        What follows the program's name; default: this process's own arguments.
+
+    Returns
+    -------
+    int
+        The exit code.
+    """
+    for stream in (
+        sys.stdout,
+        sys.stderr,
+    ):  # a terminal that cannot show a character gets its escape
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        with _sigterm_unwinds():
+            code = _run(arguments)
+            sys.stdout.flush()
+            return code
+    except (BrokenPipeError, SystemExit) as error:
+        # whoever read our output has seen enough; typer makes an exit of the broken pipe
+        if not isinstance(error.__context__ or error, BrokenPipeError):
+            raise
+        _abandon_stdout()
+        return 0
+    except OSError as error:
+        _abandon_stdout()
+        complain(f"{error.filename or 'output'}: {error.strerror or error}")
+        return StorageError.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except Signalled:
+        return Signalled.exit_code
+    except Exception as error:  # the last fence: a fault of ours is one line, not a page
+        if debugging():
+            raise
+        complain(
+            f"a fault of ours: {type(error).__name__}: {error}; VERIFYANALYTICS_DEBUG=1 shows where"
+        )
+        return VerifyAnalyticsError.exit_code
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    try:
+        return int(app(args=arguments, prog_name="verifyanalytics", standalone_mode=False) or 0)
+    except TyperException as error:
+        complain(error.format_message())
+        return UsageError.exit_code
+    except VerifyAnalyticsError as error:
+        complain(str(error))
+        return error.exit_code
+
+
+@contextmanager
+def _sigterm_unwinds() -> Iterator[None]:
+    def unwind(_number: int, _frame: FrameType | None) -> NoReturn:
+        raise Signalled
+
+    before = signal.signal(signal.SIGTERM, unwind)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _abandon_stdout() -> None:
+    """Let the interpreter's last flush go nowhere instead of failing again."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError):  # stdout is no file: nothing will be flushed
+        return

@@ -1,0 +1,13 @@
+"""What the vendor's codes, risk tags and quality limits mean; a user's file overrides."""
+
+from verifyanalytics.lazy import face
+
+_BOOK = ("Code", "Codebook", "GatewayCode", "Limit", "Measure", "RiskLevel", "RiskTag", "SubCode")
+
+__getattr__, __dir__, __all__ = face(
+    __name__,
+    {
+        **dict.fromkeys((*_BOOK, "current", "load", "use_codebook"), "codebook.book"),
+        **dict.fromkeys(("Meaning", "explain", "meanings"), "codebook.explanation"),
+    },
+)

@@ -1,0 +1,1 @@
+"""Calls are planned, sent once each, and delivered to the store."""

@@ -1,0 +1,215 @@
+"""Files of calls to make: one request or one token a line, read as a stream.
+
+A request line is a CertVerify body, or ``{"request": {…}, "subject": "…", "context": {…}}``. A
+token line is the bare byted_token, or an object with ``byted_token`` and, if wanted, ``subject``
+and ``context``. A line that breaks a rule is reported by its number, never by its content.
+"""
+
+from __future__ import annotations
+
+import codecs
+import math
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from verifyanalytics.errors import InputError, UsageError
+from verifyanalytics.parsing.envelope import CONTEXT_NAME, keyed_hash
+from verifyanalytics.parsing.strict_json import Number, Unreadable, dumps, loads
+from verifyanalytics.vendor.client import query_body, validate_request
+
+MAX_LINE = 64 * 1024 * 1024
+"""Bytes of one line; the vendor takes bodies of at most 10 MB."""
+
+MAX_DIGITS = 400
+"""Characters of one number: a float64 written out has at most about so many."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallLine:
+    """One call as a line asked for it.
+
+    Attributes
+    ----------
+    key : str
+        Keyed hash of the byted_token.
+    action : str
+    body : dict
+        Validated; secrets are in it, so it is not shown.
+    token : str
+    subject : str or None
+        Keyed hash of the person.
+    context : dict or None
+    """
+
+    key: str
+    action: str
+    body: dict[str, Any] = field(repr=False)
+    token: str = field(repr=False)
+    subject: str | None = None
+    context: dict[str, str] | None = field(default=None, repr=False)
+
+
+def read_calls(
+    path: str | Path,
+    key: bytes,
+    *,
+    queries: bool,
+    refused: Callable[[int, str], None],
+) -> Iterator[CallLine]:
+    """Read a file of requests, or of tokens to query.
+
+    Parameters
+    ----------
+    path : str or Path
+        ``-`` for standard input.
+    key : bytes
+        The store's key.
+    queries : bool
+        True: lines are tokens.
+    refused : callable
+        Told (line number from 1, what is wrong) for each line that cannot be sent.
+
+    Raises
+    ------
+    UsageError
+        The file is not there or cannot be read.
+    """
+    with _opened(path) as file:
+        for number, line in _lines(file):
+            if line is None:
+                refused(number, f"over {MAX_LINE >> 20} MiB")
+            elif line.strip():
+                try:
+                    yield read_call(line.strip(), key, queries=queries)
+                except InputError as error:
+                    refused(number, str(error))
+
+
+def count_lines(path: str | Path) -> int | None:
+    """Count the lines of a file that can be read twice; None for standard input and pipes."""
+    if str(path) == "-" or not Path(path).is_file():
+        return None
+    with _opened(path) as file:
+        n_lines, last = 0, b"\n"
+        while chunk := file.read(1 << 20):
+            n_lines, last = n_lines + chunk.count(b"\n"), chunk[-1:]
+    return n_lines + (last != b"\n")
+
+
+def read_call(line: bytes, key: bytes, *, queries: bool) -> CallLine:
+    """Read one line.
+
+    Raises
+    ------
+    InputError
+        What is wrong, without the line's content.
+    """
+    given = _parse(line, queries=queries)
+    subject, context = given.pop("subject", None), given.pop("context", None)
+    if subject is not None and (not isinstance(subject, str) or isinstance(subject, Number)):
+        raise InputError("subject must be a text")
+    inner = given.get("request")
+    asked = _plain(inner if isinstance(inner, dict) and not queries else given)
+    body = query_body(asked.get("byted_token", "")) if queries else validate_request(asked)
+    token = str(body["byted_token"])
+    return CallLine(
+        keyed_hash(key, "token", token),
+        "CertVerifyQuery" if queries else "CertVerify",
+        body,
+        token,
+        keyed_hash(key, "subject", subject) if subject else None,
+        _context(context),
+    )
+
+
+def _parse(line: bytes, *, queries: bool) -> dict[str, Any]:
+    try:
+        text = line.decode()
+    except UnicodeDecodeError:
+        raise InputError("not UTF-8") from None
+    if queries and not text.startswith("{"):
+        if any(c.isspace() or not c.isprintable() for c in text) or text[0] in "[\"'":
+            raise InputError("not a token: one byted_token a line, or a JSON object")
+        return {"byted_token": text}
+    try:
+        given = loads(text)
+    except Unreadable as error:
+        raise InputError(error.detail) from None
+    if not isinstance(given, dict):
+        raise InputError("not a JSON object")
+    return given
+
+
+def _plain(value: Any) -> Any:
+    """Numbers as Python has them; `loads` keeps their text."""
+    if isinstance(value, Number):
+        return _number(value)
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    return value
+
+
+def _number(text: str) -> float:
+    """A number that goes out as it came in; one that would become another is refused."""
+    if len(text) <= MAX_DIGITS:
+        value = float(text) if set(text) & set(".eE") else int(text)
+        if _is_same(value, text):
+            return value
+    raise InputError("a number has more digits than can be sent on; give it as a text")
+
+
+def _is_same(value: float, text: str) -> bool:
+    try:
+        return math.isfinite(value) and Decimal(repr(value)) == Decimal(text)
+    except (ArithmeticError, OverflowError):  # an exponent beyond any number
+        return False
+
+
+def _context(given: Any) -> dict[str, str] | None:
+    if given is None:
+        return None
+    if not isinstance(given, dict):
+        raise InputError("context must be an object")
+    wrong = [name for name in given if not CONTEXT_NAME.fullmatch(name.lower())]
+    if wrong:
+        raise InputError(f"a context name is made of a-z, 0-9 and _, not {wrong[0][:40]!r}")
+    return {
+        name.lower(): str(value) if isinstance(value, str) else dumps(value)
+        for name, value in given.items()
+        if value is not None
+    }
+
+
+def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
+    """Lines with their numbers; None for one that is too long, which is never held whole."""
+    number = 0
+    while line := file.readline(MAX_LINE + 1):
+        number += 1
+        if number == 1:
+            line = line.removeprefix(codecs.BOM_UTF8)
+        if len(line) <= MAX_LINE:
+            yield number, line
+            continue
+        while line and not line.endswith(b"\n"):
+            line = file.readline(MAX_LINE + 1)
+        yield number, None
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[BinaryIO]:
+    if str(path) == "-":
+        yield sys.stdin.buffer
+        return
+    try:
+        file = Path(path).open("rb")  # noqa: SIM115 - closed by the with below
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+    with file:
+        yield file

@@ -1,0 +1,378 @@
+"""The collector: planned calls go out once each, what comes back becomes rows once each.
+
+`collect` sends CertVerify calls, `query` asks for stored outcomes, `resolve` settles what is in
+doubt, `status` and `mark` are for people. Between vendor and store stands the journal: a crash
+anywhere costs at most calls in doubt, never a second call and never an answer. Answers flow into
+the same kernel and the same commits as imports; the store's stamp says up to which answer.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from verifyanalytics.arguments import number
+from verifyanalytics.collecting.rate_limit import Pace
+from verifyanalytics.collecting.run import QueryRun, Run, SettlingRun
+from verifyanalytics.collecting.session import (
+    Log,
+    Progress,
+    Requests,
+    Session,
+    handfuls,
+    read_lines,
+    sendable_keys,
+)
+from verifyanalytics.collecting.summary import (
+    CollectSummary,
+    JournalStatus,
+    OpenCall,
+    gravest,
+    standing,
+)
+from verifyanalytics.errors import NoStoreError, UsageError
+from verifyanalytics.journal.database import InUseError
+from verifyanalytics.journal.delivery import Reflattened, answered
+from verifyanalytics.journal.delivery import reflatten as reread
+from verifyanalytics.journal.journal import OPEN_STATES, Call, Journal, JournalView
+from verifyanalytics.store.files import fingerprint
+from verifyanalytics.store.store import Store
+from verifyanalytics.vendor.client import Client
+from verifyanalytics.vendor.replies import State
+
+__all__ = [
+    "CollectSummary", "JournalStatus", "OpenCall", "collect", "gravest", "journal_path", "mark",
+    "open_journal", "query", "reflatten", "resolve", "status",
+]  # fmt: skip
+
+RATE = 10.0
+"""Calls a second by default: the vendor's limit for paying customers."""
+
+WORKERS = 8
+KEPT_S = 3600.0
+"""Seconds for which the vendor keeps a result to be queried: about an hour."""
+
+GRACE_S = 120.0
+"""Seconds after which a query that finds nothing means that nothing was processed."""
+
+
+def journal_path(store: Store) -> Path:
+    """Where a store's journal is unless told otherwise: beside the store, never in it."""
+    return store.path.with_name(f"{store.path.name}.journal") / "journal.sqlite"
+
+
+def open_journal(store: Store, path: str | Path | None = None, *, create: bool = True) -> Journal:
+    """Open the journal of a store, with the store's key.
+
+    Raises
+    ------
+    StorageError, UsageError
+        See `Journal`.
+    """
+    return Journal(_place(store, path), fingerprint(store.key), create=create)
+
+
+def _place(store: Store, path: str | Path | None) -> Path:
+    return journal_path(store) if path is None else Path(path)
+
+
+def collect(
+    requests: Requests,
+    store: Store | str | Path,
+    *,
+    client: Client | None = None,
+    journal: str | Path | None = None,
+    workers: int = WORKERS,
+    rate: float | None = RATE,
+    max_calls: int | None = None,
+    dry_run: bool = False,
+    again: bool = False,
+    image_prints: bool = False,
+    stop: threading.Event | None = None,
+    progress: Progress | None = None,
+    log: Log | None = None,
+) -> CollectSummary:
+    """Send CertVerify calls, each token once, and put the answers into the store.
+
+    May be stopped and run again with the same input at any time: what was sent is not sent again,
+    nor is a token that the store holds an answer for, whoever sent it.
+
+    Parameters
+    ----------
+    requests : path or iterable of mapping
+        JSON lines (see `call_files`), ``-`` for standard input, or the requests themselves.
+    store : Store or path
+    client : Client, optional
+        Default: the vendor's endpoint with credentials from the chain.
+    journal : path, optional
+        Default: beside the store.
+    workers : int
+        Calls in flight at most.
+    rate : float or None
+        Calls a second at most; None for no limit.
+    max_calls : int, optional
+        Calls this run may send, retries included; then it stops with exit code 6.
+    dry_run : bool
+        Say what would be sent and the most it could cost; nothing is sent or written.
+    again : bool
+        Also send those of these calls of which a query proved that nothing was processed.
+    image_prints : bool
+        Keep a keyed fingerprint of each picture.
+    stop : threading.Event, optional
+        Set it to end the run: calls in flight are finished and committed.
+    progress, log : callable, optional
+        Told how far the run is (`total` lines, `done` of them, `left_s` seconds left or None);
+        told each outcome, without secrets. A log that cannot be written stops the run.
+
+    Raises
+    ------
+    StorageError, CredentialsError, UsageError
+        Before anything is sent. What happens later ends the run and stands in the summary.
+    """
+    return _carry_out(
+        Run, requests, _as_store(store), client=client, journal=journal, workers=workers, rate=rate,
+        max_calls=max_calls, dry_run=dry_run, image_prints=image_prints, stop=stop,
+        progress=progress, log=log, again=again,
+    )  # fmt: skip
+
+
+def query(
+    tokens: str | Path | Iterable[Mapping[str, Any]],
+    store: Store | str | Path,
+    *,
+    client: Client | None = None,
+    journal: str | Path | None = None,
+    workers: int = WORKERS,
+    rate: float | None = RATE,
+    max_calls: int | None = None,
+    dry_run: bool = False,
+    image_prints: bool = False,
+    stop: threading.Event | None = None,
+    progress: Progress | None = None,
+    log: Log | None = None,
+) -> CollectSummary:
+    """Ask for the stored outcomes of tokens and put them into the store; consumes nothing.
+
+    The safe way to collect when something else makes the calls: within about an hour of them.
+    Tokens that have no result yet stay PLANNED, and the exit code is 6: ask again. Parameters and
+    errors are those of `collect`; `tokens` are lines of byted_tokens.
+    """
+    return _carry_out(
+        QueryRun, tokens, _as_store(store), client=client, journal=journal, workers=workers,
+        rate=rate, max_calls=max_calls, dry_run=dry_run, image_prints=image_prints, stop=stop,
+        progress=progress, log=log,
+    )  # fmt: skip
+
+
+def resolve(
+    store: Store | str | Path,
+    *,
+    client: Client | None = None,
+    journal: str | Path | None = None,
+    workers: int = WORKERS,
+    rate: float | None = RATE,
+    grace_s: float = GRACE_S,
+    stop: threading.Event | None = None,
+    progress: Progress | None = None,
+    log: Log | None = None,
+) -> CollectSummary:
+    """Settle calls in doubt by asking for their outcome; never sends a call again.
+
+    Parameters
+    ----------
+    grace_s : float
+        A query that finds nothing proves that nothing was processed only when the call is at
+        least this old, in seconds, and younger than the hour for which results are kept.
+    store, client, journal, workers, rate, stop, progress, log
+        As for `collect`.
+    """
+    store = _as_store(store)
+    pace, n_workers = Pace(rate), _positive(workers)
+    grace_s = number(grace_s, "grace_s", low=0.0)
+    with open_journal(store, journal, create=False) as book:
+        session = Session(store, book, progress, log, stop)
+        run = SettlingRun(
+            client or Client(), book, pace, workers=n_workers, stop=session.stop,
+            log=session.log, grace_s=grace_s, kept_s=KEPT_S,
+        )  # fmt: skip
+        return session.settle(run)
+
+
+def status(store: Store | str | Path, *, journal: str | Path | None = None) -> JournalStatus:
+    """How the journal stands: calls by state, the bill, calls in doubt, undelivered answers.
+
+    While another process collects, the journal is read beside it.
+
+    Parameters
+    ----------
+    store : Store or path
+    journal : path, optional
+        Default: beside the store.
+
+    Returns
+    -------
+    JournalStatus
+        Its `exit_code` is 4 while calls are in doubt.
+
+    Raises
+    ------
+    UsageError
+        There is no journal.
+    """
+    store = _as_store(store)
+    with _read_journal(store, journal) as book:
+        return standing(book, store)
+
+
+def _read_journal(store: Store, path: str | Path | None) -> Journal | JournalView:
+    """The journal itself, so that calls of the dead come to be in doubt; else a view of it."""
+    try:
+        return open_journal(store, path, create=False)
+    except InUseError:
+        return JournalView(_place(store, path), fingerprint(store.key))
+
+
+def reflatten(store: Store | str | Path, *, journal: str | Path | None = None) -> Reflattened:
+    """Derive rows anew from the raw answers that are kept, after a parser was mended.
+
+    Parameters
+    ----------
+    store : Store or path
+    journal : path, optional
+        Default: beside the store. Journals of taps can be given too.
+
+    Returns
+    -------
+    Reflattened
+        Answers read again, rows changed; rows that would change their id or month stay.
+
+    Raises
+    ------
+    UsageError
+        There is no journal.
+    StorageError
+        The store cannot be written; it stays as it was.
+    """
+    store = _as_store(store)
+    with open_journal(store, journal, create=False) as book:
+        return reread(book, store)
+
+
+def mark(
+    store: Store | str | Path,
+    key: str,
+    state: str,
+    *,
+    reason: str,
+    journal: str | Path | None = None,
+) -> Call:
+    """Settle one call in doubt by a person's word, when a query cannot.
+
+    Parameters
+    ----------
+    key : str
+        The beginning of the call's key, as `status` and logs show it.
+    state : {"REJECTED", "NOT_PROCESSED"}
+        An answer that nobody has cannot be marked OK.
+    reason : str
+        Why; it stays in the journal.
+
+    Raises
+    ------
+    UsageError
+        No call or several begin so, the call is not in doubt, or the reason is empty or no text.
+    """
+    if state not in {State.REJECTED, State.NOT_PROCESSED}:
+        raise UsageError(f"a call can be marked REJECTED or NOT_PROCESSED, not {state[:40]}")
+    if not reason.strip():
+        raise UsageError("a mark needs a reason")
+    if any("\ud800" <= character <= "\udfff" for character in reason):
+        raise UsageError("the reason is not UTF-8 text")
+    with open_journal(_as_store(store), journal, create=False) as book:
+        found = [call for call in book.calls(*OPEN_STATES) if call.key.startswith(key)]
+        if len(found) != 1 or not key:
+            raise UsageError(f"{len(found)} calls in doubt begin with {key[:32]!r}; give one")
+        book.settle(found[0].key, State(state), None, note=reason.strip()[:500])
+        settled = book.call(found[0].key)
+    assert settled is not None  # noqa: S101 - it was settled a moment ago
+    return settled
+
+
+def _carry_out(
+    kind: type[Run],
+    source: Requests,
+    store: Store,
+    *,
+    client: Client | None,
+    journal: str | Path | None,
+    workers: int,
+    rate: float | None,
+    max_calls: int | None,
+    dry_run: bool,
+    image_prints: bool,
+    stop: threading.Event | None,
+    progress: Progress | None,
+    log: Log | None,
+    again: bool = False,
+) -> CollectSummary:
+    """What `collect` and `query` have in common."""
+    queries = kind is QueryRun
+    pace, n_workers = Pace(rate), _positive(workers)
+    if max_calls is not None:
+        max_calls = int(number(max_calls, "max_calls", low=1, whole=True))
+    if dry_run:
+        return _dry_run(source, store, journal, queries=queries, again=again)
+    with open_journal(store, journal) as book:
+        session = Session(store, book, progress, log, stop)
+        run = kind(
+            client or Client(), book, pace, workers=n_workers, stop=session.stop,
+            max_calls=max_calls, print_key=store.key if image_prints else None, log=session.log,
+        )  # fmt: skip
+        return session.carry_out(run, source, queries=queries, again=again)
+
+
+def _dry_run(
+    source: Requests, store: Store, journal: str | Path | None, *, queries: bool, again: bool
+) -> CollectSummary:
+    """Read the input and hold it against the journal and the store; write nothing."""
+    total = CollectSummary(dry_run=True, queries=queries)
+    key = store.key if _is_there(store) else bytes(32)
+    lines = read_lines(source, key, queries=queries, refused=total.refuse)
+    going: set[str] = set()
+    with ExitStack() as stack:
+        book = None
+        if _place(store, journal).exists():
+            book = stack.enter_context(JournalView(_place(store, journal), fingerprint(key)))
+        for handful in handfuls(lines):
+            total.read += len(handful)
+            known = book.standing({c.key for c in handful}) if book else {}
+            sendable = sendable_keys(handful, known, again)
+            if queries:
+                asked = (*OPEN_STATES, State.SENT)  # what was sent and not settled is in doubt soon
+                sendable |= {k for k, state in known.items() if state in asked}
+            else:
+                sendable -= answered(store, sendable)
+            going |= sendable
+    total.new = len(going)
+    total.already = total.read - total.invalid - total.new
+    total.exit_code = 3 if total.invalid else 0
+    return total
+
+
+def _is_there(store: Store) -> bool:
+    try:
+        store.scan("imports")
+    except NoStoreError:
+        return False
+    return True
+
+
+def _as_store(store: Store | str | Path) -> Store:
+    return store if isinstance(store, Store) else Store(store)
+
+
+def _positive(workers: int) -> int:
+    return int(number(workers, "workers", low=1, high=256, whole=True))

@@ -1,0 +1,1 @@
+"""Stored responses and labels are imported: planned, flattened by workers, committed."""

@@ -1,0 +1,353 @@
+"""Ground truth into the store: a table of labels read strictly, line by line.
+
+A label names a verification by `request_id`, or by its one-time token, and says what a person found
+out: mated or not, an attack, from an audit, a claim, a fraud case or a test. A line that cannot be
+right is refused by name (file, row, column) and the others go in; reading the same file again adds
+nothing. Raw tokens are hashed with the store's key on the way in and kept nowhere.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, TextIO
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from verifyanalytics.errors import InputError, UsageError
+from verifyanalytics.importing.label_cells import PARSERS, RAW_TOKEN, CellReader, shown_cell
+from verifyanalytics.schema import LABELS
+from verifyanalytics.store.store import Store
+
+_DELIMITERS = (",", ";", "\t")
+_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
+_BLOCK = 65_536  # rows of Parquet, or ids of the store, at a time
+
+
+class Refusal(NamedTuple):
+    """One line that did not become a label.
+
+    Attributes
+    ----------
+    source : str
+        The file's name.
+    row : int
+        1-based, the header not counted.
+    line : int or None
+        The line of a text file on which the row ends.
+    column : str
+        Empty when the row as a whole is wrong.
+    reason : str
+    """
+
+    source: str
+    row: int
+    line: int | None
+    column: str
+    reason: str
+
+    def __str__(self) -> str:
+        line = f" (line {self.line})" if self.line else ""
+        column = f", column {self.column}" if self.column else ""
+        return f"{self.source}, row {self.row}{line}{column}: {self.reason}"
+
+
+@dataclass(slots=True)
+class LabelSummary:
+    """What an import of labels did; its text is one line.
+
+    Attributes
+    ----------
+    read : int
+        Rows of the file: always `added + known + refused`.
+    added, known, refused : int
+        Those that went in, were there already (or twice in the file), could not be right.
+    unknown : int
+        Of the added and known: labels whose request_id or token no stored answer has.
+    undecided : int
+        Of the added and known: labels that say neither mated nor attack ("cannot tell").
+    refusals : list of Refusal
+        Every refused row, in the order of the file.
+
+    Examples
+    --------
+    >>> print(LabelSummary(read=300, added=290, known=8, refused=2, unknown=5))
+    read 300 = added 290 + known 8 + refused 2; 5 name no stored answer
+    """
+
+    read: int = 0
+    added: int = 0
+    known: int = 0
+    refused: int = 0
+    unknown: int = 0
+    undecided: int = 0
+    refusals: list[Refusal] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        """One line: what was read and what became of it."""
+        parts = " + ".join(
+            f"{name} {_spaced(n)}"
+            for name, n in (("added", self.added), ("known", self.known), ("refused", self.refused))
+        )
+        line = f"read {_spaced(self.read)} = {parts}"
+        line += f"; {_spaced(self.unknown)} name no stored answer" if self.unknown else ""
+        return line + (f"; {_spaced(self.undecided)} cannot tell" if self.undecided else "")
+
+    __repr__ = __str__
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every figure under its name, ready for JSON."""
+        plain = asdict(self)
+        return plain | {"refusals": [refusal._asdict() for refusal in self.refusals]}
+
+
+def import_labels(
+    path: str | os.PathLike[str],
+    store: Store | str | os.PathLike[str] | None = None,
+    *,
+    ignore: Sequence[str] = (),
+    strict: bool = False,
+) -> LabelSummary:
+    """Read a CSV or Parquet file of ground truth into the table `labels`.
+
+    Parameters
+    ----------
+    path : path
+        `.csv` or `.tsv` (UTF-8, with a header; `.gz` too) or `.parquet`. Each row has one key,
+        `request_id` or `byted_token`, and columns of `schema.LABELS`; an empty cell is null.
+        `mated` is true or false, `inclusion_prob` in (0, 1], `labelled_at` an ISO 8601 time
+        (without a zone UTC), `origin` one of `ORIGINS`.
+    store : Store or path, optional
+        A store with answers in it; default as `Store`.
+    ignore : sequence of str
+        Columns to leave out. Any other column that labels do not have is refused.
+    strict : bool
+        Refuse labels that name no stored answer instead of counting them.
+
+    Returns
+    -------
+    LabelSummary
+        Rows that are stored already, equal in every column, are known: reading a file twice adds
+        nothing. A changed row is a new label; `join_labels` takes a labeller's latest.
+
+    Raises
+    ------
+    NoStoreError
+    UsageError
+        No such file, a form or a column that is not known, no key, nothing said, or no label
+        names a stored answer.
+    InputError
+        The file is damaged or not UTF-8; nothing is added.
+    """
+    there = store if isinstance(store, Store) else Store(None if store is None else str(store))
+    there.versions()  # a store that is not there is refused before its key would make one
+    source = Path(path)
+    labels, places, refusals = _read(source, there.key, frozenset(ignore))
+    n_read = labels.num_rows + len(refusals)
+    stored = _stored(there, labels)
+    _require_some(source.name, labels.num_rows, stored)
+    if strict:
+        missing = [place for place, is_known in zip(places, stored, strict=True) if not is_known]
+        refusals += [
+            Refusal(source.name, *place, "", "names no stored answer") for place in missing
+        ]
+        refusals.sort(key=lambda refusal: refusal.row)
+        labels = labels.filter(pa.array(stored, pa.bool_()))
+    told = pc.or_(pc.is_valid(labels["mated"]), pc.is_valid(labels["attack"]))
+    added = there.add_labels(labels) if labels.num_rows else 0
+    return LabelSummary(
+        read=n_read,
+        added=added,
+        known=labels.num_rows - added,
+        refused=len(refusals),
+        unknown=0 if strict else stored.count(False),
+        undecided=labels.num_rows - int(pc.sum(told).as_py() or 0),
+        refusals=refusals,
+    )
+
+
+def _read(
+    source: Path, key: bytes, ignore: frozenset[str]
+) -> tuple[pa.Table, list[_Place], list[Refusal]]:
+    """Read a file whole: labels with their places, and what was refused."""
+    rows, places, refusals = _Rows(), list[_Place](), list[Refusal]()
+    reader = CellReader(key)
+    for place, cells in _table(source, ignore):
+        if fault := reader.read(cells):
+            refusals.append(Refusal(source.name, *place, *fault))
+        else:
+            rows.add(reader.values)
+            places.append(place)
+    return rows.table(), places, refusals
+
+
+def _require_some(name: str, n_labels: int, stored: Sequence[bool]) -> None:
+    if n_labels and not any(stored):
+        raise UsageError(
+            f"{name}: none of {n_labels} labels names a stored answer; import the answers first, "
+            "or look whether request_id is the vendor's and the store is the right one"
+        )
+
+
+# ------------------------------------------------------------------ a table
+
+
+class _Rows:
+    """Labels that fit, kept as Arrow a block at a time."""
+
+    _schema = pa.schema([pa.field(f.name, f.type) for f in LABELS])
+
+    def __init__(self) -> None:
+        self._held: list[dict[str, Any]] = []
+        self._blocks: list[pa.RecordBatch] = []
+
+    def add(self, values: dict[str, Any]) -> None:
+        self._held.append(values)
+        if len(self._held) == _BLOCK:
+            self._pack()
+
+    def _pack(self) -> None:
+        self._blocks.append(pa.RecordBatch.from_pylist(self._held, schema=self._schema))
+        self._held = []
+
+    def table(self) -> pa.Table:
+        self._pack()
+        return pa.Table.from_batches(self._blocks, schema=self._schema)
+
+
+# ------------------------------------------------------------------ a file
+
+
+class _Place(NamedTuple):
+    row: int
+    line: int | None
+
+
+_Table = Iterator[tuple[_Place, Mapping[str, Any] | None]]
+
+
+def _table(path: Path, ignore: frozenset[str]) -> _Table:
+    """Give each row of a file with its place; None for a row that does not fit the header."""
+    name = path.name.lower()
+    if not name.endswith(_SUFFIXES):
+        raise UsageError(f"{path}: labels are read from {', '.join(_SUFFIXES)} files")
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file")
+    return _parquet(path, ignore) if name.endswith(".parquet") else _csv(path, ignore)
+
+
+def _wanted(source: str, names: Sequence[str], ignore: frozenset[str]) -> set[str]:
+    """Return the columns to read, or refuse the file for its header."""
+    known = {*PARSERS, RAW_TOKEN}
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UsageError(f"{source}: column {', '.join(twice)} is there twice")
+    if unknown := [name for name in names if name not in known | ignore]:
+        listed = ", ".join([*LABELS.names, RAW_TOKEN])
+        raise UsageError(
+            f"{source}: labels have no column {', '.join(map(shown_cell, unknown))}; they have: "
+            f"{listed}; leave others out with ignore"
+        )
+    found = {name for name in names if name in known - ignore}
+    if not found & {"request_id", "token", RAW_TOKEN}:
+        raise UsageError(f"{source}: no key; give a column request_id or {RAW_TOKEN}")
+    if not found & {"mated", "attack"}:
+        raise UsageError(f"{source}: nothing is said; give a column mated or attack")
+    return found
+
+
+def _csv(path: Path, ignore: frozenset[str]) -> _Table:
+    with _open_text(path) as file:
+        try:
+            yield from _csv_rows(path.name, file, ignore)
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"{path}: not UTF-8; save it as CSV UTF-8",
+                source=path.name,
+                reason="encoding",
+            ) from error
+        except (csv.Error, EOFError, OSError) as error:
+            raise InputError(
+                f"{path}: cannot be read to its end: {error}", source=path.name, reason="source"
+            ) from error
+
+
+def _open_text(path: Path) -> TextIO:
+    how: Any = gzip.open if path.name.lower().endswith(".gz") else open
+    text: TextIO = how(path, "rt", encoding="utf-8-sig", newline="")  # Excel writes a mark in front
+    return text
+
+
+def _csv_rows(source: str, file: TextIO, ignore: frozenset[str]) -> _Table:
+    first = file.readline()
+    delimiter = max(_DELIMITERS, key=first.count)
+    names = [name.strip() for name in next(csv.reader([first], delimiter=delimiter), [])]
+    wanted = _wanted(source, names, ignore)
+    reader = csv.reader(file, delimiter=delimiter, strict=True)
+    row = 0
+    for cells in reader:
+        if not cells:  # a blank line
+            continue
+        row += 1
+        place = _Place(row, reader.line_num + 1)
+        if len(cells) != len(names):
+            yield place, None
+            continue
+        pairs = zip(names, cells, strict=True)
+        yield place, {name: cell.strip() for name, cell in pairs if name in wanted}
+
+
+def _parquet(path: Path, ignore: frozenset[str]) -> _Table:
+    try:
+        with pq.ParquetFile(path) as file:
+            wanted = _wanted(path.name, file.schema_arrow.names, ignore)
+            columns = [name for name in file.schema_arrow.names if name in wanted]
+            row = 0
+            for block in file.iter_batches(_BLOCK, columns=columns):
+                for cells in _pylist(block):
+                    row += 1
+                    yield _Place(row, None), cells
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path}: {reason}", source=path.name, reason="source") from error
+
+
+def _pylist(block: pa.RecordBatch) -> Iterable[dict[str, Any]]:
+    """Give a block's rows as Python values; times lose what is finer than a microsecond."""
+    arrays = [
+        pc.cast(column, pa.timestamp("us", tz=column.type.tz), safe=False)
+        if pa.types.is_timestamp(column.type)
+        else column
+        for column in block.columns
+    ]
+    rows: list[dict[str, Any]] = pa.RecordBatch.from_arrays(arrays, block.schema.names).to_pylist()
+    return rows
+
+
+# ------------------------------------------------------------------ the stored answers
+
+
+def _stored(store: Store, labels: pa.Table) -> list[bool]:
+    """Tell for each label whether a stored answer has its key: one pass over the key columns."""
+    known: list[pa.Array] = []
+    for name in ("request_id", "token"):
+        keys = pc.unique(labels[name].drop_null())
+        met: set[str] = set()
+        if len(keys):
+            for block in store.scan(columns=[name]).to_arrow_reader(_BLOCK):
+                column = block.column(0).cast(pa.string())
+                met.update(column.filter(pc.is_in(column, value_set=keys)).to_pylist())
+        found = pa.array(sorted(met), pa.string())
+        known.append(pc.is_in(labels[name], value_set=found, skip_nulls=True))
+    flags: list[bool] = pc.or_(*known).to_pylist()
+    return flags
+
+
+def _spaced(n: int) -> str:
+    return f"{n:_}".replace("_", " ")

@@ -1,0 +1,166 @@
+"""The figures of an import: how far it is while it runs, and what it did in the end."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from verifyanalytics.importing.worker import Beat
+
+REPORT_SECONDS = 0.1
+"""How often a progress callback is called, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImportProgress:
+    """How far an import is, as its `progress` callback sees it.
+
+    Attributes
+    ----------
+    state : str
+        `hashing`, `reading`, `committing` or `done`.
+    bytes_done, bytes_total : int
+        Stored bytes read, and to be read. Within a compressed source the first is an estimate.
+    rows : int
+        Responses met.
+    seconds : float
+        Since the import began.
+    note : str
+        What a person should know: a worker died, a file was skipped; usually empty.
+    """
+
+    state: str
+    bytes_done: int
+    bytes_total: int
+    rows: int
+    seconds: float
+    note: str = ""
+
+    @property
+    def bytes_per_second(self) -> float:
+        """Stored bytes read in a second so far; 0 at the start."""
+        return self.bytes_done / self.seconds if self.seconds else 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """What remains at this rate; null as long as nothing was read."""
+        rate = self.bytes_per_second
+        return (self.bytes_total - self.bytes_done) / rate if rate else None
+
+
+@dataclass(slots=True)
+class ImportSummary:
+    """What an import did; its text is one line.
+
+    Attributes
+    ----------
+    read : int
+        Responses met in this run: always `added + known + rejected`.
+    added, known, rejected : int
+        Those that became rows, were there already, became rejects.
+    already_imported : int
+        Responses of sources, or of parts of sources, that were committed before this run; they
+        were not read again and are in none of the counts above.
+    already_rejected : int
+        Those of `already_imported` that became rejects then.
+    rejects : dict of str to int
+        `rejected` by reason, as in `schema.REJECT_REASONS`.
+    sources, sources_already_imported : int
+        Sources found, and those of them that were complete already.
+    skipped : list of str
+        Files of folders that are no input, each with why.
+    batches : int
+        Commits made.
+    bytes : int
+        Stored bytes of what was read in this run.
+    seconds : float
+        Wall-clock time.
+
+    Examples
+    --------
+    >>> print(ImportSummary(read=20_000, added=19_880, known=40, rejected=80))
+    read 20 000 = added 19 880 + known 40 + rejected 80
+    """
+
+    read: int = 0
+    added: int = 0
+    known: int = 0
+    rejected: int = 0
+    already_imported: int = 0
+    already_rejected: int = 0
+    rejects: dict[str, int] = field(default_factory=dict)
+    sources: int = 0
+    sources_already_imported: int = 0
+    skipped: list[str] = field(default_factory=list)
+    batches: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        """One line: what was read and what became of it."""
+        counts = ", ".join(f"{reason} {_spaced(n)}" for reason, n in sorted(self.rejects.items()))
+        line = (
+            f"read {_spaced(self.read)} = added {_spaced(self.added)} + known "
+            f"{_spaced(self.known)} + rejected {_spaced(self.rejected)}"
+        )
+        line += f" ({counts})" if counts else ""
+        if self.already_imported:
+            line += f"; already imported {_spaced(self.already_imported)}"
+        if self.already_rejected:
+            line += f", of them rejected {_spaced(self.already_rejected)}"
+        left_out = [skipped for skipped in self.skipped if not skipped.endswith("hidden")]
+        if left_out:
+            line += f"; files left out {_spaced(len(left_out))}"
+        return line
+
+    __repr__ = __str__
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every figure under its name, ready for JSON."""
+        return asdict(self)
+
+
+def _spaced(n: int) -> str:
+    return f"{n:_}".replace("_", " ")
+
+
+class Meter:
+    """Counts what the workers tell, from any thread, and reports it from the caller's."""
+
+    def __init__(self, report: Callable[[ImportProgress], object] | None) -> None:
+        self._report, self._lock = report, threading.Lock()
+        self._began, self._told_at = time.monotonic(), 0.0
+        self._notes: deque[str] = deque()
+        self.state, self.bytes_done, self.bytes_total, self.rows = "hashing", 0, 0, 0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the import began."""
+        return time.monotonic() - self._began
+
+    def beat(self, beat: Beat) -> None:
+        """Add what a worker did since it last told."""
+        with self._lock:
+            self.bytes_done += beat.n_bytes
+            self.rows += beat.n_rows
+
+    def note(self, text: str) -> None:
+        """Keep a line for the next report of progress."""
+        self._notes.append(text)
+
+    def tell(self, state: str | None = None) -> None:
+        """Report now if the state is new, else when it is time to."""
+        due = bool(self._notes) or self.seconds - self._told_at > REPORT_SECONDS
+        if self._report is None or not (due or state not in (None, self.state)):
+            self.state = state or self.state
+            return
+        self.state, self._told_at = state or self.state, self.seconds
+        with self._lock:
+            done = min(self.bytes_done, self.bytes_total)
+            rows = self.rows
+        note = self._notes.popleft() if self._notes else ""
+        self._report(ImportProgress(self.state, done, self.bytes_total, rows, self.seconds, note))

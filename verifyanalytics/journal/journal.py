@@ -1,0 +1,316 @@
+"""The collector's memory: what was meant, what was sent, what came back; on disk before it counts.
+
+::
+
+    PLANNED → SENT → OK | REJECTED | UNPARSED | IN_DOUBT
+              SENT → PLANNED only on proof that nothing was processed
+    IN_DOUBT, UNPARSED → OK | REJECTED | NOT_PROCESSED through `settle`, or a person's `mark`
+    at open: every SENT → IN_DOUBT, for its owner is dead; never → PLANNED
+
+One SQLite file in write-ahead mode with full synchronisation, in a folder only its owner can
+enter, held by one process at a time. A writer thread puts what several workers ask for at the
+same moment into one transaction, so that one flush serves them all; nobody goes on before the
+flush that holds its words. A byted_token is kept only while its call is in doubt and is
+overwritten when the outcome is known; sdk_data and risk_info are never written here.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Collection, Iterable
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import TypeVar
+
+from verifyanalytics.errors import UsageError
+from verifyanalytics.journal.database import as_storage_error, meta, open_database, take_lock
+from verifyanalytics.journal.reader import OPEN_STATES, Call, JournalView, Readable, StoredAnswer
+from verifyanalytics.journal.writer import Writer
+from verifyanalytics.vendor.replies import Outcome, Reply, State
+
+__all__ = ["OPEN_STATES", "Call", "Journal", "JournalView", "StoredAnswer"]
+
+T = TypeVar("T")
+
+
+class Journal(Readable):
+    """The journal of one store; open it in one process at a time.
+
+    Parameters
+    ----------
+    path : Path
+        The SQLite file. Its folder is made with mode 0700, the file with 0600.
+    key_fingerprint : str
+        Fingerprint of the store key that the calls' keys are made with.
+    create : bool
+        False: a journal that is not there is an error.
+
+    Attributes
+    ----------
+    path : Path
+    uuid : str
+        Identity of this journal, for the store's stamp.
+    n_orphaned : int
+        Calls that were SENT when their process died; they are IN_DOUBT now.
+
+    Raises
+    ------
+    StorageError
+        The journal is held by another process, damaged, made with another key or by newer code,
+        or cannot be written. It is never made anew: that would forget what was sent.
+    """
+
+    def __init__(self, path: Path, key_fingerprint: str, *, create: bool = True) -> None:
+        self.path = Path(path)
+        if not create and not self.path.exists():
+            raise UsageError(f"no journal at {self.path.absolute()}; collect first")
+        place = self.path.resolve()  # a link to a journal leads to the same lock
+        with ExitStack() as opened:
+            self._lock_file = opened.enter_context(take_lock(place))
+            self._db = opened.enter_context(closing(open_database(place, key_fingerprint)))
+            with as_storage_error(place):
+                self.uuid = meta(self._db, place, "uuid")
+                self.n_orphaned = _orphans_to_doubt(self._db)
+            opened.pop_all()
+        self._writer = Writer(self._db, self.path)
+
+    @property
+    def n_flushes(self) -> int:
+        """Transactions so far."""
+        return self._writer.n_flushes
+
+    @property
+    def seconds_flushing(self) -> float:
+        """Seconds spent in them."""
+        return self._writer.seconds_flushing
+
+    def close(self) -> None:
+        """Write what was asked for, close the file and let another process have it.
+
+        In a forked process only the hold on the file is given up: the rest is its parent's.
+        """
+        if self._lock_file.closed:
+            return
+        if not self._writer.is_inherited:
+            self._writer.close()
+            self._db.close()
+        self._lock_file.close()
+
+    # --- the life of a call ------------------------------------------------------------------
+
+    def plan(self, calls: Iterable[tuple[str, str, str]]) -> int:
+        """Enter calls as PLANNED; a key that is there stays as it is.
+
+        Parameters
+        ----------
+        calls : iterable of (key, action, req_key)
+
+        Returns
+        -------
+        int
+            How many are new.
+        """
+        now = time.time()
+        rows = [(key, State.PLANNED, action, req_key, now, now) for key, action, req_key in calls]
+
+        def enter(db: sqlite3.Connection) -> int:
+            before = db.total_changes
+            db.executemany(
+                "insert or ignore into calls (key, state, action, req_key, planned_at, changed_at)"
+                " values (?, ?, ?, ?, ?, ?)",
+                rows,
+            )
+            return db.total_changes - before
+
+        return self._ask(enter)
+
+    def plan_again(self, keys: Collection[str]) -> set[str]:
+        """Make those of these calls PLANNED again of which it is known that nothing was processed.
+
+        Returns
+        -------
+        set of str
+            The keys of calls that were NOT_PROCESSED and are PLANNED now.
+        """
+        wanted = list(keys)
+
+        def replan(db: sqlite3.Connection) -> set[str]:
+            now = time.time()
+            return {
+                key
+                for key in wanted
+                if db.execute(
+                    "update calls set state = ?, changed_at = ? where key = ? and state = ?",
+                    (State.PLANNED, now, key, State.NOT_PROCESSED),
+                ).rowcount
+            }
+
+        return self._ask(replan)
+
+    def send(self, key: str, token: str) -> int:
+        """Commit the intent to send; only after this returns may the call go out.
+
+        Returns
+        -------
+        int
+            The number of this try, from 1.
+
+        Raises
+        ------
+        StorageError
+            The intent could not be written: do not call.
+        UsageError
+            The call is not PLANNED: it was sent already.
+        """
+
+        def intend(db: sqlite3.Connection) -> int:
+            now = time.time()
+            changed = db.execute(
+                "update calls set state = ?, tries = tries + 1, token = ?, changed_at = ?"
+                " where key = ? and state = ?",
+                (State.SENT, token, now, key, State.PLANNED),
+            ).rowcount
+            if changed != 1:
+                raise UsageError(f"call {key[:8]} is not planned; it is never sent twice")
+            (tries,) = db.execute("select tries from calls where key = ?", (key,)).fetchone()
+            db.execute(
+                "insert into attempts (key, try, sent_at) values (?, ?, ?)", (key, tries, now)
+            )
+            return int(tries)
+
+        return self._ask(intend)
+
+    def outcome(self, key: str, state: State, reply: Reply, raw: bytes | None = None) -> int | None:
+        """Commit what came of a call that was sent, its raw answer with it.
+
+        Parameters
+        ----------
+        key : str
+        state : State
+            What `replies.RULES` says, or PLANNED for another try.
+        reply : Reply
+        raw : bytes, optional
+            The answer as an envelope line without pictures and token; required for OK and
+            REJECTED.
+
+        Returns
+        -------
+        int or None
+            The answer's number, when there is one.
+        """
+        return self._ask(lambda db: _finish(db, key, (State.SENT,), state, reply, raw, None))
+
+    def record(
+        self, key: str, action: str, req_key: str, state: State, reply: Reply, raw: bytes | None
+    ) -> int | None:
+        """Enter a call that somebody else made, and its answer; each answer is one more.
+
+        Parameters are those of `plan` and `outcome`. A call that this journal means to send, has
+        sent or has settled keeps its own story, and so does one that was answered; a refusal is
+        no answer, so what comes after it takes its place. The answer is kept all the same.
+        """
+
+        def enter(db: sqlite3.Connection) -> int | None:
+            now = time.time()
+            made = db.execute(
+                "insert or ignore into calls (key, state, action, req_key, planned_at, changed_at)"
+                " values (?, ?, ?, ?, ?, ?)",
+                (key, State.SENT, action, req_key, now, now),
+            ).rowcount
+            if made:
+                return _finish(db, key, (State.SENT,), state, reply, raw, None)
+            if _is_better(db, key, reply):
+                return _finish(db, key, (State.REJECTED, State.UNPARSED), state, reply, raw, None)
+            return None if raw is None else _keep(db, key, raw, now)
+
+        return self._ask(enter)
+
+    def settle(
+        self, key: str, state: State, reply: Reply | None, raw: bytes | None = None,
+        *, note: str | None = None,
+    ) -> int | None:  # fmt: skip
+        """Commit what a query, or a person with a reason (`note`), found out about a call in doubt.
+
+        Raises
+        ------
+        UsageError
+            The call is neither IN_DOUBT nor UNPARSED.
+        """
+        return self._ask(lambda db: _finish(db, key, OPEN_STATES, state, reply, raw, note))
+
+    def forget(self, up_to: int, before: float) -> int:
+        """Delete raw answers numbered `up_to` or lower and received before `before`.
+
+        Only answers that the store has committed may be forgotten; the caller knows its stamp.
+        """
+        return self._ask(
+            lambda db: (
+                db.execute(
+                    "delete from answers where answer_seq <= ? and received_at < ?", (up_to, before)
+                ).rowcount
+            )
+        )
+
+    def _ask(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        return self._writer.ask(work)
+
+
+def _orphans_to_doubt(db: sqlite3.Connection) -> int:
+    return db.execute(
+        "update calls set state = ?, changed_at = ?, message = 'process ended' where state = ?",
+        (State.IN_DOUBT, time.time(), State.SENT),
+    ).rowcount
+
+
+def _keep(db: sqlite3.Connection, key: str, raw: bytes, now: float) -> int | None:
+    return db.execute(
+        "insert into answers (key, received_at, raw) values (?, ?, ?)", (key, now, raw)
+    ).lastrowid
+
+
+def _finish(
+    db: sqlite3.Connection,
+    key: str,
+    allowed: tuple[State, ...],
+    state: State,
+    reply: Reply | None,
+    raw: bytes | None,
+    note: str | None,
+) -> int | None:
+    now = time.time()
+    found = db.execute("select state, tries from calls where key = ?", (key,)).fetchone()
+    if found is None or found[0] not in allowed:
+        stands = "not there" if found is None else found[0]
+        raise UsageError(f"call {key[:8]} is {stands}; it must be {' or '.join(allowed)}")
+    seq = None
+    if raw is not None:
+        seq = _keep(db, key, raw, now)
+    told = reply or Reply(Outcome.LOST)
+    db.execute(
+        "update calls set state = ?, changed_at = ?, http_status = ?, code = ?, gateway_code = ?,"
+        " sub_code = ?, request_id = ?, billed = ?, message = ?, answer_seq = ?, note = ?,"
+        f" token = case when ? in ({', '.join(repr(str(s)) for s in OPEN_STATES)}) then token end"
+        " where key = ?",
+        (state, now, told.http_status, told.code, told.gateway_code, told.sub_code,
+         told.request_id, told.billed, told.message, seq, note, state, key),
+    )  # fmt: skip
+    if allowed == (State.SENT,):
+        db.execute(
+            "update attempts set ended_at = ?, outcome = ?, http_status = ?, code = ?,"
+            " gateway_code = ?, bytes = ? where key = ? and try = ?",
+            (now, told.outcome, told.http_status, told.code, told.gateway_code, len(told.body),
+             key, found[1]),
+        )  # fmt: skip
+    return seq
+
+
+def _is_better(db: sqlite3.Connection, key: str, reply: Reply) -> bool:
+    """Whether a reply says more than what is known of a call that somebody else made."""
+    state, tries, billed = db.execute(
+        "select state, tries, billed from calls where key = ?", (key,)
+    ).fetchone()
+    if tries or state not in (State.REJECTED, State.UNPARSED):
+        return False
+    refused = state == State.UNPARSED or billed == 0
+    return reply.outcome is Outcome.ANSWERED or (reply.outcome is Outcome.REJECTED and refused)

@@ -1,0 +1,249 @@
+"""What can be read from a journal: by the process that writes it, and beside it by others."""
+
+from __future__ import annotations
+
+import sqlite3
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from verifyanalytics.errors import UsageError
+from verifyanalytics.journal.database import as_storage_error, check_identity, damaged, meta
+from verifyanalytics.vendor.replies import State
+
+OPEN_STATES = (State.IN_DOUBT, State.UNPARSED)
+"""States that a query can settle."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call as the journal has it.
+
+    Attributes
+    ----------
+    key : str
+        Keyed hash of the byted_token: one token, one call.
+    state : State
+    action, req_key : str
+    tries : int
+        How often it was sent.
+    token : str or None
+        The byted_token, only while the call is in doubt.
+    http_status, code, gateway_code, sub_code, request_id, billed, message
+        As the last reply said; None when unknown.
+    answer_seq : int or None
+        Number of its answer among `answers`.
+    note : str or None
+        A person's reason for a mark.
+    sent_at : float or None
+        POSIX time at which it last went out.
+    changed_at : float
+        POSIX time since which it stands so.
+    """
+
+    key: str
+    state: State
+    action: str
+    req_key: str
+    tries: int
+    token: str | None
+    http_status: int | None
+    code: int | None
+    gateway_code: str | None
+    sub_code: int | None
+    request_id: str | None
+    billed: bool | None
+    message: str | None
+    answer_seq: int | None
+    note: str | None
+    sent_at: float | None
+    changed_at: float
+
+    def __repr__(self) -> str:
+        return f"Call({self.key[:8]}, {self.state}, tries={self.tries})"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAnswer:
+    """One raw answer: an envelope line without pictures and without the token."""
+
+    answer_seq: int
+    key: str
+    received_at: float
+    raw: bytes
+
+
+class Readable(ABC):
+    """The questions that a journal answers, whoever asks.
+
+    Attributes
+    ----------
+    path : Path
+    uuid : str
+        Identity of the journal, for the store's stamp.
+    """
+
+    path: Path
+    uuid: str
+
+    @abstractmethod
+    def _ask(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do a piece of work on the connection."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the file."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def call(self, key: str) -> Call | None:
+        """The call with this key, or None."""
+        found = self._ask(lambda db: db.execute(f"{_SELECT} where key = ?", (key,)).fetchone())
+        return None if found is None else self._call(found)
+
+    def calls(self, *states: State) -> list[Call]:
+        """Calls in these states (all states when none is given), by key."""
+        return self._calls(states, "order by key")
+
+    def oldest(self, *states: State, limit: int) -> list[Call]:
+        """At most `limit` calls in these states, those first that stand so longest."""
+        return self._calls(states, f"order by changed_at, key limit {int(limit)}")
+
+    def standing(self, keys: Collection[str]) -> dict[str, State]:
+        """The states of those of these calls that are known."""
+        wanted = list(keys)
+        rows = self._ask(
+            lambda db: [
+                row
+                for key in wanted
+                for row in db.execute("select key, state from calls where key = ?", (key,))
+            ]
+        )
+        return {key: self._state(name) for key, name in rows}
+
+    def states(self) -> dict[State, int]:
+        """How many calls stand in each state."""
+        rows = self._ask(
+            lambda db: db.execute("select state, count(*) from calls group by state").fetchall()
+        )
+        counted = {self._state(name): int(n) for name, n in rows}
+        return {state: counted.get(state, 0) for state in State}
+
+    def bill(self) -> dict[str, int]:
+        """Calls by what is known of their billing: billed, not billed, unknown."""
+        (billed, free, unknown) = self._ask(
+            lambda db: db.execute(
+                "select count(*) filter (where billed = 1),"
+                " count(*) filter (where billed = 0),"
+                " count(*) filter (where billed is null and state != 'PLANNED') from calls"
+            ).fetchone()
+        )
+        return {"billed": billed, "not_billed": free, "unknown": unknown}
+
+    def answers(self, above: int = 0, limit: int = 1000) -> list[StoredAnswer]:
+        """Raw answers with a number above `above`, in order, at most `limit`."""
+        rows = self._ask(
+            lambda db: db.execute(
+                "select answer_seq, key, received_at, raw from answers"
+                " where answer_seq > ? order by answer_seq limit ?",
+                (above, limit),
+            ).fetchall()
+        )
+        return [StoredAnswer(*row) for row in rows]
+
+    def n_answers(self, above: int = 0) -> int:
+        """How many raw answers have a number above `above`."""
+        (n,) = self._ask(
+            lambda db: db.execute(
+                "select count(*) from answers where answer_seq > ?", (above,)
+            ).fetchone()
+        )
+        return int(n)
+
+    def _calls(self, states: Collection[State], order: str) -> list[Call]:
+        given = tuple(states)
+        where = f" where state in ({', '.join('?' * len(given))})" if given else ""
+        rows = self._ask(lambda db: db.execute(f"{_SELECT}{where} {order}", given).fetchall())
+        return [self._call(row) for row in rows]
+
+    def _call(self, row: tuple[Any, ...]) -> Call:
+        call = dict(zip(_NAMES, row, strict=True))
+        billed = call["billed"]
+        return Call(**call | {
+            "state": self._state(call["state"]),
+            "billed": None if billed is None else bool(billed),
+        })  # fmt: skip
+
+    def _state(self, name: str) -> State:
+        try:
+            return State(name)
+        except ValueError:
+            raise damaged(self.path, "a call is in a state that there is not") from None
+
+
+class JournalView(Readable):
+    """A journal read beside the process that holds it; nothing is written, no lock is taken.
+
+    Parameters
+    ----------
+    path : Path
+    key_fingerprint : str
+        Fingerprint of the store key that the calls' keys are made with.
+
+    Raises
+    ------
+    UsageError
+        There is no journal.
+    StorageError
+        It is damaged, made with another key or by newer code.
+    """
+
+    def __init__(self, path: Path, key_fingerprint: str) -> None:
+        self.path = Path(path)
+        if not self.path.exists():
+            raise UsageError(f"no journal at {self.path.absolute()}; collect first")
+        with as_storage_error(self.path):
+            self._db = sqlite3.connect(
+                f"{self.path.absolute().as_uri()}?mode=ro",
+                uri=True, isolation_level=None, check_same_thread=False,
+            )  # fmt: skip
+        try:
+            with as_storage_error(self.path):
+                self._db.execute("pragma trusted_schema = off")
+                check_identity(self._db, self.path, key_fingerprint)
+                self.uuid = meta(self._db, self.path, "uuid")
+        except BaseException:
+            self._db.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def _ask(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        with as_storage_error(self.path):
+            return work(self._db)
+
+
+_NAMES = (
+    "key", "state", "action", "req_key", "tries", "token", "http_status", "code", "gateway_code",
+    "sub_code", "request_id", "billed", "message", "answer_seq", "note", "sent_at", "changed_at",
+)  # fmt: skip
+_SENT_AT = "(select max(sent_at) from attempts where attempts.key = calls.key) as sent_at"
+_SELECT = "select {} from calls".format(
+    ", ".join(_SENT_AT if name == "sent_at" else name for name in _NAMES)
+)

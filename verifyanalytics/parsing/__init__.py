@@ -1,0 +1,1 @@
+"""One response becomes one row: the reference parser and what it is made of."""

@@ -1,0 +1,302 @@
+"""One response becomes one row, or one reason why not: the strict reference.
+
+The vendor's three reply shapes (gateway, service, success) and the query reply are read by one
+walk: known keys become columns, every other key goes to `extra`, whatever was coerced or wrong is
+named in `issues`, images leave their size only. Written to be read; `flatten` is the fast twin
+that gives the same rows.
+
+Rules beyond the vendor's page: null is absent. A value of the wrong type is coerced where nothing
+is lost (`"60"` → 60.0, `10000.0` → 10000, `1` → true), else the column is null and the value as
+sent goes to `extra`; both are the issue `type:$.path`. A text over 4 KiB anywhere is replaced by
+its size (`size:$.path` in a column). `""` where nested JSON belongs is Go's "not set": null,
+`empty:$.path`. Minus zero is zero.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from verifyanalytics.parsing.envelope import (
+    Opened,
+    ReadOptions,
+    context_names,
+    is_reply,
+    keyed_hash,
+    open_line,
+    read_time,
+)
+from verifyanalytics.parsing.object_reader import Fields
+from verifyanalytics.parsing.strict_json import Unreadable, dumps
+from verifyanalytics.schema import (
+    IMAGES,
+    QUALITY_COLUMNS,
+    QUALITY_FIELDS,
+    QUALITY_MEASURES,
+    THRESHOLD_COLUMNS,
+    THRESHOLD_LEVELS,
+    VERIFICATION_COLUMNS,
+)
+
+CONTENT_NUMBERS = ("elapsed_ms", "score", *QUALITY_COLUMNS)
+"""The 24 float columns that the content's digest begins with, in this order."""
+
+CONTENT_HEAD = (
+    "code", "gateway_code", "message", "sub_code", "sub_message", "result", "alive",
+    *THRESHOLD_COLUMNS, "risk_score", "risk_tags", "measure_type", "measure_value",
+)  # fmt: skip
+"""The other columns of a reply, whose values repeat, in the order in which the digest goes on."""
+
+_REQUEST_DATE = re.compile(r"([0-9]{14})[0-9A-Fa-f]{20}")
+_PACK_NUMBERS = struct.Struct(f"<{len(CONTENT_NUMBERS)}d").pack
+_NAN = float("nan")
+
+Row = dict[str, Any]
+"""Column → value: `schema.VERIFICATIONS` without batch, month and ctx_*; times are datetimes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a response is no row.
+
+    Attributes
+    ----------
+    reason : str
+        One of `schema.REJECT_REASONS`.
+    detail : str
+        What is wrong and where, at most 200 characters, no payload.
+    """
+
+    reason: str
+    detail: str
+
+
+def read_response(data: bytes, options: ReadOptions, *, source: str, row: int) -> Row | Refusal:
+    """Read one response.
+
+    Parameters
+    ----------
+    data : bytes
+        One line or document: a reply, a reply in an envelope, or a log line with a bytes literal.
+    options : ReadOptions
+    source, row : str, int
+        Where it stands; they become columns, and part of the id of a reply without one.
+
+    Returns
+    -------
+    Row or Refusal
+        Never an exception for whatever the bytes are.
+    """
+    try:
+        opened = open_line(data, options)
+        if not isinstance(opened.reply, dict) or not is_reply(opened.reply):
+            raise Unreadable("not_a_response", "neither code nor ResponseMetadata")
+        values = _Reading(options).read(opened, source, row)
+    except Unreadable as refused:
+        return Refusal(refused.reason, refused.detail[:200])
+    wrong = next((issue for issue in values["issues"] if issue.startswith("type:")), None)
+    if options.strict and wrong:
+        return Refusal("type", f"{wrong.removeprefix('type:')} has the wrong type"[:200])
+    return values
+
+
+class _Reading:
+    """The reading of one response: what was noticed on the way, and the row that grows."""
+
+    def __init__(self, options: ReadOptions) -> None:
+        self.options = options
+        self.issues: list[str] = []
+        self.row: Row = {c.name: None for c in VERIFICATION_COLUMNS if c.name != "batch"}
+
+    def read(self, opened: Opened, source: str, row: int) -> Row:
+        """Read the reply, then what stood around it, then what follows from both."""
+        values = self.row
+        reply = Fields(opened.reply, "$", self.issues)
+        if not self._read_gateway(reply):
+            self._read_service(reply)
+        extra = reply.rest()
+        values["content"] = content(values, dumps(extra, normalised=True) if extra else None)
+        around = self._read_envelope(opened)
+        if around:
+            extra[_free_name(extra)] = around
+        values |= {
+            "extra": dumps(extra) if extra else None,
+            "issues": self.issues,
+            "source": source,
+            "source_row": row,
+        }
+        self._date()
+        if values["request_id"] is None:
+            values["request_id"] = substitute_id(values)
+        return values
+
+    def _read_gateway(self, reply: Fields) -> bool:
+        """Read the gateway's metadata; true when it holds an error: the rest then means nothing."""
+        metadata = reply.object("ResponseMetadata")
+        values = self.row
+        values["action"] = metadata.text("Action")
+        request_id = metadata.identifier("RequestId")
+        if not metadata.holds("Error"):
+            values["request_id"] = reply.identifier("request_id") or request_id
+            return False
+        error = metadata.object("Error")
+        values["request_id"] = request_id or reply.identifier("request_id")
+        values["gateway_code"] = error.text("Code")
+        values["message"] = error.text("Message")
+        return True
+
+    def _read_service(self, reply: Fields) -> None:
+        values = self.row
+        values["code"] = reply.integer("code", bits=32)
+        values["message"] = reply.text("message")
+        values["elapsed_ms"] = reply.duration("time_elapsed")
+        data = reply.object("data")
+        values["result"] = data.flag("result")
+        self._read_risk(data.nested("risk_result"))
+        self._read_images(data.object("images"))
+        self._read_comparison(data.object("source_comp_details"))
+        self._read_outcome(data)
+
+    def _read_risk(self, risk: Fields) -> None:
+        self.row["risk_score"] = risk.integer("score", bits=32)
+        self.row["risk_tags"] = risk.texts("tags")
+        if self.row["risk_tags"] is None and not risk.failed("tags"):
+            # Go writes an empty list as null: asked, nothing found
+            self.row["risk_tags"] = None if self.row["risk_score"] is None else []
+
+    def _read_images(self, images: Fields) -> None:
+        for name in ("image_best", "image_env"):
+            image = images.image(name)
+            if image is None:
+                continue
+            self.row[f"{name}_bytes"] = len(image)
+            if image and self.options.image_prints and self.options.key:
+                self.row[f"{name}_print"] = keyed_hash(self.options.key, "image", image)
+
+    def _read_comparison(self, details: Fields) -> None:
+        values = self.row
+        values["alive"] = details.flag("alive")
+        values["score"] = details.number("score")
+        thresholds = details.object("thresholds")
+        for column, level in zip(THRESHOLD_COLUMNS, THRESHOLD_LEVELS, strict=True):
+            values[column] = thresholds.number(level)
+        for image in IMAGES:
+            quality = details.nested(f"image_{image}_detail")
+            for measure, name in zip(QUALITY_MEASURES, QUALITY_FIELDS, strict=True):
+                values[f"{image}_{measure}"] = quality.number(name)
+
+    def _read_outcome(self, data: Fields) -> None:
+        """Read sub code and billing; a query reply holds the verification's own under `verify_`."""
+        values = self.row
+        outcome = data.first("verify_algorithm_base_resp", "algorithm_base_resp")
+        values["sub_code"] = outcome.integer("status_code", bits=32)
+        values["sub_message"] = outcome.text("status_message")
+        measure = data.first("verify_req_measure_info", "req_measure_info")
+        values["measure_type"] = measure.text("measure_type")
+        values["measure_value"] = measure.integer("value", bits=64)
+
+    def _read_envelope(self, opened: Opened) -> dict[str, Any]:
+        values, options = self.row, self.options
+        envelope = Fields({**opened.rest, **opened.around}, "envelope", self.issues)
+        values["action"] = envelope.text("action") or values["action"] or options.action
+        values["req_key"] = envelope.text("req_key") or options.req_key
+        values["http_status"] = envelope.integer("http_status", bits=16)
+        values["occurred_at"] = envelope.time("occurred_at")
+        if options.collected:
+            self._read_collected(envelope)
+        for column, name in (("token", "byted_token"), ("subject", "subject")):
+            secret = envelope.secret(name)
+            if secret and options.key:
+                values[column] = keyed_hash(options.key, column, secret)
+        self._read_context(envelope)
+        return envelope.rest()
+
+    def _read_collected(self, envelope: Fields) -> None:
+        """Take what the collector knew: hashes as they are, and the pictures it took out."""
+        for name in ("token", "subject"):
+            self.row[name] = envelope.secret(name)
+        images = envelope.object("images")
+        for name in ("image_best", "image_env"):
+            if images.holds(f"{name}_bytes"):
+                self.row[f"{name}_bytes"] = images.integer(f"{name}_bytes", bits=32)
+                self.row[f"{name}_print"] = images.text(f"{name}_print")
+
+    def _read_context(self, envelope: Fields) -> None:
+        context = envelope.object("context")
+        self.row |= {f"ctx_{column}": text for column, text in self.options.context.items()}
+        for column, name in context_names(context.values, self.options).items():
+            text = context.plain(name)
+            if text is not None:
+                self.row[f"ctx_{column}"] = text
+
+    def _date(self) -> None:
+        values = self.row
+        if values["occurred_at"] is not None:
+            values["occurred_at_source"] = self.options.time_source
+        elif values["request_id"] is not None:
+            values["occurred_at"] = date_in(values["request_id"])
+            values["occurred_at_source"] = "request_id" if values["occurred_at"] else None
+        moment = values["occurred_at"]
+        values["month"] = "unknown" if moment is None else f"{moment:%Y-%m}"
+
+
+def date_in(request_id: str) -> datetime | None:
+    """Moment at which a request_id of the dated form was given out, in UTC; else None."""
+    match = _REQUEST_DATE.fullmatch(request_id)
+    if match is None:
+        return None
+    year, parts = match[1][:4], [match[1][i : i + 2] for i in range(4, 14, 2)]
+    return read_time(f"{year}-{parts[0]}-{parts[1]}T{':'.join(parts[2:])}+08:00")
+
+
+def content(row: Row, extra: str | None) -> str:
+    """Digest of what a reply says, whichever way it was written down.
+
+    SHA-256, in hexadecimal, of the 24 `CONTENT_NUMBERS` as little-endian float64 (NaN where null),
+    the 32 bytes of `head_digest`, and the text of `extra` if there is any. Key order, white space,
+    escapes, the spelling of a number, the id, images and the envelope do not count.
+
+    Parameters
+    ----------
+    row : Row
+    extra : str or None
+        The reply's unknown keys as `dumps(…, normalised=True)` writes them.
+    """
+    numbers = (_NAN if row[name] is None else row[name] for name in CONTENT_NUMBERS)
+    head = head_digest([row[name] for name in CONTENT_HEAD])
+    return hashlib.sha256(_PACK_NUMBERS(*numbers) + head + (extra or "").encode()).hexdigest()
+
+
+def head_digest(values: Iterable[Any]) -> bytes:
+    """SHA-256 of the compact UTF-8 JSON array of the `CONTENT_HEAD` columns.
+
+    A digest of its own, because few heads stand over many answers: the kernel makes each once.
+    """
+    text = json.dumps(list(values), ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).digest()
+
+
+def substitute_id(row: Row) -> str:
+    """Identify a reply that has no request_id: by its content, its time and its place."""
+    moment = row["occurred_at"]
+    parts = (
+        row["content"],
+        "" if moment is None else moment.isoformat(),
+        row["source"],
+        str(row["source_row"]),
+    )
+    return f"sha256:{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()}"
+
+
+def _free_name(extra: dict[str, Any]) -> str:
+    """Where the envelope's unknown keys go among the reply's: `envelope`, unless that is taken."""
+    name = "envelope"
+    while name in extra:
+        name += "_"
+    return name

@@ -1,0 +1,1 @@
+"""The risk report: one week or month of a store as HTML or PDF."""

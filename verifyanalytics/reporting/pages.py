@@ -1,0 +1,417 @@
+"""The first page of a report: head, tiles, sentences, and the tables behind them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from verifyanalytics.analysis.base.rows import INCOMPLETE
+from verifyanalytics.analysis.verdicts.decisions import acceptance_rate
+from verifyanalytics.codebook.book import Lang
+from verifyanalytics.reporting.blocks import (
+    Block,
+    Bullets,
+    Document,
+    Heading,
+    Paragraph,
+    Say,
+    Table,
+    Words,
+    table,
+)
+from verifyanalytics.reporting.changes import Change, Count, hidden
+from verifyanalytics.reporting.checks import Check, checks, despite
+from verifyanalytics.reporting.data import Figures, Slice
+from verifyanalytics.reporting.numbers import (
+    NOTHING,
+    local_minute,
+    number,
+    percent,
+    period_head,
+    period_words,
+    places,
+    points_with_limits,
+    rate_with_limits,
+    size,
+    split,
+)
+from verifyanalytics.reporting.regimes import Move, moves, one_sided, parts, small
+from verifyanalytics.reporting.summary import (
+    REJECTING,
+    by_words,
+    explained_part,
+    in_short,
+    nobody,
+    other,
+    shown_lifts,
+    tag_name,
+    tags_sentence,
+    tiles,
+)
+from verifyanalytics.reporting.words import (
+    enumerated,
+    joined,
+    name_words,
+    names_words,
+    regime_words,
+    reject_words,
+    rule_words,
+    say,
+)
+
+_MOST_TAGS, _MOST_REGIMES, _MOST_GROUPS = 5, 6, 12
+
+
+def first_page(f: Figures, lang: Lang) -> Document:
+    """Begin the document: everything a risk lead asks first."""
+    period = period_words(f.period)
+    subtitle = say("subtitle", period=period, first=f.period.start, last=f.period.last,
+                   tz=f.asked.tz)  # fmt: skip
+    if f.before is not None:
+        against = say("against", other=other(f))
+        subtitle = type(subtitle)(subtitle.en + against.en, subtitle.zh + against.zh)
+    page = Document(say(f"title_{f.period.every}"), subtitle, lang)
+    if f.asked.regimes:
+        names = enumerated([regime_words(name) for name in f.asked.regimes])
+        page.add(Paragraph(say("only_regimes", names=names), "warning"))
+    if f.partial:
+        ends = {"first": f.first_at, "last": f.last_at}
+        told = {name: local_minute(moment, f.asked.tz) for name, moment in ends.items()}
+        page.add(Paragraph(say("partial", **told), "warning"))
+    page.add(tiles(f), Heading(say("in_short")), in_short(f))
+    page.add(Heading(say("key_figures")), key_figures(f))
+    page.add(Heading(say("turned_away")), turned_away(f), _turned_note(f))
+    page.add(Heading(say("regimes")), *regimes(f))
+    page.add(Heading(say("tags")), *tags(f))
+    page.add(Heading(say("quality")), *quality(f))
+    return page
+
+
+def second_page(f: Figures) -> Iterable[Block]:
+    """Give what an analyst asks next: the caller's groups, and what the vendor seems to do."""
+    return [*by_groups(f), *_rules(f)]
+
+
+# ------------------------------------------------------------------ key figures
+
+
+def key_figures(f: Figures) -> Table:
+    """The main rates of both periods."""
+    withheld = int(f.now.acceptance["n_withheld"])
+    rows = [
+        (_counted("f_acceptance", change := f.change("accepted")), change),
+        (_counted("f_match_withheld" if withheld else "f_match", change := f.change("matches"),
+                  withheld=number(withheld)), change),
+        (_counted("f_faults", change := f.change("faults")), change),
+    ]  # fmt: skip
+    columns: list[Words] = [say("c_figure"), _now(f)]
+    if f.before is not None:
+        columns += [_before(f), say("c_difference"), say("c_reading")]
+    return table(
+        say("key_figures"), columns,
+        [[name, _rate(change.now), *_against(change)] for name, change in rows], texts=[4],
+    )  # fmt: skip
+
+
+def _counted(key: str, change: Change, **values: Words) -> Say:
+    """Name a rate by its count and its denominator."""
+    return say(key, x=number(change.now.x), n=number(change.now.n), **values)
+
+
+def _now(f: Figures) -> Words:
+    return say("c_now", period=period_words(f.period))
+
+
+def _before(f: Figures) -> Words:
+    return say("c_before", period=period_head(f.compared)) if f.compared else ""
+
+
+def _rate(count: Count) -> Words:
+    return rate_with_limits(count.rate, *count.limits)
+
+
+def _against(change: Change) -> list[Words]:
+    """Last period, difference with limits, reading; nothing without a last period."""
+    if change.before is None:
+        return []
+    return [
+        percent(change.before.rate, places(*change.before.limits)),
+        points_with_limits(change.difference, *change.limits),
+        reading(change),
+    ]
+
+
+def reading(change: Change) -> Words:
+    """Say what a difference is evidence of; and without any, what would have shown."""
+    if change.verdict != "none":
+        return say(change.verdict) if change.verdict else NOTHING
+    if math.isnan(change.smallest):
+        return say("none_blunt")
+    return say("none", smallest=size(change.smallest))
+
+
+# ------------------------------------------------------------------ gates
+
+
+def turned_away(f: Figures) -> Table | Paragraph:
+    """Rejections by the first gate that failed; or that there are none."""
+    columns: list[Words] = [say("c_gate"), say("c_answers"), say("c_share")]
+    if f.before is not None:
+        columns += [_before(f), say("c_difference"), say("c_reading"), say("c_split")]
+    rows = []
+    for gate in REJECTING:
+        change = f.change("turned_away", gate)
+        if change.now.x or (change.before and change.before.x):
+            row: list[Words] = [say(f"gate_{gate}"), number(change.now.x), _rate(change.now)]
+            rows.append([*row, *_against(change), *_split(f, gate, change)])
+    if not rows:
+        return Paragraph(nobody(f))
+    return table(say("turned_away"), columns, rows, texts=[5])
+
+
+def _split(f: Figures, gate: str, change: Change) -> list[Words]:
+    whole = explained_part(f, gate)
+    return [] if whole is None else [split(whole["mix"], whole["rate"], places(*change.limits))]
+
+
+def _turned_note(f: Figures) -> Paragraph:
+    key = "turned_note" if f.before is not None else "turned_note_alone"
+    n = f.now.accepted.n
+    return Paragraph(
+        say(
+            key, n=number(n), despite=number(despite(f.now).x), open=number(f.now.n_rows - n),
+            by=by_words(f),
+        ),
+        "note",
+    )  # fmt: skip
+
+
+# ------------------------------------------------------------------ groups
+
+
+def by_groups(f: Figures) -> Iterable[Block]:
+    """How groups of the caller's choice fared; small ones are put together."""
+    if not f.by:
+        return []
+    groups = _groups(f)
+    small = hidden([g["sizes"] for g in groups], f.asked.min_group)
+    open_ = [g for g, is_small in zip(groups, small, strict=True) if not is_small]
+    open_.sort(key=lambda g: (-g["now"].n, g["key"]))
+    rest = [g for g, is_small in zip(groups, small, strict=True) if is_small]
+    rows = [_group_row(f, g["name"], [g]) for g in open_[:_MOST_GROUPS]]
+    if len(open_) > _MOST_GROUPS:
+        more = open_[_MOST_GROUPS:]
+        rows.append(_group_row(f, say("g_more", n=number(len(more))), more))
+    if rest:
+        rows.append(_group_row(f, say("g_small", n=number(len(rest))), rest))
+    rows.append(_group_row(f, say("g_all"), groups))
+    by = by_words(f)
+    columns: list[Words] = [
+        say("c_group", by=by), say("c_decided"), say("c_of_all"),
+        say("c_acceptance", period=period_words(f.period)),
+    ]  # fmt: skip
+    if f.before is not None:
+        columns += [_before(f), say("c_difference"), say("c_contribution")]
+    return [
+        Heading(say("by_groups", by=by)),
+        table(say("by_groups", by=by), columns, rows),
+        Paragraph(say("g_note", least=f.asked.min_group), "note"),
+    ]
+
+
+def _groups(f: Figures) -> list[dict[str, Any]]:
+    """Each group: its name, decided and accepted rows of both periods, and what it contributes."""
+    if f.explained is None:
+        held = acceptance_rate(f.now.v, by=list(f.by))
+        return [
+            {**_group(row, f.by), "sizes": [int(row["n_decided"])],
+             "now": Count(int(row["n_accepted"]), int(row["n_decided"]), f.now.deff),
+             "before": None, "mix": 0.0, "rate": 0.0}
+            for row in held.to_dict("records")
+        ]  # fmt: skip
+    each = f.explained.iloc[f.explained["part"].nunique() :]
+    found = []
+    for row in each[each["part"] == "accepted"].to_dict("records"):
+        n1, n0 = int(row["n_current"]), int(row["n_previous"])
+        x1, x0 = (
+            round(rate * n) if n else 0
+            for rate, n in ((row["rate_current"], n1), (row["rate_previous"], n0))
+        )
+        before = f.before.deff if f.before else 1.0
+        found.append(
+            {**_group(row, f.groups), "sizes": [n1, n0],
+             "now": Count(x1, n1, f.now.deff), "before": Count(x0, n0, before),
+             "mix": row["mix"], "rate": row["rate"]}
+        )  # fmt: skip
+    return found
+
+
+def _group(row: dict[Any, Any], columns: Iterable[str]) -> dict[str, Any]:
+    key = [str(row[column]) for column in columns]
+    return {"key": key, "name": names_words(key)}
+
+
+def _group_row(f: Figures, name: Words, groups: list[dict[str, Any]]) -> list[Words]:
+    now = _together([g["now"] for g in groups])
+    share = now.n / f.now.accepted.n if f.now.accepted.n else math.nan
+    row = [name, number(now.n), percent(share), _rate(now)]
+    if f.before is None:
+        return row
+    change = Change(now, _together([g["before"] for g in groups]))
+    digits = places(*f.change("accepted").limits)  # parts of one whole
+    mix, rate = (sum(g[part] for g in groups) for part in ("mix", "rate"))
+    return [*row, *_against(change)[:2], split(mix, rate, digits)]
+
+
+def _together(counts: list[Count]) -> Count:
+    return Count(sum(c.x for c in counts), sum(c.n for c in counts), counts[0].deff)
+
+
+# ------------------------------------------------------------------ regimes
+
+
+def regimes(f: Figures) -> Iterable[Block]:
+    """The regimes of both periods; with their state when there is something to compare."""
+    rows = [_regime_row(f, line) for line in _regime_lines(f)]
+    if few := small(f):
+        held = [part.regimes[part.regimes["regime"].isin(few)] for part in parts(f)]
+        counts = [number(table["n_rows"].sum()) for table in held]
+        told = say("g_small", n=number(len(few)))
+        rows.append([told, NOTHING, *counts, *_compared(f, NOTHING)])
+    if not rows:
+        return [Paragraph(say("regimes_nothing"))]
+    columns: list[Words] = [
+        say("c_regime"), say("c_first"), say("c_n_now", period=period_words(f.period))
+    ]  # fmt: skip
+    if f.before is not None:
+        columns += [_before(f), say("c_state")]
+    left = len(f.now.regimes) - len(few) - _MOST_REGIMES
+    more = [Paragraph(say("regimes_more", n=number(left)), "note")] if left > 0 else []
+    return [table(say("regimes"), columns, rows, texts=[1, 4]), *more]
+
+
+def _regime_lines(f: Figures) -> list[Any]:
+    """The rows of `va.scores.regimes` of this period, then those that are gone."""
+    held = f.now.regimes
+    now = held[~held["regime"].isin(small(f))].head(_MOST_REGIMES).to_dict("records")
+    gone = sorted((m for m in moves(f) if not m.new), key=lambda m: m.name)
+    return [*now, *gone[:_MOST_REGIMES]]
+
+
+def _regime_row(f: Figures, line: Any) -> list[Words]:
+    gone = isinstance(line, Move)
+    name = line.name if gone else line["regime"]
+    first = NOTHING if gone else local_minute(line["first_at"], f.asked.tz)
+    sizes = [part.regimes.set_index("regime")["n_rows"].get(name, 0) for part in parts(f)]
+    moved = {move.name: f"s_{move.kind}" for move in moves(f)}
+    state = NOTHING if name == INCOMPLETE else say(moved.get(name, "s_same"))
+    return [regime_words(name), first, *map(number, sizes), *_compared(f, state)]
+
+
+def _compared(f: Figures, words: Words) -> list[Words]:
+    """Give a cell that is there only when something is compared."""
+    return [] if f.before is None else [words]
+
+
+# ------------------------------------------------------------------ tags
+
+
+def tags(f: Figures) -> Iterable[Block]:
+    """The tags whose lift is surest."""
+    lifts = shown_lifts(f.now, f.asked.min_group)
+    if lifts.empty:
+        return [Paragraph(tags_sentence(f))]
+    columns: list[Words] = [
+        say("c_tag"), say("c_meaning"), say("c_tagged"), say("c_lift"),
+        say("c_tag_share", period=period_words(f.period)),
+    ]  # fmt: skip
+    if f.before is not None:
+        columns += [_before(f), say("c_difference")]
+    rows = []
+    for row in lifts.head(_MOST_TAGS).itertuples():
+        change = f.change("with_tag", row.tag)
+        lift = say("lift", lift=f"{row.lift:.1f}", low=f"{row.lift_low:.1f}",
+                   high=f"{row.lift_high:.1f}")  # fmt: skip
+        told: list[Words] = [name_words(row.tag), tag_name(row), number(change.now.x), lift]
+        share = percent(change.now.rate, places(*change.now.limits))
+        rows.append([*told, share, *_against(change)[:2]])
+    first = lifts.iloc[0]
+    note = say(
+        "tags_note", n=number(first["n"]), least=f.asked.min_group,
+        n_not_asked=number(first["n_risk_not_asked"]),
+    )  # fmt: skip
+    return [table(say("tags"), columns, rows, texts=[1]), Paragraph(note, "note")]
+
+
+# ------------------------------------------------------------------ data quality
+
+
+def quality(f: Figures) -> Iterable[Block]:
+    """What is odd about the data of the period, and of the store."""
+    looked = checks(f)
+    rows = [_check_row(f, check) for check in looked if check.found]
+    latencies = map(_latency, parts(f))
+    rows.append([say("d_latency"), *latencies, *_compared(f, NOTHING)])
+    fine = [say(check.key) for check in looked if check.absent]
+    columns: list[Words] = [say("c_check"), say("c_before", period=period_head(f.period))]
+    if f.before is not None:
+        columns += [_before(f), say("c_difference")]
+    blocks: list[Block] = [table(say("quality"), columns, rows)]
+    if fine:
+        blocks.append(Paragraph(say("d_fine", names=enumerated(fine)), "note"))
+    return [*blocks, *_whole_store(f)]
+
+
+def _check_row(f: Figures, check: Check) -> list[Words]:
+    change = check.change
+    if change.before is None:
+        return [say(check.key), _of(change.now)]
+    counted = check.key == "d_days"  # days are counted whole, not sampled
+    differs = NOTHING if counted else points_with_limits(change.difference, *change.limits)
+    return [say(check.key), _of(change.now), _of(change.before), differs]
+
+
+def _whole_store(f: Figures) -> list[Block]:
+    """What has no time, and so belongs to no period; and by name what was odd."""
+    told = say(
+        "d_store", rejects=number(f.rejects["n_rows"].sum()), read=number(f.n_read),
+        undated=number(f.n_undated), stored=number(f.n_stored),
+    )  # fmt: skip
+    if len(f.rejects):
+        told = joined(told, say("d_reasons", names=_most(f.rejects, "reason", reject_words)))
+    issues = f.now.issues
+    odd = [Paragraph(say("d_issue_names", names=_most(issues, "issue", name_words)), "note")]
+    return [Paragraph(told, "note"), *(odd if len(issues) else [])]
+
+
+def _most(frame: Any, column: str, words: Callable[[str], Words]) -> Words:
+    """Enumerate the most frequent names with their counts."""
+    rows = frame.head(6).to_dict("records")
+    return enumerated(
+        [say("named_count", name=words(row[column]), n=number(row["n_rows"])) for row in rows]
+    )
+
+
+def _of(count: Count) -> Words:
+    return say("d_of", x=number(count.x), n=number(count.n))
+
+
+def _latency(part: Slice) -> Words:
+    ends = (number(part.latency[name]) for name in ("p50_ms", "p95_ms", "p99_ms"))
+    return f"{' / '.join(ends)} ms"
+
+
+def _rules(f: Figures) -> list[Block]:
+    left_out = {INCOMPLETE, *small(f), *one_sided(f.now)}
+    rules = f.now.rules[~f.now.rules["regime"].isin(left_out)].head(_MOST_REGIMES)
+    if rules.empty:
+        return []
+    told = [
+        say(
+            "rule", regime=regime_words(row.regime), rule=rule_words(row.rule),
+            n=number(row.n_rows), agreement=percent(row.agreement),
+        )
+        for row in rules.itertuples()
+    ]  # fmt: skip
+    return [Heading(say("rules_heading")), Paragraph(say("rules")), Bullets(tuple(told))]

@@ -1,0 +1,360 @@
+"""The texts of a report's pages but for its charts and its last page; see `_report_words`.
+
+Chinese is written as a risk team writes it: 通过率, 环比, 个百分点, and no space before a per cent
+sign. `{n_s}` is the s of an English plural, empty where n is 1.
+"""
+
+from __future__ import annotations
+
+from verifyanalytics.reporting.blocks import Say
+
+PAGES: dict[str, Say] = {
+    # ---------------------------------------------------------------- the page's head
+    "title_week": Say("Identity verification: weekly risk report", "人脸核验风险周报"),
+    "title_month": Say("Identity verification: monthly risk report", "人脸核验风险月报"),
+    "subtitle": Say(
+        "{period}: {first} to {last}, {tz} time",
+        "{period}（{first} 至 {last}，{tz} 时间）",
+    ),
+    "against": Say("; compared with {other}", "，对比{other}"),
+    "only_regimes": Say("Only these regimes: {names}.", "仅统计以下阈值组：{names}。"),
+    "partial": Say(
+        "The data cover a part of this period only (they go from {first} to {last}): its figures "
+        "are not compared with other periods.",
+        "本期数据不完整（数据起止：{first} 至 {last}），不与其他时段作比较。",
+    ),
+    # ---------------------------------------------------------------- why nothing is compared
+    "alone_asked": Say("no comparison was asked for", "未要求对比"),
+    "alone_partial": Say("this period is not covered whole", "本期数据不完整"),
+    "alone_partial_before": Say("the data cover only a part of {other}", "{other}的数据不完整"),
+    "alone_nothing_before": Say("there is no data of {other}", "没有{other}的数据"),
+    "alone_undecided": Say("a period has no verdict at all", "有一期没有任何核验结论"),
+    # ---------------------------------------------------------------- tiles
+    "tile_answers": Say("calls: answers and faults", "调用量"),
+    "tile_acceptance": Say("acceptance rate", "通过率"),
+    "tile_match": Say("match rate at own 1e-4", "匹配率（1e-4 阈值）"),
+    "tile_faults": Say("faults: not answered", "故障率（未作答）"),
+    "volume_change": Say("{change} on {other}", "较{other} {change}"),
+    "volume_previous": Say("{change} on {other}", "环比 {change}"),
+    "rate_change": Say(
+        "{points} points ({low}{nbsp}to{nbsp}{high})",
+        "{points} 个百分点（{low}{nbsp}至{nbsp}{high}）",
+    ),
+    "rate_interval": Say("95{nbsp}% interval {interval}", "95% 区间 {interval}"),
+    "no_interval": Say("nothing to count", "无可统计的数据"),
+    # ---------------------------------------------------------------- in short
+    "in_short": Say("In short", "要点"),
+    "acceptance_up": Say(
+        "Acceptance rose from {before} to {now}: {points} points (95{nbsp}% interval {low} "
+        "to {high}).",
+        "通过率由 {before} 升至 {now}，变化 {points} 个百分点（95% 区间 {low} 至 {high}）。",
+    ),
+    "acceptance_down": Say(
+        "Acceptance fell from {before} to {now}: {points} points (95{nbsp}% interval {low} "
+        "to {high}).",
+        "通过率由 {before} 降至 {now}，变化 {points} 个百分点（95% 区间 {low} 至 {high}）。",
+    ),
+    "acceptance_none": Say(
+        "No evidence of change in acceptance: {before} in {other}, now {now} ({points} points, "
+        "95{nbsp}% interval {low} to {high}). With this volume a change of {smallest} points "
+        "or more would have shown (80{nbsp}% power).",
+        "没有证据表明通过率发生变化：{other} {before}，本期 {now}（{points} 个百分点，95% 区间 "
+        "{low} 至 {high}）。以本期样本量，变化达到 {smallest} 个百分点才可检出（检验效能 "
+        "80%）。",
+    ),
+    "acceptance_alone": Say(
+        "Acceptance was {now} (95{nbsp}% interval {interval}) of {n} answer{n_s} with a verdict. "
+        "Not compared: {why}.",
+        "通过率为 {now}（95% 区间 {interval}），共 {n} 条有核验结论。未作对比：{why}。",
+    ),
+    "acceptance_nothing": Say(
+        "No answer of this period has a verdict: there is no acceptance rate.",
+        "本期没有任何核验结论，无法计算通过率。",
+    ),
+    "explained": Say(
+        "Of the difference, {mix} points come from who came (the mix by {by}) and {rate} "
+        "points from how they fared (the rates within each group); this is arithmetic, without "
+        "intervals.",
+        "其中 {mix} 个百分点来自客群结构变化（按 {by} 划分），{rate} 个百分点来自组内通过率变化；"
+        "此为算术分解，不附区间。",
+    ),
+    "reasons_top": Say(
+        "Main reasons for turning people away, as shares of the answers with a verdict: {names}.",
+        "被拒的主要原因（占有核验结论应答的比例）：{names}。",
+    ),
+    "reason_share": Say(
+        "{gate} {share}",
+        "{gate} {share}",
+    ),
+    "reasons_up": Say("More often than in {other}: {names}.", "较{other}增多：{names}。"),
+    "reasons_down": Say("Less often than in {other}: {names}.", "较{other}减少：{names}。"),
+    "reasons_same": Say(
+        "For no reason is there evidence of change against {other}; the table says what would "
+        "have shown.",
+        "与{other}相比，各原因的拒绝比例均无变化证据；可检出的幅度见下表。",
+    ),
+    "reason_points": Say(
+        "{gate} ({points} points, {low} to {high})",
+        "{gate}（{points} 个百分点，{low} 至 {high}）",
+    ),
+    "nobody": Say(
+        "Nobody was turned away: verdicts without a no, n = {n}.",
+        "无人被拒：{n} 条有核验结论的应答全部通过。",
+    ),
+    "no_verdicts": Say(
+        "No answer of this period has a verdict: nobody can be said to have been turned away.",
+        "本期没有任何核验结论，无从统计被拒原因。",
+    ),
+    "regimes_same": Say(
+        "The vendor's thresholds are those of {other}.",
+        "厂商阈值与{other}相同，无变更。",
+    ),
+    "regimes_same_named": Say(
+        "But for regimes of fewer than {least} calls, the vendor's thresholds are those of "
+        "{other}.",
+        "除调用量少于 {least} 次的阈值组外，厂商阈值与{other}相同。",
+    ),
+    "regimes_rest": Say(
+        "The other thresholds are those of {other}.",
+        "其余阈值与{other}相同。",
+    ),
+    "regimes_nothing": Say(
+        "No answer names four rising thresholds: there are none to compare scores with.",
+        "没有任何应答返回四个完整且递增的阈值，无法按阈值统计。",
+    ),
+    "regimes_small": Say(
+        "No threshold regime that is in both periods has {least} calls or more in each: none is "
+        "named.",
+        "没有任何阈值组在各期均达到 {least} 次调用，故不单独列出。",
+    ),
+    "regimes_new": Say(
+        "The vendor's thresholds changed: {name} appeared on {when}.",
+        "厂商阈值有变更：{name} 自 {when} 起出现。",
+    ),
+    "regimes_first": Say(
+        "The vendor sends thresholds where it sent none: {name}, first on {when}.",
+        "厂商开始返回阈值：{name}，首次出现于 {when}。",
+    ),
+    "regimes_key_new": Say(
+        "A kind of request that was not called before: {name}, first on {when}.",
+        "新的请求类型：{name}，首次调用于 {when}。",
+    ),
+    "regimes_gone": Say("The vendor no longer sends {name}.", "阈值组 {name} 已不再返回。"),
+    "regimes_key_gone": Say(
+        "A kind of request that was not called in this period: {name}.",
+        "本期未调用的请求类型：{name}。",
+    ),
+    "regimes_alone": Say("Threshold regimes in this period: {names}.", "本期的阈值组：{names}。"),
+    "regimes_within": Say(
+        "The vendor's thresholds changed within this period: {name} appeared on {when}.",
+        "本期内厂商阈值有变更：{name} 自 {when} 起出现。",
+    ),
+    "tags_some": Say(
+        "Risk tags that go with non-matches: {names}. An association, not a proof of fraud.",
+        "与分数不匹配相关的风险标签：{names}。仅为相关性，不等于欺诈证据。",
+    ),
+    "tag_lifted": Say(
+        "{tag} {name} (lift {lift}, {low} to {high}; n = {n})",
+        "{tag} {name}（提升度 {lift}，{low} 至 {high}；n = {n}）",
+    ),
+    "lift": Say("{lift} ({low}–{high})", "{lift}（{low}–{high}）"),
+    "tags_none": Say(
+        "There is no evidence that any risk tag goes with non-matches (n = {n}, {x} of them "
+        "non-matches).",
+        "没有证据表明任何风险标签与分数不匹配相关（n = {n}，其中 {x} 条不匹配）。",
+    ),
+    "tags_not_asked": Say(
+        "No call of this period has a risk result: nothing is known of risk tags.",
+        "本期没有任何风险结果，风险标签情况未知。",
+    ),
+    "tags_absent": Say(
+        "No risk tag was set: risk results without any tag, n = {n}.",
+        "本期未出现任何风险标签（有风险结果的应答 n = {n}）。",
+    ),
+    "tags_blind": Say(
+        "Whether risk tags go with non-matches cannot be seen: of compared answers with a risk "
+        "result (n = {n}), {x} are non-matches.",
+        "无法判断风险标签与分数不匹配是否相关：有风险结果的已比对应答 n = {n}，其中 {x} 条不匹配。",
+    ),
+    "tags_small": Say(
+        "No risk tag is on {least} compared answers or more: nothing can be said of any.",
+        "没有任何风险标签达到 {least} 条已比对应答，无法下结论。",
+    ),
+    "tags_untested": Say(
+        "Persons are not known here, so no tag's association with non-matches is called "
+        "significant.",
+        "数据中没有用户标识，无法按人检验，故不对任何标签的相关性下显著性结论。",
+    ),
+    "quality_fine": Say("Data quality: nothing stands out.", "数据质量：未见异常。"),
+    "quality_some": Say("Data quality: {names}.", "数据质量：{names}。"),
+    "q_found": Say("{name} {x} / {n}", "{name} {x} / {n}"),
+    "q_more": Say("(more than in {other})", "（高于{other}）"),
+    "q_rejects": Say("unreadable responses of the whole store {n}", "全库无法解析的应答 {n} 条"),
+    "q_undated": Say("its answers without a known time {n}", "全库时间未知的应答 {n} 条"),
+    # ---------------------------------------------------------------- key figures
+    "key_figures": Say("Key figures", "核心指标"),
+    "c_figure": Say("figure", "指标"),
+    "c_now": Say("{period}\n(95{nbsp}% interval)", "{period}\n（95% 区间）"),
+    "c_before": Say("{period}", "{period}"),
+    "c_difference": Say("difference, points\n(95{nbsp}% interval)", "变化，百分点\n（95% 区间）"),
+    "c_reading": Say("reading", "判断"),
+    "f_acceptance": Say(
+        "accepted: {x} of {n} with a verdict",
+        "通过：有核验结论 {n} 条中的 {x} 条",
+    ),
+    "f_match": Say(
+        "matched at own 1e-4: {x} of {n} compared",
+        "匹配（自身 1e-4 阈值）：已比对 {n} 条中的 {x} 条",
+    ),
+    "f_match_withheld": Say(
+        "matched at own 1e-4: {x} of {n} compared; withheld scores, not matched: {withheld}",
+        "匹配（自身 1e-4 阈值）：已比对 {n} 条中的 {x} 条；分数未返回、计为不匹配：{withheld} 条",
+    ),
+    "f_faults": Say("faults: {x} of {n} calls", "故障：{n} 次调用中的 {x} 次"),
+    "up": Say("higher", "上升"),
+    "down": Say("lower", "下降"),
+    "none": Say(
+        "no evidence of change\n(≥{nbsp}{smallest} would show)",
+        "无变化证据（≥{nbsp}{smallest}{nbsp}可检出）",
+    ),
+    "none_blunt": Say("no evidence of change", "无变化证据"),
+    # ---------------------------------------------------------------- gates
+    "turned_away": Say(
+        "Why people were turned away: the first gate that failed",
+        "被拒原因：首个未通过的关口",
+    ),
+    "c_gate": Say("first gate that failed", "首个未通过的关口"),
+    "c_answers": Say("answers", "应答数"),
+    "c_share": Say("share\n(95{nbsp}% interval)", "占比\n（95% 区间）"),
+    "c_split": Say("mix / rate", "结构 / 组内"),
+    "gate_answered": Say("not answered, yet a verdict", "未作答却有结论"),
+    "gate_scored": Say("no comparison score", "无比对分数"),
+    "gate_alive": Say("liveness failed", "活体未通过"),
+    "gate_match": Say("score below own 1e-4 threshold", "分数低于自身 1e-4 阈值"),
+    "gate_risk": Say("risk score too high", "风险分过高"),
+    "gate_unknown": Say(
+        "unknown (an input is missing)",
+        "未知（缺少判定输入）",
+    ),
+    "gate_none": Say(
+        "unexplained (all gates pass)",
+        "原因不明（各关口均通过）",
+    ),
+    "turned_note": Say(
+        "Shares of the {n} answer{n_s} with a verdict; accepted although a gate failed: "
+        "{despite}; without a verdict: {open}. Mix and rate split the difference by "
+        "{by}: mix is who came, rate how they fared.",
+        "占比的分母为 {n} 条有核验结论的应答；另有 {despite} 条未过关口却仍通过，{open} 条无"
+        "核验结论。“结构”与“组内”为按 {by} 分解的变化：前者来自客群结构，后者来自组内比率。",
+    ),
+    "turned_note_alone": Say(
+        "Shares of the {n} answer{n_s} with a verdict; accepted although a gate failed: "
+        "{despite}; without a verdict: {open}.",
+        "占比的分母为 {n} 条有核验结论的应答；另有 {despite} 条未过关口却仍通过，{open} "
+        "条无核验结论。",
+    ),
+    # ---------------------------------------------------------------- groups
+    "by_groups": Say(
+        "By {by}",
+        "按 {by} 划分",
+    ),
+    "c_group": Say("{by}", "{by}"),
+    "c_acceptance": Say(
+        "acceptance, {period}\n(95{nbsp}% interval)", "{period}通过率\n（95% 区间）"
+    ),
+    "c_decided": Say("with a\nverdict", "有结论"),
+    "c_of_all": Say("of all", "占比"),
+    "c_contribution": Say(
+        "adds to the change,\npoints: mix / rate",
+        "对总变化的贡献\n结构 / 组内",
+    ),
+    "g_small": Say("{n} small group{n_s}", "{n} 个小组（合并）"),
+    "g_more": Say("{n} more group{n_s}", "其余 {n} 组"),
+    "g_all": Say("all", "合计"),
+    "g_note": Say(
+        "Groups with fewer than {least} answers in a period are not shown by themselves, nor "
+        "is the next larger one when it would give them away.",
+        "任一期少于 {least} 条的小组不单独列出；若可由合计倒推，则次小的组一并隐藏。",
+    ),
+    # ---------------------------------------------------------------- regimes
+    "regimes": Say("Threshold regimes", "厂商阈值组"),
+    "c_regime": Say(
+        "request kind and thresholds at 1e-3/1e-4/1e-5/1e-6",
+        "请求类型与 1e-3/1e-4/1e-5/1e-6 阈值",
+    ),
+    "c_first": Say("first seen in the period", "本期首次出现"),
+    "c_n_now": Say("calls,\n{period}", "{period}\n调用量"),
+    "c_state": Say("state", "状态"),
+    "s_new": Say("new thresholds", "阈值变更"),
+    "s_first": Say("first thresholds", "首次返回阈值"),
+    "s_key_new": Say("new kind of request", "新请求类型"),
+    "s_gone": Say("no longer sent", "不再返回"),
+    "s_key_gone": Say("not called", "本期未调用"),
+    "s_same": Say("as before", "未变"),
+    "regimes_more": Say("Regimes not listed: {n}.", "另有 {n} 个阈值组未列出。"),
+    "incomplete": Say("no complete thresholds", "阈值不完整"),
+    "unknown": Say("unknown", "未知"),
+    "empty": Say("(empty)", "（空）"),
+    "no_tag": Say("no tag {tag}", "无标签 {tag}"),
+    "named_count": Say("{name} {n}", "{name} {n}"),
+    # ---------------------------------------------------------------- tags
+    "tags": Say("Risk tags by lift against non-matches", "风险标签：对分数不匹配的提升度"),
+    "c_tag": Say("tag", "标签"),
+    "c_meaning": Say("meaning", "含义"),
+    "c_tagged": Say("answers", "应答数"),
+    "c_lift": Say("lift\n(95{nbsp}% interval)", "提升度\n（95% 区间）"),
+    "c_tag_share": Say("share,\n{period}", "{period}\n占比"),
+    "unknown_tag": Say("not in the code book", "不在码表中"),
+    "tags_note": Say(
+        "Lift: how many times as often non-matches occur with the tag as on average, over "
+        "{n} compared answer{n_s} with a risk result; tags on {least} answers or more, the "
+        "surest first. Without labels this is an association. Without a risk "
+        "result: {n_not_asked}.",
+        "提升度：带该标签时不匹配的比例与平均水平之比，基于 {n} 条有风险结果的已比对应答；仅"
+        "列应答数不少于 {least} 的标签，按区间下限排序。无标注时仅为相关性。另有 "
+        "{n_not_asked} 条无风险结果。",
+    ),
+    # ---------------------------------------------------------------- data quality
+    "quality": Say("Data quality", "数据质量"),
+    "c_check": Say("check", "检查项"),
+    "d_faults": Say("calls not answered (faults)", "未作答的调用（故障）"),
+    "d_undecided": Say("answers without a verdict", "无核验结论的应答"),
+    "d_incomplete": Say("answers without four rising thresholds", "四个阈值不全或不递增的应答"),
+    "d_no_risk": Say("calls without a risk result", "无风险结果的调用"),
+    "d_despite": Say("accepted although a gate fails", "未过关口却仍通过"),
+    "d_issues": Say("answers with a value not as documented", "有字段与接口文档不符的应答"),
+    "d_days": Say("days without any call", "没有任何调用的天数"),
+    "d_latency": Say(
+        "vendor's time, median / 95{nbsp}% / 99{nbsp}%",
+        "厂商耗时：中位数 / 95% / 99%",
+    ),
+    "d_store": Say(
+        "Whole store, all periods: {rejects} of {read} responses could not be read, {undated} of "
+        "{stored} answers have no known time and are in no period.",
+        "全库（不分时段）：{read} 条应答中 {rejects} 条无法解析，{stored} 条入库应答中 {undated} 条"
+        "时间未知，未计入任何一期。",
+    ),
+    "d_fine": Say("Looked for and not found: {names}.", "已检查且未发现：{names}。"),
+    "d_of": Say("{x} / {n}", "{x} / {n}"),
+    "reject_encoding": Say("not UTF-8", "编码不是 UTF-8"),
+    "reject_syntax": Say("not JSON", "不是合法 JSON"),
+    "reject_depth": Say("nested too deep", "嵌套过深"),
+    "reject_size": Say("too large", "过大"),
+    "reject_number": Say("a number out of range", "数值超出范围"),
+    "reject_not_a_response": Say("not a response", "不是核验应答"),
+    "reject_type": Say("a field of the wrong type", "字段类型错误"),
+    "reject_conflict": Say("another content under a known id", "同一编号内容不一致"),
+    "reject_source": Say("the source broke off", "来源中断"),
+    "d_reasons": Say("Unreadable responses by reason: {names}.", "无法解析的原因：{names}。"),
+    "d_issue_names": Say("Not as documented: {names}.", "与接口文档不符的字段：{names}。"),
+    "rules_heading": Say("What the vendor's verdict seems to follow", "厂商结论可能遵循的规则"),
+    "rules": Say(
+        "The simple rule that agrees best with the verdict, per regime. A rule that agrees is not "
+        "proved to be the vendor's.",
+        "各阈值组中与核验结论最一致的简单规则。吻合并不证明厂商即按此判定。",
+    ),
+    "rule": Say(
+        "{regime}: {rule} ({agreement} of {n})",
+        "{regime}：{rule}（{n} 条中吻合 {agreement}）",
+    ),
+}

@@ -1,0 +1,198 @@
+"""The risk report: one week or month of a store, for people who decide and do not program.
+
+It is read from one version of the store, counted by the public statistics, written in English,
+Chinese or both, and set as one HTML page without any script or reference to the outside, or as PDF.
+There is no clock in it: the same store version, parameters and code give the same bytes.
+
+The street: `_report_figures` reads and counts, `_report_summary`, `_report_pages`,
+`_report_charts` and `_report_making` say it as blocks of words, `_report_html` and `_report_pdf`
+set the blocks.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from verifyanalytics.analysis.base.rows import TZ
+from verifyanalytics.codebook.book import checked_lang
+from verifyanalytics.errors import StorageError, UsageError
+from verifyanalytics.reporting import fonts as _report_fonts
+from verifyanalytics.reporting.blocks import Document, Heading
+from verifyanalytics.reporting.changes import MIN_GROUP
+from verifyanalytics.reporting.data import Asked, Figures, figures
+from verifyanalytics.reporting.drawings import drawn
+from verifyanalytics.reporting.html import html
+from verifyanalytics.reporting.making import last_page
+from verifyanalytics.reporting.pages import first_page, second_page
+from verifyanalytics.reporting.pdf import engine, pdf
+from verifyanalytics.reporting.words import say
+from verifyanalytics.store.store import Store
+
+FORMATS = ("html", "pdf")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written.
+
+    Attributes
+    ----------
+    paths : list of Path
+        The files, absolute.
+    period : str
+        As `2024-W23`.
+    compared : str or None
+        The period compared with; None when nothing was compared, for the reason `alone`.
+    alone : str
+        ``, `asked`, `partial`, `partial_before`, `nothing_before` or `undecided`.
+    partial : bool
+        The data do not cover the period whole.
+    store_version : int
+        The version of the store that was read.
+    """
+
+    paths: list[Path]
+    period: str
+    compared: str | None
+    alone: str
+    partial: bool
+    store_version: int
+
+
+def report(
+    store: Store | str | Path | None = None,
+    out: str | os.PathLike[str] = "out/report",
+    *,
+    period: str = "week",
+    compare: str = "previous",
+    by: str | Sequence[str] = (),
+    regimes: str | Sequence[str] = (),
+    lang: str = "en",
+    formats: str | Sequence[str] = "html",
+    tz: str = TZ,
+    as_of: int | None = None,
+    min_group: int = MIN_GROUP,
+) -> Report:
+    """Write the risk report of a week or a month.
+
+    Parameters
+    ----------
+    store : Store or path, optional
+        Default: `VERIFYANALYTICS_STORE`, else `data/store`.
+    out : path
+        A folder, or a file that ends in `.html` or `.pdf` when one format is asked for. Files in a
+        folder are named by period and language: `report-2024-W23-en.html`.
+    period : str
+        `week` or `month` (the last one that the data cover whole; if none, the one in which they
+        end), or a name: `2024-W23`, `2024-06`.
+    compare : str
+        `previous`, the name of another period of the same length, or `none`. Periods that the data
+        do not cover whole are flagged and not compared.
+    by : str or sequence of str
+        Columns that make groups, such as `channel` for `ctx_channel`: acceptance by group, and the
+        change split into mix and rate by them. Without it the split is by `req_key`.
+    regimes : str or sequence of str
+        Only these, by the names that `va.scores.regimes` prints, or by req_key.
+    lang : {"en", "zh", "both"}
+    formats : str or sequence of str
+        `html`, `pdf`; PDF needs the extra `pdf`.
+    tz : str
+        Where days begin.
+    as_of : int, optional
+        The store's version to read; default the newest. It is printed in the report.
+    min_group : int
+        Groups with fewer rows are not shown by themselves.
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    NoStoreError
+        There is no store.
+    UsageError
+        A parameter that cannot be, or no answers in the period.
+    StorageError
+        The store cannot be read, or a file cannot be written.
+    """
+    language = checked_lang(lang)
+    targets = _targets(Path(out), [formats] if isinstance(formats, str) else list(formats))
+    if "pdf" in targets:
+        engine()  # before minutes of counting
+        _report_fonts.check(language)
+    if min_group < 1:
+        raise UsageError(f"min_group is a number of rows from 1 on, not {min_group}")
+    asked = Asked(
+        period=period, compare=compare, by=_several(by), regimes=_several(regimes), tz=tz,
+        as_of=as_of, min_group=min_group,
+    )  # fmt: skip
+    found = figures(store if isinstance(store, Store) else Store(store), asked)
+    document = first_page(found, language)
+    document.add(*second_page(found), Heading(say("charts")), *drawn(found, language))
+    document.add(*last_page(found, language, version("verifyanalytics"), list(targets)))
+    name = f"report-{found.period.name}-{language}"
+    paths = [_write(document, kind, target, name) for kind, target in targets.items()]
+    return _told(found, paths)
+
+
+def _told(found: Figures, paths: list[Path]) -> Report:
+    compared = found.compared.name if found.before is not None and found.compared else None
+    return Report(
+        paths=paths, period=found.period.name, compared=compared, alone=found.alone,
+        partial=found.partial, store_version=found.version,
+    )  # fmt: skip
+
+
+def _several(given: str | Sequence[str]) -> tuple[str, ...]:
+    return (given,) if isinstance(given, str) else tuple(given)
+
+
+def _targets(out: Path, formats: Sequence[str]) -> dict[str, Path]:
+    """Find where each format goes: into a folder, or into the one file that is named."""
+    for name in formats:
+        if name not in FORMATS:
+            raise UsageError(f"no format {name!r}; there are: {', '.join(FORMATS)}")
+    suffix = out.suffix.lower().removeprefix(".")
+    if suffix in FORMATS and not out.is_dir():
+        if {*formats} - {suffix} and list(formats) != ["html"]:
+            raise UsageError(f"{out} is one file; give a folder for {' and '.join(formats)}")
+        return {suffix: out.absolute()}
+    if not formats:
+        raise UsageError(f"no format is asked for; there are: {', '.join(FORMATS)}")
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is a file; give a folder, or a name that ends in .html or .pdf")
+    return {name: out.absolute() for name in dict.fromkeys(formats)}
+
+
+def _write(document: Document, kind: str, target: Path, name: str) -> Path:
+    """Set the document and put it in place whole: a reader never sees half a report."""
+    content = html(document).encode() if kind == "html" else pdf(document)
+    path = target if target.suffix.lower() == f".{kind}" else target / f"{name}.{kind}"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+            _put(content, file, path)
+    except OSError as error:
+        raise StorageError(f"{path}: {error.strerror or error}", path=path) from error
+    return path
+
+
+def _put(content: bytes, file: Any, path: Path) -> None:
+    """Write a file that has another name until it is whole; of what fails nothing is left."""
+    written = Path(file.name)
+    try:
+        with file:
+            file.write(content)
+        umask = os.umask(0)
+        os.umask(umask)
+        written.chmod(0o666 & ~umask)  # as any file of this person's
+        written.replace(path)
+    finally:
+        written.unlink(missing_ok=True)

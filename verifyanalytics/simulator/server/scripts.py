@@ -1,0 +1,216 @@
+"""When faults strike: scripts, one rule a line.
+
+The name of a fault, then ``key=value`` pairs that say when and how::
+
+    # a bad day
+    rate_50429   share=0.10 retry_after=2
+    reset_after  share=0.02 per_token=1
+    html_504     calls=17,40-42
+    stall_before token=9f86d0
+
+When: ``calls`` (numbers of signed calls to the action, from 1, with ranges), ``share`` (chance,
+seeded), ``token`` (beginning of `token_digest`), ``action`` (CertVerify, CertVerifyQuery or any),
+``times`` (at most so often), ``per_token`` (at most so often for each token). All given must hold;
+the first rule that fits a call strikes. ``processed=yes|no`` decides where a fault can come before
+or after the processing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from verifyanalytics.errors import UsageError
+from verifyanalytics.simulator.server.faults import FAULTS, HttpReply, Kind, Step
+
+ACTIONS = ("CertVerify", "CertVerifyQuery")
+_YES_NO = {"yes": True, "no": False}
+_NUMBERS = ("seconds", "per_second", "mib", "bytes")
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One line of a script: a fault, when it strikes and how.
+
+    Attributes
+    ----------
+    kind : Kind
+    processed : bool
+    action : str
+        One of `ACTIONS`, or ``any``.
+    calls : tuple of range
+        Numbers of calls; empty: every call.
+    share : float
+        Chance, 0–1.
+    token : str
+        Beginning of the token's digest; empty: any.
+    times, per_token : int or None
+        At most so often, in all and for each token.
+    options : mapping
+    """
+
+    kind: Kind
+    processed: bool
+    action: str = "CertVerify"
+    calls: tuple[range, ...] = ()
+    share: float = 1.0
+    token: str = ""
+    times: int | None = None
+    per_token: int | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    def steps(self, reply: HttpReply) -> list[Step]:
+        """Return what happens on the wire instead of `reply`."""
+        return self.kind.play(reply, self.options)
+
+
+class Script:
+    """Rules with a memory of how often they struck; decides call by call.
+
+    Parameters
+    ----------
+    rules : tuple of Rule
+    seed : int
+        Of the chances; a call's chance depends on its token and number, not on the order in
+        which calls of several threads arrive.
+    """
+
+    def __init__(self, rules: tuple[Rule, ...], seed: int = 0) -> None:
+        self._rules, self._seed = rules, seed
+        self._struck: Counter[tuple[int, str]] = Counter()
+
+    def strike(self, action: str, digest: str, number: int, nth: int) -> Rule | None:
+        """Return the rule that strikes a call, if any, and remember it.
+
+        Parameters
+        ----------
+        action, digest : str
+            What is called, and the `token_digest`.
+        number, nth : int
+            The how-many-eth call to the action this is, in all and for the token; from 1.
+        """
+        for place, rule in enumerate(self._rules):
+            if not self._fits(place, rule, action, digest, number, nth):
+                continue
+            self._struck[place, ""] += 1
+            self._struck[place, digest] += 1
+            return rule
+        return None
+
+    def _fits(
+        self, place: int, rule: Rule, action: str, digest: str, number: int, nth: int
+    ) -> bool:
+        if rule.action not in (action, "any") or not digest.startswith(rule.token):
+            return False
+        if rule.calls and not any(number in numbers for numbers in rule.calls):
+            return False
+        if rule.times is not None and self._struck[place, ""] >= rule.times:
+            return False
+        if rule.per_token is not None and self._struck[place, digest] >= rule.per_token:
+            return False
+        return rule.share >= 1 or self._chance(place, action, digest, nth) < rule.share
+
+    def _chance(self, place: int, action: str, digest: str, nth: int) -> float:
+        text = f"{self._seed}\0{place}\0{action}\0{digest}\0{nth}".encode()
+        return int.from_bytes(hashlib.blake2b(text, digest_size=6).digest(), "big") / 2**48
+
+
+def token_digest(token: str) -> str:
+    """Return the name under which scripts and the bill know a token: SHA-256 in hexadecimal."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def parse_script(text: str) -> tuple[Rule, ...]:
+    """Read a script of faults.
+
+    Parameters
+    ----------
+    text : str
+        One rule a line; ``#`` begins a comment.
+
+    Raises
+    ------
+    UsageError
+        Names the line and what would work.
+
+    Examples
+    --------
+    >>> [rule.kind.name for rule in parse_script("html_504 calls=3,7-9 processed=no")]
+    ['html_504']
+    """
+    rules = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        try:
+            words = shlex.split(line, comments=True)
+            if words:
+                rules.append(_rule(words))
+        except ValueError as error:
+            raise UsageError(f"line {number} of the faults: {error}") from error
+    return tuple(rules)
+
+
+def _rule(words: list[str]) -> Rule:
+    kind = FAULTS.get(words[0])
+    if kind is None:
+        raise ValueError(f"no fault {words[0]!r}; there are: {', '.join(sorted(FAULTS))}")
+    pairs = dict(_pair(word) for word in words[1:])
+    options = {name: pairs.pop(name) for name in kind.options if name in pairs}
+    for name in _NUMBERS:
+        float(options.get(name, "0"))
+    processed = kind.processed
+    if "processed" in pairs:
+        processed = _choice("processed", pairs.pop("processed"), _YES_NO)
+        if processed != kind.processed and not kind.open:
+            raise ValueError(f"{kind.name} is {'' if kind.processed else 'not '}processed always")
+    action = pairs.pop("action", "CertVerify")
+    rule = Rule(
+        kind=kind,
+        processed=processed,
+        action=_choice("action", action, {a: a for a in (*ACTIONS, "any")}),
+        calls=_ranges(pairs.pop("calls", "")),
+        share=_share(pairs.pop("share", "1")),
+        token=pairs.pop("token", "").lower(),
+        times=_count(pairs.pop("times", None)),
+        per_token=_count(pairs.pop("per_token", None)),
+        options=options,
+    )
+    if pairs:
+        raise ValueError(f"{kind.name} has no {', '.join(sorted(pairs))}")
+    return rule
+
+
+def _pair(word: str) -> tuple[str, str]:
+    name, sign, value = word.partition("=")
+    if not sign:
+        raise ValueError(f"{word!r} is no key=value")
+    return name, value
+
+
+def _choice(name: str, value: str, choices: Mapping[str, _T]) -> _T:
+    if value not in choices:
+        raise ValueError(f"{name} is {value!r}; it can be {', '.join(choices)}")
+    return choices[value]
+
+
+def _ranges(text: str) -> tuple[range, ...]:
+    ranges = []
+    for part in filter(None, text.split(",")):
+        first, _, last = part.partition("-")
+        ranges.append(range(int(first), int(last or first) + 1))
+    return tuple(ranges)
+
+
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0 <= share <= 1:
+        raise ValueError(f"share is {text}; it must lie in [0, 1]")
+    return share
+
+
+def _count(text: str | None) -> int | None:
+    return None if text is None else int(text)

@@ -1,0 +1,1 @@
+"""Stored bytes: found, opened, decompressed and cut into blocks of responses."""

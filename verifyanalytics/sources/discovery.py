@@ -1,0 +1,420 @@
+"""Where sources are: files, folders, globs, URLs; and what each one is, told by its first bytes."""
+
+from __future__ import annotations
+
+import codecs
+import glob
+import os
+import re
+import stat
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+from urllib.parse import unquote, urlsplit
+
+from verifyanalytics.errors import InputError, UsageError
+from verifyanalytics.sources.blocks import BLOCK_BYTES, Source
+from verifyanalytics.sources.formats import (
+    HEAD_BYTES,
+    LINE_SUFFIXES,
+    LONGEST_HEAD,
+    UTF8_MARK,
+    refusal_of,
+    text_form,
+)
+from verifyanalytics.sources.streams import (
+    COMPRESSIONS,
+    FREE_BYTES,
+    MAX_RATIO,
+    StreamDamageError,
+    access_errors,
+    access_reason,
+    compression_of,
+    inflated_chunks,
+    stored_chunks,
+)
+from verifyanalytics.sources.tabular import check_columns
+
+TEXT_SUFFIXES = frozenset({".json", ".txt", ".json5"}) | LINE_SUFFIXES
+"""Suffixes read as text; `.gz` and its like may follow."""
+
+JOURNAL_SUFFIX = ".sqlite"
+"""Suffix of the collector's and the taps' journals; what one is, is told by its first bytes."""
+
+TABLE_SUFFIXES = {".parquet": "parquet", ".csv": "csv", ".tsv": "tsv"}
+"""Suffixes read as tables."""
+
+_Skip = Callable[[str, str], None]
+
+
+def discover(
+    paths: Iterable[str | Path],
+    *,
+    column: str | None = None,
+    time_column: str | None = None,
+    on_skip: _Skip | None = None,
+    spool_folder: Path | None = None,
+) -> list[Source]:
+    """Find the sources behind files, folders, globs and URLs, in the order given.
+
+    Parameters
+    ----------
+    paths : iterable of str or Path
+        A file is taken whatever its name. A folder is walked in sorted order; hidden files
+        (``.`` or ``_`` first), Delta tables and unknown suffixes in it are left out, links are
+        followed and their loops end. A file that several paths lead to is one source. Anything
+        with ``://`` is opened through fsspec.
+    column, time_column : str, optional
+        For tables: the column that holds the answers, and the one with their time.
+    on_skip : callable, optional
+        Called with (name, why) for each thing in a folder that is left out.
+
+    spool_folder : Path, optional
+        Where ``-`` (standard input) is spooled to, see `spool`; without it ``-`` is refused.
+
+    Returns
+    -------
+    list of Source
+        Each with its form.
+
+    Raises
+    ------
+    UsageError
+        A path that does not exist, cannot be opened, is no file or folder, or is a table in
+        which `column` is missing.
+    """
+    search = _Search(column, time_column, on_skip or (lambda name, why: None))
+    for given in paths:
+        if given != "-":
+            search.add(os.fspath(given))
+        elif spool_folder is None:
+            raise UsageError("- (standard input) needs a folder to be spooled to")
+        else:
+            stdin = sys.stdin.buffer
+            search.found.append(spool(stdin, spool_folder, column=column, time_column=time_column))
+    return search.found
+
+
+def spool(
+    stream: BinaryIO,
+    folder: Path,
+    *,
+    name: str = "<stdin>",
+    column: str | None = None,
+    time_column: str | None = None,
+) -> Source:
+    """Copy a stream that cannot be read twice into a private file, and recognise it.
+
+    Parameters
+    ----------
+    stream : binary file
+        Read to its end.
+    folder : Path
+        Must exist. The file in it (mode 0600) is `Source.location`; the caller deletes it.
+    name : str
+        As it stands in tables.
+    column, time_column : str, optional
+        As for `discover`.
+
+    Raises
+    ------
+    UsageError
+        The stream is a table and `column` does not name one of its columns.
+    """
+    handle, location = tempfile.mkstemp(prefix="spool-", dir=folder)
+    with os.fdopen(handle, "wb") as file:
+        while chunk := stream.read(BLOCK_BYTES):
+            file.write(chunk)
+    try:
+        return recognise(name, location, "", column=column, time_column=time_column)
+    except UsageError:
+        Path(location).unlink()
+        raise
+
+
+class _Search:
+    """The sources found so far, and the files and folders already seen."""
+
+    def __init__(self, column: str | None, time_column: str | None, on_skip: _Skip) -> None:
+        self.found: list[Source] = []
+        self._column, self._time_column, self._on_skip = column, time_column, on_skip
+        self._seen: set[str] = set()
+
+    def add(self, given: str) -> None:
+        if given.startswith("file://"):
+            given = unquote(urlsplit(given).path)
+        if "://" in given:
+            self._add_url(given)
+        else:
+            self._add_local(given)
+
+    def _add_local(self, given: str) -> None:
+        path = Path(given).expanduser()
+        try:
+            if path.exists():
+                return self._add_path(path)
+        except OSError as error:
+            raise UsageError(f"cannot read {given}: {error.strerror}") from error
+        except ValueError as error:  # a NUL in the name
+            raise UsageError(f"{given!r} is not a path") from error
+        matches = []
+        if glob.has_magic(given):  # Path.glob takes no absolute pattern
+            matches = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207
+        if not matches:
+            what = "no file matches" if glob.has_magic(given) else "no such file or folder:"
+            raise UsageError(f"{what} {given} (looked at {path.absolute()})")
+        everything = path.name in {"*", "**"}
+        for match in matches:
+            self._add_path(Path(match), in_folder=everything)
+        return None
+
+    def _add_path(self, path: Path, *, in_folder: bool = False) -> None:
+        if path.is_dir():
+            self._walk(path)
+        elif path.is_file():
+            if in_folder and _known_suffix(path.name) is None:
+                self._on_skip(_printable(path.as_posix()), "unknown suffix")
+            else:
+                self._take(path.as_posix(), str(path), in_folder=in_folder)
+        else:
+            kind = stat.filemode(path.stat().st_mode)[0]
+            raise UsageError(f"{path} is no file or folder (type {kind}); pipe it in with -")
+
+    def _walk(self, folder: Path) -> None:
+        """Walk a folder in sorted order; a folder met again, by link or loop, is passed."""
+        try:
+            entries = sorted(folder.iterdir())
+        except OSError as error:
+            raise UsageError(f"cannot read folder {folder}: {error.strerror}") from error
+        if not self._is_new(folder):
+            return
+        for entry in entries:
+            name = _printable(entry.as_posix())
+            if entry.name.startswith((".", "_")):
+                self._on_skip(name, "hidden")
+            elif entry.is_dir():
+                if (entry / "_delta_log").is_dir():
+                    self._on_skip(name, "a Delta table")
+                else:
+                    self._walk(entry)
+            elif not entry.is_file():
+                self._on_skip(name, "no regular file" if entry.exists() else "a broken link")
+            elif _known_suffix(name) is None:
+                self._on_skip(name, "unknown suffix")
+            else:
+                self._take(name, str(entry), in_folder=True)
+
+    def _is_new(self, path: Path) -> bool:
+        real = str(path.resolve())
+        if real in self._seen:
+            return False
+        self._seen.add(real)
+        return True
+
+    def _take(self, given: str, location: str, *, in_folder: bool) -> None:
+        name = _printable(given)
+        if "://" not in location:
+            path = Path(location)
+            if not self._is_new(path):
+                return
+            location = str(path.absolute())
+        elif location in self._seen:
+            return
+        self._seen.add(location)
+        try:
+            source = recognise(
+                name,
+                location,
+                _known_suffix(name) or "",
+                column=self._column,
+                time_column=self._time_column,
+            )
+        except _NoColumnError as error:
+            if not in_folder:
+                raise
+            self._on_skip(name, str(error))
+        else:
+            self.found.append(source)
+
+    def _add_url(self, url: str) -> None:
+        shown = _without_secrets(url)
+        try:
+            locations, is_folder = _remote_files(url)
+        except access_errors() as error:
+            raise UsageError(f"cannot open {shown}: {access_reason(error)}") from error
+        if not locations:
+            raise UsageError(f"nothing at {shown}")
+        for location in locations:
+            name = _without_secrets(location)
+            base = PurePosixPath(urlsplit(name).path).name
+            if is_folder and base.startswith((".", "_")):
+                self._on_skip(name, "hidden")
+            elif is_folder and _known_suffix(name) is None:
+                self._on_skip(name, "unknown suffix")
+            else:
+                self._take(name, location, in_folder=is_folder)
+
+
+def _remote_files(url: str) -> tuple[list[str], bool]:
+    """The files behind a URL, and whether it names a folder."""
+    import fsspec
+
+    filesystem, path = fsspec.core.url_to_fs(url)
+    if url.startswith(("http://", "https://")):
+        return [url], False
+    if glob.has_magic(path):
+        paths, is_folder = sorted(filesystem.glob(path)), False
+    elif filesystem.isdir(path) and not filesystem.isfile(path):
+        paths, is_folder = sorted(filesystem.find(path)), True
+    else:
+        paths, is_folder = [path] if filesystem.exists(path) else [], False
+    return [filesystem.unstrip_protocol(p) for p in paths], is_folder
+
+
+def _without_secrets(url: str) -> str:
+    """A URL without user, password, query and fragment."""
+    return re.sub(r"(://)[^/@]*@", r"\1", re.split(r"[?#]", url, maxsplit=1)[0])
+
+
+def _printable(name: str) -> str:
+    """A file's name as tables and terminals can show it: bytes that are not UTF-8 as escapes."""
+    return os.fsencode(name).decode(errors="backslashreplace")
+
+
+def _known_suffix(name: str) -> str | None:
+    """The suffix that tells a form, e.g. ``.json`` of ``a.json.gz``; ``""`` of ``a.gz``."""
+    suffixes = [suffix.lower() for suffix in PurePosixPath(name).suffixes[-2:]]
+    packed = bool(suffixes) and suffixes[-1] in COMPRESSIONS
+    if packed:
+        suffixes.pop()
+    last = suffixes[-1] if suffixes else ""
+    if last in TEXT_SUFFIXES or last in TABLE_SUFFIXES or last == JOURNAL_SUFFIX:
+        return last
+    return "" if packed else None
+
+
+class _NoColumnError(UsageError):
+    """A table, and no column of it is named to be read."""
+
+
+def recognise(
+    name: str, location: str, suffix: str, *, column: str | None, time_column: str | None
+) -> Source:
+    """Make a `Source` of one file: its size, compression and form are read off its first bytes.
+
+    Parameters
+    ----------
+    name, location : str
+        As `Source` has them.
+    suffix : str
+        What the name promises, without compression; ``""``: nothing.
+    column, time_column : str, optional
+        For tables.
+
+    Raises
+    ------
+    UsageError
+        It cannot be opened, or is a table without the column.
+    """
+    try:
+        n_bytes, stored_head = _size_and_head(location, name)
+    except InputError as error:
+        raise UsageError(str(error)) from error
+    compression = compression_of(stored_head)
+    promised = COMPRESSIONS.get(PurePosixPath(name).suffix.lower())
+    if compression is None and stored_head and not _is_text(stored_head):
+        compression = promised  # its decoder will say what is wrong
+    head, whole = stored_head, n_bytes == len(stored_head)
+    if compression is not None:
+        head, whole = _inflated_head(location, name, compression)
+    elif not whole and b"\n" not in head:
+        head, whole = _longer_head(location, name)
+    form = _form(head, suffix, whole=whole, column=column)
+    if form not in TABLE_SUFFIXES.values():
+        return Source(name, location, n_bytes, form, compression)
+    source = Source(name, location, n_bytes, form, compression, column, time_column)
+    _check_table(source, head)
+    return source
+
+
+def _size_and_head(location: str, name: str) -> tuple[int | None, bytes]:
+    head = b"".join(stored_chunks(location, name, HEAD_BYTES, 0, HEAD_BYTES))
+    if "://" not in location:
+        return Path(location).stat().st_size, head
+    import fsspec
+
+    filesystem, path = fsspec.core.url_to_fs(location)
+    size = filesystem.size(path)
+    return (None if size is None else int(size)), head
+
+
+def _inflated_head(location: str, name: str, compression: str) -> tuple[bytes, bool]:
+    chunks = inflated_chunks(
+        location, name, compression, MAX_RATIO, FREE_BYTES, held_bytes=0
+    )  # the form is told in any case
+    return _head_of(chunks)
+
+
+def _longer_head(location: str, name: str) -> tuple[bytes, bool]:
+    return _head_of(stored_chunks(location, name, HEAD_BYTES, 0, None))
+
+
+def _head_of(chunks: Iterator[bytes]) -> tuple[bytes, bool]:
+    """The first line, or `HEAD_BYTES` if that is more, and whether that was all."""
+    held, n_held, ended = [], 0, False
+    try:
+        for chunk in chunks:
+            held.append(chunk)
+            n_held += len(chunk)
+            if n_held > LONGEST_HEAD or (n_held > HEAD_BYTES and b"\n" in chunk):
+                break
+        else:
+            ended = True
+    except StreamDamageError:
+        ended = True
+    return b"".join(held), ended
+
+
+def _is_text(head: bytes) -> bool:
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return "\0" not in text
+
+
+def _form(head: bytes, suffix: str, *, whole: bool, column: str | None) -> str:
+    if head.startswith(b"PAR1") or suffix == ".parquet":
+        return "parquet"
+    if head.startswith(b"SQLite format 3\0") and head[68:72] == b"vaJ1":
+        return "journal"
+    if refusal_of(head):
+        return "refused"
+    text = head.removeprefix(UTF8_MARK)
+    if suffix in TABLE_SUFFIXES:
+        return TABLE_SUFFIXES[suffix]
+    if suffix == ".json5":
+        return "json5"
+    if suffix in LINE_SUFFIXES:
+        return "lines"
+    if column is not None and (table := _unnamed_table(text, column)):
+        return table
+    return text_form(text, whole=whole)
+
+
+def _unnamed_table(text: bytes, column: str) -> str | None:
+    """Tell a CSV or TSV by its header when its name does not say so."""
+    header = text.partition(b"\n")[0].decode(errors="replace").strip()
+    for form, mark in (("tsv", "\t"), ("csv", ",")):
+        if column in [cell.strip('"') for cell in header.split(mark)] and header[:1] not in "{[":
+            return form
+    return None
+
+
+def _check_table(source: Source, head: bytes) -> None:
+    """Refuse a table whose answers cannot be found, and say which columns there are."""
+    missing = check_columns(source, head)
+    if missing:
+        raise _NoColumnError(f"{source.name}: {missing}")

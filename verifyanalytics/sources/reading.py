@@ -1,0 +1,251 @@
+"""Files, folders, stdin, archives and table columns become blocks of bytes with provenance.
+
+`discover` finds the sources and tells each one's form; `blocks` reads one as a stream of
+`Block`, some megabytes each, in which every response has its row and its byte offset;
+`line_ranges` cuts a plain file of lines into pieces that workers read side by side. Nothing
+here parses an answer: that is the work of `responses` and `flatten`.
+
+The parts: `_source_search` finds files, `_source_streams` opens and decompresses,
+`_source_forms` and `_json_stream` cut text, `_source_tables` reads Parquet and CSV.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+
+from verifyanalytics.errors import UsageError
+from verifyanalytics.sources.blocks import (
+    BLOCK_BYTES,
+    MAX_DOCUMENT,
+    Block,
+    BlockReject,
+    Document,
+    Source,
+)
+from verifyanalytics.sources.discovery import discover, spool
+from verifyanalytics.sources.formats import (
+    UTF8_MARK,
+    json5_block,
+    json_blocks,
+    line_blocks,
+    refusal_of,
+    refused_block,
+)
+from verifyanalytics.sources.streams import (
+    FREE_BYTES,
+    MAX_RATIO,
+    StreamDamageError,
+    aligned_chunks,
+    inflated_chunks,
+    open_location,
+    stored_chunks,
+)
+from verifyanalytics.sources.tabular import parquet_blocks, text_table_blocks
+
+__all__ = [
+    "BLOCK_BYTES",
+    "MAX_DOCUMENT",
+    "Block",
+    "BlockReject",
+    "Document",
+    "Range",
+    "Source",
+    "blocks",
+    "discover",
+    "line_ranges",
+    "open_stored",
+    "spool",
+]
+
+NEWLINE = ord("\n")
+
+
+class Range(NamedTuple):
+    """A piece of a plain file of lines: bytes [start, end), whole lines only.
+
+    `first_row` is the row of its first line; `n_lines` counts its lines, blank ones too.
+    """
+
+    start: int
+    end: int
+    first_row: int
+    n_lines: int
+
+
+def open_stored(source: Source) -> BinaryIO:
+    """Open the bytes as stored (compressed if they are), for hashing; the caller closes it."""
+    return open_location(source.location)
+
+
+def blocks(
+    source: Source,
+    *,
+    column: str | None = None,
+    start: int = 0,
+    end: int | None = None,
+    first_row: int = 1,
+    block_bytes: int = BLOCK_BYTES,
+    max_document: int = MAX_DOCUMENT,
+    max_ratio: float = MAX_RATIO,
+    free_bytes: int = FREE_BYTES,
+) -> Iterator[Block]:
+    """Read one source as a stream of blocks, rows rising, in bounded memory.
+
+    What cannot be read is in `Block.rejects`: a document that is too large (`size`), text that
+    is not UTF-8 as a whole (`encoding`), a broken stretch of JSON (`syntax`, `depth`), and the
+    place where a stream ends too early (`source`). Everything before it is kept where the stream is
+    cut off; of an archive whose checksum or code is wrong nothing since the last sound member, or
+    since 32 MiB.
+
+    Parameters
+    ----------
+    source : Source
+    column : str, optional
+        Tables: read this column instead of `source.column`.
+    start, end, first_row : int
+        A piece as `line_ranges` gave it; for `splittable` sources only.
+    block_bytes, max_document : int
+        Size of a block aimed at; most bytes one response may have.
+    max_ratio, free_bytes : float, int
+        A compressed source longer than `free_bytes` may be at most `max_ratio` times its
+        stored size.
+
+    Raises
+    ------
+    InputError
+        The disk or the network fails: nothing is known about the rest of the source.
+    UsageError
+        A piece of a source that cannot be split, or a table without the column.
+    """
+    if (start or end is not None) and not source.splittable:
+        raise UsageError(f"{source.name} cannot be read in pieces: it is not a plain file of lines")
+    if column is not None:
+        source = dataclasses.replace(source, column=column)
+    if source.form == "parquet":
+        yield from parquet_blocks(source, block_bytes, max_document)
+        return
+    size = max(len(UTF8_MARK), min(block_bytes, max_document))
+    offset, chunks = _unmarked(start, _chunks(source, start, end, size, max_ratio, free_bytes))
+    if source.form == "lines":
+        made = line_blocks(
+            source.name, chunks, offset=offset, first_row=first_row, max_document=max_document
+        )
+    elif source.form == "json":
+        made = json_blocks(
+            source.name, chunks, offset=offset, block_bytes=block_bytes, max_document=max_document
+        )
+    elif source.form in {"csv", "tsv"}:
+        made = text_table_blocks(source, chunks, offset, block_bytes, max_document)
+    elif source.form == "json5":
+        made = iter((json5_block(source.name, chunks),))
+    else:
+        made = iter((_refused(source, chunks),))
+    yield from made
+
+
+def line_ranges(
+    source: Source, target_bytes: int, *, update: Callable[[bytes], object] | None = None
+) -> Iterator[Range]:
+    """Cut a splittable source into pieces of about `target_bytes`, in one pass over it.
+
+    Parameters
+    ----------
+    source : Source
+        With `splittable` true.
+    target_bytes : int
+        A piece ends behind the first newline at which it is this long, give or take a block.
+    update : callable, optional
+        Called with every stored byte in order, as ``hashlib.sha256().update`` wants it.
+
+    Yields
+    ------
+    Range
+        In order; together they cover the file, but for a byte order mark at its start.
+
+    Raises
+    ------
+    UsageError
+        The source is compressed, remote, or no file of lines.
+    InputError
+        The disk fails.
+    """
+    if not source.splittable:
+        raise UsageError(f"{source.name} cannot be cut: it is not a plain file of lines")
+    start = position = n_lines = 0
+    first_row, unfinished = 1, False
+    size = max(1, min(BLOCK_BYTES, target_bytes))
+    for chunk in stored_chunks(source.location, source.name, size, 0, None):
+        if update is not None:
+            update(chunk)
+        cut = chunk.rfind(b"\n") + 1
+        n_lines += int(np.count_nonzero(np.frombuffer(chunk, np.uint8) == NEWLINE))
+        if cut and position + cut - start >= target_bytes:
+            yield Range(start, position + cut, first_row, n_lines)
+            start, first_row, n_lines = position + cut, first_row + n_lines, 0
+        position += len(chunk)
+        unfinished = cut < len(chunk)
+    if position > start:
+        yield Range(start, position, first_row, n_lines + unfinished)
+
+
+def _chunks(
+    source: Source, start: int, end: int | None, size: int, max_ratio: float, free_bytes: int
+) -> Iterator[bytes]:
+    """The decompressed bytes in pieces of about `size`."""
+    if source.compression is None:
+        reading = aligned_chunks if source.splittable else stored_chunks
+        return reading(source.location, source.name, size, start, end)
+    return _coalesced(
+        inflated_chunks(source.location, source.name, source.compression, max_ratio, free_bytes),
+        size,
+    )
+
+
+def _coalesced(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:
+    """Join small chunks until they are `size` long; an error comes behind what preceded it."""
+    held: list[bytes] = []
+    n_held = 0
+    damage = None
+    try:
+        for chunk in chunks:
+            if n_held + len(chunk) > size and held:
+                yield b"".join(held)
+                held, n_held = [], 0
+            held.append(chunk)
+            n_held += len(chunk)
+    except StreamDamageError as error:
+        damage = error
+    if held:
+        yield b"".join(held)
+    if damage is not None:
+        raise damage
+
+
+def _unmarked(start: int, chunks: Iterator[bytes]) -> tuple[int, Iterator[bytes]]:
+    """Leave out a UTF-8 byte order mark at the start of a source; say where it then begins."""
+    try:
+        first = next(chunks, b"")
+    except StreamDamageError as damage:
+        return start, _raising(damage)
+    offset = start
+    if start == 0 and first.startswith(UTF8_MARK):
+        first, offset = first[len(UTF8_MARK) :], len(UTF8_MARK)
+    return offset, itertools.chain((first,) if first else (), chunks)
+
+
+def _raising(damage: StreamDamageError) -> Iterator[bytes]:
+    """Raise once it is read."""
+    yield from ()
+    raise damage
+
+
+def _refused(source: Source, chunks: Iterator[bytes]) -> Block:
+    """One reject for the whole source, with the reason its first bytes give."""
+    first = next(chunks, b"")
+    reason, detail = refusal_of(first) or ("source", "not text")
+    return refused_block(source.name, itertools.chain((first,), chunks), reason, detail)

@@ -1,0 +1,231 @@
+"""The two Delta tables of a store: made, opened, remembered, and found again as they were.
+
+`Tables` is what commits, upkeep and readers share: the folders, the key, the newest version, the
+engine, and the staging folders this process owns.
+"""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
+
+from verifyanalytics.errors import NoStoreError, StorageError, UsageError
+from verifyanalytics.schema import IMPORTS, REJECTS, SCHEMA_VERSION, VERIFICATIONS
+from verifyanalytics.store.files import (
+    Staging,
+    fingerprint,
+    key_path,
+    make_key,
+    missing_files,
+    read_key,
+    storage_errors,
+    table_schema,
+)
+from verifyanalytics.store.log import LABEL_LANE, LANE, Entry, Version, entries, open_version
+from verifyanalytics.store.views import Engine, Views
+
+RETENTION = timedelta(days=7)
+"""How far back `as_of` reaches; removed files stay that long."""
+
+TRIES = 50
+"""How often a commit is tried again when others come first; each time one of them got on."""
+
+_PROPERTIES = {
+    "delta.dataSkippingStatsColumns": "occurred_at,score,code",
+    "delta.deletedFileRetentionDuration": f"interval {RETENTION.days} days",
+    "delta.logRetentionDuration": "interval 30 days",
+}
+
+
+class Tables:
+    """The folders and versions of one store.
+
+    Parameters
+    ----------
+    path : Path
+        The store, absolute.
+
+    Attributes
+    ----------
+    responses, labels : Path
+        The Delta tables.
+    lock : threading.RLock
+        Held while this process writes or opens a version.
+    engine : Engine
+    staging : Staging
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.responses = path / "responses"
+        self.labels = path / "labels"
+        self.lock = threading.RLock()
+        self.engine = Engine(path)
+        self.staging = Staging(self.responses / "_staging")
+        self._newest: dict[Path, Version] = {}
+        self._key: bytes | None = None
+
+    # ---------------------------------------------------------------------------- being there
+
+    def exist(self) -> bool:
+        """Say whether the store is there."""
+        log = self.responses / "_delta_log"
+        return log.is_dir() and DeltaTable.is_deltatable(str(self.responses))
+
+    def create(self) -> None:
+        """Make the tables and the key if they are not there; also what a kill left out."""
+        with self.lock, storage_errors(self.path, f"making the store {self.path}"):
+            if not self.exist():
+                self._require_room()
+                self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self.path.chmod(0o700)
+                key = make_key(key_path(self.path))
+                self._create_table(self.labels, table_schema("label"), [], key)
+                self._create_table(self.responses, _responses_schema(), ["kind", "month"], key)
+            self.key()
+
+    def _require_room(self) -> None:
+        """Refuse a folder that holds something else: its mode would be changed under others."""
+        if self.path.is_dir():
+            strange = {entry.name for entry in self.path.iterdir()} - {"responses", "labels"}
+            if strange:
+                hint = "name an empty folder, or one that is not there"
+                raise UsageError(f"{self.path} holds other files ({min(strange)}, …); {hint}")
+
+    def _create_table(self, folder: Path, schema: pa.Schema, by: list[str], key: bytes) -> None:
+        """Make one empty Delta table; another process may make it at the same time."""
+        ours = {
+            "verifyanalytics.schema_version": str(SCHEMA_VERSION),
+            "verifyanalytics.key": fingerprint(key),
+        }
+        folder.mkdir(mode=0o700, exist_ok=True)
+        try:
+            DeltaTable.create(
+                folder,
+                schema,
+                partition_by=by,
+                configuration={**_PROPERTIES, **ours},
+                raise_if_key_not_exists=False,
+            )
+        except DeltaError:
+            if not DeltaTable.is_deltatable(str(folder)):
+                raise
+        (folder / "_delta_log").chmod(0o700)
+        (folder / "_delta_log" / f"{0:020}.json").chmod(0o600)
+
+    def key(self, *, again: bool = False) -> bytes:
+        """Read the key once (or again) and hold it against the fingerprint in the properties."""
+        if self._key is None or again:
+            path = key_path(self.path)
+            key = read_key(path)
+            properties = self.newest(self.responses).handle.metadata().configuration
+            if properties.get("verifyanalytics.key") != fingerprint(key):
+                hint = "put the right key there, or set VERIFYANALYTICS_KEY_FILE to where it is"
+                message = f"the key {path} is not the one this store was made with; {hint}"
+                raise StorageError(message, path=path)
+            self._key = key
+        return self._key
+
+    # ---------------------------------------------------------------------------- versions
+
+    def newest(self, table: Path) -> Version:
+        """Give the newest version of a table; the one at hand while the log has no newer.
+
+        Raises
+        ------
+        NoStoreError
+        StorageError
+            The log cannot be read, or newer code made the store.
+        """
+        with self.lock, storage_errors(self.path, f"reading the store {self.path}"):
+            if not self.exist():
+                raise NoStoreError(self.path)
+            known = self._newest.get(table)
+            if known is None or not _is_newest(table, known.number):
+                known = open_version(table, LANE if table == self.responses else LABEL_LANE)
+                _require_schema(known.handle, self.path)
+                self._newest[table] = known
+            return known
+
+    def moved(self, version: Version, table: Path) -> bool:
+        """Say whether other commits came after a version."""
+        return self.newest(table).number != version.number
+
+    def at(self, as_of: int | None) -> tuple[Version, Version]:
+        """Give `responses` and `labels` as they were at a version of the store.
+
+        Raises
+        ------
+        UsageError
+            No such version, or one that is kept no more.
+        StorageError
+            A vacuum took files of it.
+        """
+        responses, labels = self.newest(self.responses), self.newest(self.labels)
+        if as_of is None or as_of == responses.lane:
+            return responses, labels
+        with storage_errors(self.path, f"reading version {as_of}"):
+            entry = self._entry(as_of)
+            then = [e for e in entries(self.labels) if e.responses_lane <= as_of]
+            responses = open_version(self.responses, LANE, entry.delta_version)
+            labels = open_version(self.labels, LABEL_LANE, then[-1].delta_version)
+        gone = missing_files(self.responses, responses.files)
+        if gone:
+            message = f"version {as_of} was vacuumed: {len(gone)} of its files are gone"
+            raise StorageError(message, path=self.path)
+        return responses, labels
+
+    def views(self, as_of: int | None = None) -> Views:
+        """Give the six tables of a version as SQL."""
+        responses, labels = self.at(as_of)
+        return Views(self.responses, responses.files, self.labels, labels.files, responses.context)
+
+    def kept(self) -> list[tuple[Entry, bool]]:
+        """Say of each version in the log whether it is kept: it was newest within the retention."""
+        self.newest(self.responses)
+        with storage_errors(self.path, "reading the log"):
+            found = entries(self.responses)
+        oldest = datetime.now(UTC) - RETENTION
+        followers: list[Entry | None] = [*found[1:], None]
+        return [
+            (entry, follower is None or follower.at >= oldest)
+            for entry, follower in zip(found, followers, strict=True)
+        ]
+
+    def _entry(self, lane: int) -> Entry:
+        kept = [entry for entry, readable in self.kept() if readable]
+        for entry in kept:
+            if entry.lane == lane:
+                return entry
+        reach = f"it reaches back {RETENTION.days} days, to version {kept[0].lane}"
+        message = f"no version {lane} of {self.path}; {reach}, and on to version {kept[-1].lane}"
+        raise UsageError(message)
+
+
+def _responses_schema() -> pa.Schema:
+    """Give the table's columns: those of every kind, then the partition."""
+    fields: dict[str, pa.Field] = {}
+    for field in (*VERIFICATIONS, *REJECTS, *IMPORTS):
+        fields.setdefault(field.name, field.remove_metadata())
+    return pa.schema([*fields.values(), ("kind", pa.string()), ("month", pa.string())])
+
+
+def _is_newest(table: Path, number: int) -> bool:
+    """Say whether the log ends at a Delta version, by the names of its entries."""
+    log = table / "_delta_log"
+    return (log / f"{number:020}.json").exists() and not (log / f"{number + 1:020}.json").exists()
+
+
+def _require_schema(handle: DeltaTable, path: Path) -> None:
+    """Refuse a store that newer code made."""
+    found = handle.metadata().configuration.get("verifyanalytics.schema_version", "")
+    if not found.isdigit():
+        raise StorageError(f"{path} is a Delta table, but no store of ours", path=path)
+    if int(found) > SCHEMA_VERSION:
+        message = f"the store {path} has schema {found}, this program knows {SCHEMA_VERSION}"
+        raise StorageError(f"{message}; update verifyanalytics", path=path)

@@ -1,0 +1,1 @@
+"""The threshold tuner of the notebooks."""

@@ -1,0 +1,258 @@
+"""Carries one request over the network: once, on a fresh connection, within bounds.
+
+No retries, no redirects, no decompression, no connection that served another call. Connecting is
+a phase of its own: what fails before the connection stands was provably never processed, what
+fails after it may have been. A deadline bounds the whole call, however slowly bytes trickle.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import ssl
+import threading
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+
+from verifyanalytics.vendor.replies import MAX_BODY, Outcome, Reply, read_failure, read_reply
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Bounds of one call in seconds: connecting, one wait for bytes, and the whole."""
+
+    connect: float = 5.0
+    read: float = 30.0
+    total: float = 60.0
+
+
+class Transport(Protocol):
+    """Sends one prepared request once and reads what comes back."""
+
+    def send(self, request: requests.Request, timeouts: Timeouts) -> Reply:
+        """Never raises for what the network does: each failure is a `Reply`."""
+        ...
+
+
+class RequestsTransport:
+    """Carries a request with `requests`: once, on a fresh connection, within bounds.
+
+    Proxies and CA bundle come from the usual variables, read once for each endpoint; a stored
+    .netrc login is never used.
+    """
+
+    def __init__(self) -> None:
+        self._deadlines = _Deadlines()
+        self._settings: dict[str, dict[str, Any]] = {}
+
+    def send(self, request: requests.Request, timeouts: Timeouts) -> Reply:
+        """Send and read; see `Transport`."""
+        watch = _Watch()
+        self._deadlines.add(watch, time.monotonic() + timeouts.total)
+        try:
+            return self._exchange(request, timeouts, watch)
+        except requests.exceptions.SSLError as error:
+            # a certificate that does not hold will not hold next time; other handshakes may
+            kind = Outcome.TLS if _is_distrust(error) else Outcome.NOT_SENT
+            return read_failure(
+                Outcome.LOST if watch.connected else kind,
+                "timed out" if watch.expired else _failure_name(error),
+            )
+        except (
+            requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSError,
+        ) as error:  # fmt: skip
+            kind = Outcome.LOST if watch.connected else Outcome.NOT_SENT
+            return read_failure(kind, "timed out" if watch.expired else _failure_name(error))
+        finally:
+            self._deadlines.remove(watch)
+
+    def _exchange(self, request: requests.Request, timeouts: Timeouts, watch: _Watch) -> Reply:
+        # an adapter, not a session: no redirects, no cookies, no connection kept for the next call
+        prepared = request.prepare()
+        with closing(_WatchedAdapter(watch)) as adapter:
+            response = adapter.send(
+                prepared,
+                timeout=(timeouts.connect, timeouts.read),
+                **self._environment(prepared.url or ""),
+            )
+            with response:
+                return self._read(response, watch)
+
+    def _environment(self, url: str) -> dict[str, Any]:
+        """What the environment says of proxies and certificates for an endpoint."""
+        place = url.partition("?")[0]
+        if place not in self._settings:
+            with requests.Session() as session:
+                settings = session.merge_environment_settings(url, {}, True, None, None)
+            if is_loopback(urlsplit(url).hostname or ""):
+                settings["proxies"] = {}  # another machine's loopback is not ours
+            self._settings[place] = settings
+        return self._settings[place]
+
+    def _read(self, response: requests.Response, watch: _Watch) -> Reply:
+        try:
+            body = _read_body(response)
+        except urllib3.exceptions.ProtocolError as error:
+            # an end that came early but in order is a reply cut short; a reset is a lost one
+            if (
+                _CUT_SHORT & {type(cause).__name__ for cause in _causes(error)}
+                and not watch.expired
+            ):
+                return read_failure(Outcome.UNPARSED, "truncated")
+            raise
+        if watch.expired:
+            return read_failure(Outcome.LOST, "timed out")
+        if body is None:
+            return read_failure(Outcome.UNPARSED, f"reply over {MAX_BODY >> 20} MiB")
+        return read_reply(response.status_code, response.headers, body, time.time())
+
+
+class _Deadlines:
+    """One thread that wakes whoever waits on a call that is over its time.
+
+    It begins with the first call and ends a second after the last.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._open: dict[_Watch, float] = {}
+        self._is_running = False
+
+    def add(self, watch: _Watch, at: float) -> None:
+        with self._changed:
+            self._open[watch] = at
+            if not self._is_running:
+                self._is_running = True
+                threading.Thread(target=self._run, name="deadlines", daemon=True).start()
+            elif at <= min(self._open.values()):
+                self._changed.notify()
+
+    def remove(self, watch: _Watch) -> None:
+        with self._changed:
+            self._open.pop(watch, None)
+
+    def _run(self) -> None:
+        with self._changed:
+            idle = False
+            while self._open or not idle:
+                idle = not self._open
+                now = time.monotonic()
+                next_at = min(self._open.values(), default=now + 1.0)
+                self._changed.wait(max(0.0, next_at - now))
+                now = time.monotonic()
+                for watch in [w for w, at in self._open.items() if at <= now]:
+                    del self._open[watch]
+                    watch.expire()
+            self._is_running = False
+
+
+class _Watch:
+    """Whether the connection stood already, and its socket for the deadline to shut."""
+
+    def __init__(self) -> None:
+        self.connected = False
+        self.expired = False
+        self._lock = threading.Lock()
+        self._connection: Any = None
+        self._sock: Any = None
+
+    def connects(self, connection: Any) -> None:
+        with self._lock:
+            self._connection = connection
+            if self.expired:
+                raise TimeoutError("timed out")
+
+    def stands(self, sock: Any) -> None:
+        """Keep the socket: its connection lets go of it when the server means to close."""
+        with self._lock:
+            self._sock = sock
+            self.connected = True
+
+    def expire(self) -> None:
+        """Shut the socket, so that whoever waits on it wakes up."""
+        with self._lock:
+            self.expired = True
+            sock = self._sock or getattr(self._connection, "sock", None)
+        if sock is not None:
+            try:
+                sock.shutdown(2)
+            except OSError:
+                return  # closed already: nobody waits on it
+
+
+class _WatchedAdapter(HTTPAdapter):
+    """An adapter whose connections tell a watch when they stand."""
+
+    def __init__(self, watch: _Watch) -> None:
+        self._watch = watch
+        super().__init__(pool_connections=1, pool_maxsize=1, max_retries=0)
+
+    def get_connection_with_tls_context(self, *args: Any, **options: Any) -> Any:
+        pool = super().get_connection_with_tls_context(*args, **options)
+        pool.ConnectionCls = _watched(pool.ConnectionCls, self._watch)
+        return pool
+
+
+def _watched(kind: type, watch: _Watch) -> type:
+    base: Any = kind
+
+    class Watched(base):
+        def connect(self) -> None:
+            watch.connects(self)
+            super().connect()
+            watch.stands(self.sock)
+
+    return Watched
+
+
+def _read_body(response: requests.Response) -> bytes | None:
+    """The body as sent, or None when it is over the cap; no decompression."""
+    chunks: list[bytes] = []
+    left = MAX_BODY
+    for chunk in response.raw.stream(65536, decode_content=False):
+        left -= len(chunk)
+        if left < 0:
+            return None
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+_CUT_SHORT = {"IncompleteRead", "InvalidChunkLength"}
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """The error and what it wraps, outermost first, by whichever of four ways it is wrapped."""
+    chain = [error]
+    while len(chain) < 16:
+        seen = chain[-1]
+        wrapped = next((a for a in seen.args if isinstance(a, BaseException)), None)
+        inner = getattr(seen, "reason", None) or wrapped or seen.__cause__ or seen.__context__
+        if not isinstance(inner, BaseException):
+            break
+        chain.append(inner)
+    return chain
+
+
+def _is_distrust(error: BaseException) -> bool:
+    return any(isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(error))
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether a host is this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _failure_name(error: BaseException) -> str:
+    """Name of the innermost cause: no text, since texts hold addresses and queries."""
+    return type(_causes(error)[-1]).__name__
