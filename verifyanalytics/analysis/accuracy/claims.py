@@ -14,6 +14,7 @@ from verifyanalytics.analysis.base.labelled import compared_rows, label_table
 from verifyanalytics.analysis.base.labelled import join as join_labels
 from verifyanalytics.analysis.base.rates import effective_size, share
 from verifyanalytics.analysis.base.rows import TZ, group_counts, local_times, rows
+from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.arguments import number
 from verifyanalytics.errors import UsageError
 
@@ -26,6 +27,7 @@ _WEEK_US = 7 * 86_400_000_000
 # ------------------------------------------------------------------ the vendor's claim
 
 
+@statistic("accuracy.claim_audit")
 def claim_audit(truth: Any, *, assume_random: bool = False) -> pd.DataFrame:
     """How many times the vendor's claim the false-match rate really is: which k row to believe.
 
@@ -78,6 +80,7 @@ def _poisson_rate(table: pd.DataFrame, rate: FloatArray) -> tuple[FloatArray, Fl
 # ------------------------------------------------------------------ ripeness
 
 
+@statistic("labels.maturity")
 def maturity(v: Any, labels: Any, ripe: float = 0.9, tz: str = TZ) -> pd.DataFrame:
     """How long labels take to come in: by week of the verification and age of the label.
 

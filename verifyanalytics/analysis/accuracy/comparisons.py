@@ -29,6 +29,7 @@ from verifyanalytics.analysis.base.intervals import mcnemar
 from verifyanalytics.analysis.base.labelled import coverage_table, labelled_rows, selection
 from verifyanalytics.analysis.base.rates import share
 from verifyanalytics.analysis.base.rows import REGIME, name_regimes
+from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.arguments import number
 from verifyanalytics.errors import UsageError
 
@@ -46,6 +47,7 @@ _TAKEN = "labels taken as random"
 # ------------------------------------------------------------------ two rules
 
 
+@statistic("accuracy.compare")
 def compare(
     truth: Any,
     a: Rule,
@@ -212,6 +214,7 @@ class Target(NamedTuple):
         return equal_error(curve)[2] if self.rule == "eer" else at_most_fnmr(curve, self.value)
 
 
+@statistic("accuracy.out_of_sample")
 def out_of_sample(
     truth: Any,
     choose_on: Any = 0.5,

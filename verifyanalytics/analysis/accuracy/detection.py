@@ -22,6 +22,7 @@ from verifyanalytics.analysis.base.patterns import NO_GATE, SOME_UNKNOWN, first_
 from verifyanalytics.analysis.base.rates import rated
 from verifyanalytics.analysis.base.rows import GATES, gate, group_counts
 from verifyanalytics.analysis.base.sessions import GAP, attempts
+from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.codebook.book import current
 from verifyanalytics.errors import UsageError
 from verifyanalytics.schema import THRESHOLD_COLUMNS
@@ -73,6 +74,7 @@ _MEASURES = (
 _BONA_FIDE, _ATTACK = "bona fide", "attack "
 
 
+@statistic("accuracy.detection_rates")
 def detection_rates(
     truth: Any, cluster: str | None = "subject", *, assume_random: bool = False
 ) -> pd.DataFrame:
@@ -182,6 +184,7 @@ def _maximum(table: pd.DataFrame, measure: str) -> pd.DataFrame:
 # ------------------------------------------------------------------ transactions
 
 
+@statistic("accuracy.transaction_rates")
 def transaction_rates(
     truth: Any,
     gap: str = GAP,

@@ -21,6 +21,7 @@ from verifyanalytics.analysis.base.labelled import labelled_rows
 from verifyanalytics.analysis.base.persons import regime_columns
 from verifyanalytics.analysis.base.rates import effective_size, share
 from verifyanalytics.analysis.base.rows import add_up, group_counts, name_regimes
+from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.arguments import number
 
 By = str | Sequence[str]
@@ -54,6 +55,7 @@ _MEASURES = (
 _SUMMARIES = ("max_min", "max_geomean", "gini")
 
 
+@statistic("accuracy.differentials")
 def differentials(
     truth: Any,
     by: By,

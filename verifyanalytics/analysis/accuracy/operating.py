@@ -31,6 +31,7 @@ from verifyanalytics.analysis.base.intervals import FloatArray, guard
 from verifyanalytics.analysis.base.labelled import coverage_table, labelled_rows, selection
 from verifyanalytics.analysis.base.rates import claims, limits, says
 from verifyanalytics.analysis.base.rows import REGIME, implied_fmr, name_regimes
+from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.arguments import number, numbers
 from verifyanalytics.errors import UsageError
 from verifyanalytics.schema import THRESHOLD_COLUMNS
@@ -77,6 +78,7 @@ class Labelled(NamedTuple):
     reason: str
 
 
+@statistic("accuracy.operating_points")
 def operating_points(
     truth: Any,
     fmr: Sequence[float] | float | None = None,
@@ -170,6 +172,7 @@ def operating_points(
     return result[[*front, *(c for c in result if c not in front)]]
 
 
+@statistic("accuracy.det_curve")
 def det_curve(
     truth: Any,
     cluster: str | None = "subject",

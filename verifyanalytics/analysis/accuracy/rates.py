@@ -43,6 +43,7 @@ from verifyanalytics.analysis.base.rows import (
     name_regimes,
     threshold_at_fmr,
 )
+from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.arguments import number, numbers
 from verifyanalytics.errors import LabelsError, UsageError
 from verifyanalytics.schema import THRESHOLD_COLUMNS, THRESHOLD_LEVELS
@@ -69,6 +70,7 @@ class Point(NamedTuple):
         return nw.col("mated") != self.reached.fill_null(value=False)
 
 
+@statistic("accuracy.error_rates")
 def error_rates(
     truth: Any,
     thresholds: Sequence[float] | float | None = None,
@@ -161,6 +163,7 @@ def error_rates(
     return finished(result, keys, reasons, assume_random=assume_random, own=thresholds is None)
 
 
+@statistic("accuracy.sample_size")
 def sample_size(
     fmr: Sequence[float] | float, n_errors: int = 0, deff: float = 1.0, confidence: float = 0.95
 ) -> pd.DataFrame:

@@ -25,6 +25,7 @@ from verifyanalytics.analysis.base.rows import (
     utc_times,
 )
 from verifyanalytics.analysis.base.sessions import GAP, attempts, microseconds
+from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.arguments import number, numbers
 from verifyanalytics.errors import UsageError
 from verifyanalytics.schema import THRESHOLD_COLUMNS
@@ -37,6 +38,7 @@ _Z = 1.959963984540054
 _SCORE_FAIL = 1 << 3  # the pattern of a row whose only failing gate is match
 
 
+@statistic("attempts.sessions")
 def sessions(v: Any, gap: str = GAP) -> pd.DataFrame:
     """Group attempts into sessions: same subject, no pause longer than `gap`, until accepted.
 
@@ -71,6 +73,7 @@ def sessions(v: Any, gap: str = GAP) -> pd.DataFrame:
     return result.reset_index()
 
 
+@statistic("attempts.attempts_to_pass")
 def attempts_to_pass(v: Any, gap: str = GAP, max_attempts: int = 10) -> pd.DataFrame:
     """How many attempts it takes to be accepted: Kaplan–Meier over sessions.
 
@@ -114,6 +117,7 @@ def attempts_to_pass(v: Any, gap: str = GAP, max_attempts: int = 10) -> pd.DataF
     return result
 
 
+@statistic("attempts.retry_then_pass")
 def retry_then_pass(v: Any, gap: str = GAP, k: Sequence[float] = (1, 3, 10)) -> pd.DataFrame:
     """Sessions with a score below the pass threshold and then one above it.
 
@@ -163,6 +167,7 @@ def retry_then_pass(v: Any, gap: str = GAP, k: Sequence[float] = (1, 3, 10)) -> 
     return result.sort_values(["regime", "k"], kind="stable", ignore_index=True)
 
 
+@statistic("attempts.lost_people")
 def lost_people(v: Any, gap: str = GAP, within: str = "24h") -> pd.DataFrame:
     """Sessions that were turned away and whose subject was not accepted soon after, by gate.
 
@@ -222,6 +227,7 @@ def lost_people(v: Any, gap: str = GAP, within: str = "24h") -> pd.DataFrame:
     return result.assign(lost_share_low=low, lost_share_high=high)
 
 
+@statistic("attempts.exposure")
 def exposure(fmr: ArrayLike, k: ArrayLike) -> pd.DataFrame:
     """The most a stranger's chance can be when `k` attempts are allowed: min(1, k·FMR).
 
@@ -253,6 +259,7 @@ def exposure(fmr: ArrayLike, k: ArrayLike) -> pd.DataFrame:
 Of = Literal["attempts", "rejects", "near_threshold", "tags"]
 
 
+@statistic("attempts.bursts")
 def bursts(
     v: Any,
     of: Of = "attempts",

@@ -30,6 +30,7 @@ from verifyanalytics.analysis.base.rows import (
     scored,
     withheld,
 )
+from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.errors import LabelsError, MissingColumnError, UsageError
 from verifyanalytics.schema import LABELS, THRESHOLD_COLUMNS
 
@@ -490,6 +491,7 @@ def _uneven(part: pd.DataFrame, key: str) -> bool:
     return bool(len(shares)) and bool(shares.max() > MOST_UNEVEN * shares.min())
 
 
+@statistic("labels.coverage")
 def coverage(truth: Any) -> pd.DataFrame:
     """How much is labelled, per score band and per verdict: look here before any error rate.
 

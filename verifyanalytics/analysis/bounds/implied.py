@@ -37,6 +37,7 @@ from verifyanalytics.analysis.base.rows import (
     scored,
     withheld,
 )
+from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.analysis.bounds.persons import reached, with_attempts
 from verifyanalytics.arguments import number, numbers
 from verifyanalytics.errors import UsageError
@@ -73,6 +74,7 @@ _NEEDED = ("code", "score", *THRESHOLD_COLUMNS)
 _WELCOME = ("gateway_code", "sub_code", "req_key")
 
 
+@statistic("bounds.implied_fmr")
 def implied_fmr(v: Any) -> pd.DataFrame:
     """The false-match rate the vendor claims at each row's score, under the row's own regime.
 
@@ -113,6 +115,7 @@ def implied_fmr(v: Any) -> pd.DataFrame:
     return table[[*ids, "regime", "score", "implied_fmr", "says"]].assign(meaning=MEANING)
 
 
+@statistic("bounds.label_free")
 def label_free(
     v: Any,
     threshold: Sequence[float] | float | None = None,
@@ -172,6 +175,7 @@ def label_free(
     return result.sort_values(["regime", *keys, "threshold", "k"], kind="stable", ignore_index=True)
 
 
+@statistic("bounds.threshold_for_budget")
 def threshold_for_budget(
     v: Any,
     false_matches_per_month: float,

@@ -28,6 +28,7 @@ from verifyanalytics.analysis.base.rows import (
     scored,
     withheld,
 )
+from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.arguments import number
 from verifyanalytics.errors import MissingColumnError, UsageError
 from verifyanalytics.schema import THRESHOLD_COLUMNS
@@ -50,6 +51,7 @@ UNJUDGED = "unjudged_stratum"
 """Reason of a missing estimate: of some stratum no drawn row was told to be mated or not."""
 
 
+@statistic("labels.plan")
 def plan(
     v: Any,
     threshold: float,
@@ -139,6 +141,7 @@ def plan(
     return plan[[*front, "stratum", "n_stratum", "n_sampled", "inclusion_prob"]]
 
 
+@statistic("labels.estimate")
 def estimate(
     v: Any, audited: Any, known: Any = None, threshold: float | None = None
 ) -> pd.DataFrame:

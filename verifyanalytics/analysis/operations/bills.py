@@ -13,6 +13,7 @@ import narwhals as nw
 import pandas as pd
 
 from verifyanalytics.analysis.base.rows import TZ, UNKNOWN, Every, group_counts, group_keys, rows
+from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.codebook.book import current
 from verifyanalytics.errors import MissingColumnError, UsageError
 
@@ -36,6 +37,7 @@ UNIT_NAMES = ("units", "usage", "quantity", "count", "用量", "使用量", "数
 """Headers by which the two columns of a console bill are known; others are named by the caller."""
 
 
+@statistic("operations.billing")
 def billing(
     v: Any,
     by: By = None,

@@ -23,6 +23,7 @@ from verifyanalytics.analysis.base.rows import (
     rows,
     settled_keys,
 )
+from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.errors import UsageError
 
 By = str | Sequence[str] | None
@@ -36,6 +37,7 @@ _CALLS = (
 _TIMES = ("starts_at", "n_timed", "n_untimed", "p50_ms", "p95_ms", "p99_ms", "max_ms")
 
 
+@statistic("operations.volume")
 def volume(v: Any, every: Step = "hour", by: By = None, tz: str = TZ) -> pd.DataFrame:
     """Calls, answers and faults per hour or day.
 
@@ -75,6 +77,7 @@ def volume(v: Any, every: Step = "hour", by: By = None, tz: str = TZ) -> pd.Data
     return table[[c for c in table if c != "n_empty_before"] + ["n_empty_before"]]
 
 
+@statistic("operations.latency")
 def latency(v: Any, every: Step | None = "hour", by: By = None, tz: str = TZ) -> pd.DataFrame:
     """Median, 95th and 99th percentile of the vendor's own processing time.
 

@@ -17,6 +17,7 @@ from verifyanalytics.analysis.base import intervals
 from verifyanalytics.analysis.base import rows as counts
 from verifyanalytics.analysis.base.grids import Grid, cell, grids, percentiles, without_nan
 from verifyanalytics.analysis.base.outcomes import NO, YES, crowd_of, with_outcome
+from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.analysis.quality.measures import (
     quality_columns,
     split_name,
@@ -29,6 +30,7 @@ _SHARES = (0.01, 0.02, 0.05, 0.1, 0.2)
 _LEVEL = 0.05
 
 
+@statistic("quality.coaching")
 def coaching(v: Any, outcome: str = "non_match", train: float = 0.5) -> pd.DataFrame:
     """For each quality measure, the limit that would have moved most rejects, and at what price.
 

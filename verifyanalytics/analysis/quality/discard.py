@@ -17,6 +17,7 @@ from verifyanalytics.analysis.base import rows as counts
 from verifyanalytics.analysis.base.grids import without_nan
 from verifyanalytics.analysis.base.labelled import coverage_table, selection
 from verifyanalytics.analysis.base.rows import REGIME
+from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.arguments import number
 from verifyanalytics.codebook import book as codebook
 from verifyanalytics.errors import MissingColumnError, UsageError
@@ -26,6 +27,7 @@ _DARK, _MOST_STEPS = 0.08, 1000
 _ALL = "all"
 
 
+@statistic("quality.error_versus_discard")
 def error_versus_discard(
     frame: Any,
     quality: str = "face_comprehensive_score",

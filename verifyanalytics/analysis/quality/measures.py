@@ -18,6 +18,7 @@ from verifyanalytics.analysis.base import intervals
 from verifyanalytics.analysis.base import rows as counts
 from verifyanalytics.analysis.base.grids import Grid, cell, grids, percentiles, without_nan
 from verifyanalytics.analysis.base.outcomes import crowd_of
+from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.arguments import numbers
 from verifyanalytics.codebook import book as codebook
 from verifyanalytics.errors import MissingColumnError, UsageError
@@ -30,6 +31,7 @@ BANDS = (0, 10, 25, 50, 75, 90, 100)
 """Default percentile bands."""
 
 
+@statistic("quality.limits")
 def limits(v: Any) -> pd.DataFrame:
     """Share of images beyond each documented limit, and the percentiles of each measure.
 
@@ -90,6 +92,7 @@ def _limited(frame: nw.LazyFrame[Any], name: str, grid: Grid) -> dict[str, Any]:
     }  # fmt: skip
 
 
+@statistic("quality.bands")
 def bands(v: Any, measure: str, bands: Sequence[float] = BANDS) -> pd.DataFrame:
     """Match and reject rate by percentile band of a quality measure.
 
@@ -184,6 +187,7 @@ def _banded(frame: nw.LazyFrame[Any], name: str, grid: Grid, levels: list[float]
     return pd.DataFrame(rows)
 
 
+@statistic("quality.face_vs_environment")
 def face_vs_environment(v: Any) -> pd.DataFrame:
     """Compare the face image with the environment image of the same answer, measure by measure.
 

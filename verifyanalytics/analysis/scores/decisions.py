@@ -18,6 +18,7 @@ import pandas as pd
 from verifyanalytics.analysis.accuracy.rates import error_rates
 from verifyanalytics.analysis.base.rates import short
 from verifyanalytics.analysis.base.rows import INCOMPLETE
+from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.analysis.bounds.implied import COVERS
 from verifyanalytics.analysis.bounds.implied import label_free as label_free_bounds
 from verifyanalytics.analysis.scores.distributions import match_rates
@@ -39,6 +40,7 @@ _UNLABELLED = "no_label"
 """Reason of missing error rates in a regime where nothing is labelled."""
 
 
+@statistic("scores.decision_table")
 def decision_table(
     v: Any,
     thresholds: float | Iterable[float] | None = None,

@@ -19,6 +19,7 @@ import pandas as pd
 from verifyanalytics.analysis.base import intervals
 from verifyanalytics.analysis.base import rows as counts
 from verifyanalytics.analysis.base.rows import INCOMPLETE, OWN_THRESHOLD, REGIME, TZ, Every
+from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.analysis.scores.swap_sets import margins, what_if
 from verifyanalytics.arguments import number, numbers
 from verifyanalytics.errors import UsageError
@@ -49,6 +50,7 @@ _RATES = (
 )  # fmt: skip
 
 
+@statistic("scores.regimes")
 def regimes(v: Any) -> pd.DataFrame:
     """List the threshold regimes of a frame, with their counts and when they were seen.
 
@@ -98,6 +100,7 @@ def regimes(v: Any) -> pd.DataFrame:
     return table
 
 
+@statistic("scores.histogram")
 def histogram(
     v: Any, bin_width: float = 1.0, by: str | Sequence[str] | None = None
 ) -> pd.DataFrame:
@@ -149,6 +152,7 @@ def histogram(
     return pd.concat(groups, ignore_index=True) if groups else _group_bins(table, edges, grid, keys)
 
 
+@statistic("scores.match_rates")
 def match_rates(
     v: Any,
     thresholds: float | Iterable[float] | None = None,
@@ -206,6 +210,7 @@ def match_rates(
     return _at_scores(frame, _numbers(thresholds, "thresholds"), keys, periods, every, tz)
 
 
+@statistic("scores.vendor_thresholds")
 def vendor_thresholds(v: Any, every: Every | None = None, tz: str = TZ) -> pd.DataFrame:
     """Show the vendor's four thresholds of each regime, when they held and what they let pass.
 

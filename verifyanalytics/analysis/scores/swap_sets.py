@@ -17,6 +17,7 @@ from verifyanalytics.analysis.base import intervals
 from verifyanalytics.analysis.base import rows as counts
 from verifyanalytics.analysis.base.rows import OWN_THRESHOLD, REGIME
 from verifyanalytics.analysis.base.sessions import GAP, attempts
+from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.arguments import number, numbers
 from verifyanalytics.codebook.book import current
 from verifyanalytics.schema import THRESHOLD_COLUMNS, THRESHOLD_LEVELS
@@ -34,6 +35,7 @@ _NEEDED = (*counts.ROW, "alive", "result")
 _WELCOME = (*counts.ROW_OPTIONAL, "risk_score")
 
 
+@statistic("scores.what_if")
 def what_if(
     v: Any,
     threshold: float,
@@ -89,6 +91,7 @@ def what_if(
     return _shares(table.drop(columns=["_line", "_unit"]), threshold, baseline, keys)
 
 
+@statistic("scores.margins")
 def margins(
     v: Any, widths: Sequence[float] = (1, 2, 5), by: str | Sequence[str] | None = None
 ) -> pd.DataFrame:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.errors import MissingColumnError, UsageError
 
 SEVERITIES = ("critical", "warning", "info")
@@ -30,6 +31,7 @@ _NEEDED = {
 """Columns by which a table is known for what it is."""
 
 
+@statistic("stability.alerts")
 def alerts(
     drift: pd.DataFrame | None = None,
     events: pd.DataFrame | None = None,

@@ -11,6 +11,7 @@ import pandas as pd
 from verifyanalytics.analysis.base import rows as counts
 from verifyanalytics.analysis.base.periods import day_ordinal
 from verifyanalytics.analysis.base.rows import INCOMPLETE, TZ
+from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.schema import THRESHOLD_COLUMNS
 
 _EVENTS = [
@@ -19,6 +20,7 @@ _EVENTS = [
 ]  # fmt: skip
 
 
+@statistic("stability.regime_changes")
 def regime_changes(v: Any, tz: str = TZ) -> pd.DataFrame:
     """List when the thresholds of a request kind changed, and regimes that ran beside the usual.
 

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from verifyanalytics.analysis.base.rows import INCOMPLETE, TZ, UNKNOWN, Every
+from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.analysis.stability.bins import (
     Bins,
     Edges,
@@ -115,6 +116,7 @@ def psi(reference: ArrayLike, current: ArrayLike, deff: float = 1.0) -> Psi:
     return Psi(value, critical, n_bins, smoothing, value > max(LEAST, critical), parts)
 
 
+@statistic("stability.drift")
 def drift(
     reference: Any,
     current: Any,
@@ -166,6 +168,7 @@ def drift(
     return _compared(both[0], both[1], names)
 
 
+@statistic("stability.over_time")
 def over_time(
     v: Any,
     every: Every = "week",

@@ -14,6 +14,7 @@ from scipy import stats
 
 from verifyanalytics.analysis.base import intervals
 from verifyanalytics.analysis.base.intervals import FloatArray
+from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.analysis.tags.sets import (
     TagSets,
     explained,
@@ -35,6 +36,7 @@ class Cells(NamedTuple):
     neither: FloatArray
 
 
+@statistic("tags.lift")
 def lift(v: Any, outcome: str = "non_match", *, assume_random: bool = False) -> pd.DataFrame:
     """Hold each risk tag against an outcome: precision, recall, lift, and whether it is chance.
 

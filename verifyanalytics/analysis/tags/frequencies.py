@@ -20,6 +20,7 @@ from verifyanalytics.analysis.base import rows as counts
 from verifyanalytics.analysis.base.periods import day_ordinal, leaf
 from verifyanalytics.analysis.base.rates import rated, share
 from verifyanalytics.analysis.base.rows import TZ, Every
+from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.analysis.tags.sets import asked, text_tags
 from verifyanalytics.codebook import book as codebook
 
@@ -32,6 +33,7 @@ _FOLLOWED = 64
 """Tags whose design effect is measured; rarer ones, if there are so many, take its upper limit."""
 
 
+@statistic("tags.rates")
 def rates(
     v: Any,
     by: str | Sequence[str] | None = None,

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from verifyanalytics.analysis.base.outcomes import crowd_of
+from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.analysis.tags.sets import (
     TagSets,
     Weighed,
@@ -20,6 +21,7 @@ from verifyanalytics.analysis.tags.sets import (
 )
 
 
+@statistic("tags.pairs")
 def pairs(v: Any) -> pd.DataFrame:
     """How often two risk tags stand on the same row, against chance.
 
@@ -68,6 +70,7 @@ def pairs(v: Any) -> pd.DataFrame:
     )
 
 
+@statistic("tags.catch")
 def catch(v: Any, outcome: str = "non_match", *, assume_random: bool = False) -> pd.DataFrame:
     """What each risk tag adds to those before it: greedy order of catch, and unique catch.
 

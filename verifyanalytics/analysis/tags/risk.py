@@ -28,6 +28,7 @@ from verifyanalytics.analysis.base.outcomes import (
     with_outcome,
 )
 from verifyanalytics.analysis.base.periods import leaf
+from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.analysis.tags.auc import area, area_limits, p_value
 from verifyanalytics.analysis.tags.sets import Weighed, share_limits
 from verifyanalytics.arguments import numbers
@@ -36,6 +37,7 @@ from verifyanalytics.errors import UsageError
 _LEVEL = 0.05
 
 
+@statistic("tags.risk_bands")
 def risk_bands(
     v: Any,
     bands: Sequence[float] = (0, 300, 600, 900),

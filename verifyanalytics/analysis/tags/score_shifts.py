@@ -9,11 +9,13 @@ import numpy as np
 import pandas as pd
 
 from verifyanalytics.analysis.base import rows as counts
+from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.analysis.tags.sets import asked, named, text_tags
 from verifyanalytics.arguments import number
 from verifyanalytics.errors import UsageError
 
 
+@statistic("tags.scores")
 def scores(v: Any, bin_width: float = 5.0) -> pd.DataFrame:
     """Distribution of the score with and without each risk tag, per regime.
 

@@ -23,6 +23,7 @@ from verifyanalytics.analysis.base.rows import (
     scored,
     withheld,
 )
+from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.analysis.verdicts.decisions import NEEDED, WELCOME, outcomes
 from verifyanalytics.errors import UsageError
 
@@ -37,6 +38,7 @@ _COLUMNS = (
 _PARTS = ("accepted", *GATES, "unknown", "unexplained")
 
 
+@statistic("verdicts.change_explained")
 def change_explained(previous: Any, current: Any, by: str | Sequence[str]) -> pd.DataFrame:
     """Split a change of the acceptance rate into who came (mix) and how they fared (rate).
 
@@ -95,6 +97,7 @@ def change_explained(previous: Any, current: Any, by: str | Sequence[str]) -> pd
     return _with_evidence(result, keys)
 
 
+@statistic("verdicts.minimal_change")
 def minimal_change(v: Any, cluster: str | None = "subject") -> pd.DataFrame:
     """The smallest change of a rate that data like these would show, per regime and for all.
 

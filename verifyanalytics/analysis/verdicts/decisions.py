@@ -41,6 +41,7 @@ from verifyanalytics.analysis.base.rows import (
     scored,
     withheld,
 )
+from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.arguments import number
 from verifyanalytics.codebook.book import current
 from verifyanalytics.schema import THRESHOLD_COLUMNS
@@ -64,6 +65,7 @@ _ACCEPTANCE = (
 _EACH_ROW = nw.col("score").is_null() | ~nw.col("score").is_null()  # true, as an expression
 
 
+@statistic("verdicts.gates")
 def gates(v: Any, risk_fail: int | None = None) -> pd.DataFrame:
     """Tell for each row which gates it passes and which one turned it away.
 
@@ -117,6 +119,7 @@ def gates(v: Any, risk_fail: int | None = None) -> pd.DataFrame:
     return table
 
 
+@statistic("verdicts.funnel")
 def funnel(v: Any, by: By = None, risk_fail: int | None = None) -> pd.DataFrame:
     """Count the rows that each gate turned away, and what the verdict said to them.
 
@@ -151,6 +154,7 @@ def funnel(v: Any, by: By = None, risk_fail: int | None = None) -> pd.DataFrame:
     return _with_share(table, "n_rows", "share", _totals(table, keys))
 
 
+@statistic("verdicts.reject_reasons")
 def reject_reasons(v: Any, by: By = None, risk_fail: int | None = None) -> pd.DataFrame:
     """Why rows were not accepted: by first gate, code and sub-code, with the code book's words.
 
@@ -191,6 +195,7 @@ def reject_reasons(v: Any, by: By = None, risk_fail: int | None = None) -> pd.Da
     return _with_share(table, "n_rows", "share", _totals(table, keys), total="n_not_accepted")
 
 
+@statistic("verdicts.contradictions")
 def contradictions(v: Any, risk_fail: int | None = None) -> pd.DataFrame:
     """Where `result` contradicts the gates, and what else cannot be, with example request_ids.
 
@@ -230,6 +235,7 @@ def contradictions(v: Any, risk_fail: int | None = None) -> pd.DataFrame:
     return _with_share(result, "n_rows", "share", result.pop("n_of"), total="n_of")
 
 
+@statistic("verdicts.result_rule")
 def result_rule(v: Any, max_tags: int = 20) -> pd.DataFrame:
     """How well simple rules reproduce the vendor's verdict, per regime.
 
@@ -283,6 +289,7 @@ def result_rule(v: Any, max_tags: int = 20) -> pd.DataFrame:
     )
 
 
+@statistic("verdicts.acceptance_rate")
 def acceptance_rate(
     v: Any, by: By = None, every: Every | None = None, tz: str = TZ
 ) -> pd.DataFrame:
