@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 from verifyanalytics.errors import InputError, UsageError
 from verifyanalytics.parsing.envelope import CONTEXT_NAME, keyed_hash
 from verifyanalytics.parsing.strict_json import Number, Unreadable, dumps, loads
+from verifyanalytics.vendor.api import QUERY, VERIFY
 from verifyanalytics.vendor.client import query_body, validate_request
 
 MAX_LINE = 64 * 1024 * 1024
@@ -119,7 +120,7 @@ def read_call(line: bytes, key: bytes, *, queries: bool) -> CallLine:
     token = str(body["byted_token"])
     return CallLine(
         keyed_hash(key, "token", token),
-        "CertVerifyQuery" if queries else "CertVerify",
+        QUERY if queries else VERIFY,
         body,
         token,
         keyed_hash(key, "subject", subject) if subject else None,

@@ -16,6 +16,7 @@ from verifyanalytics.errors import InputError, StorageError
 from verifyanalytics.journal.delivery import Delivered, answered, deliver
 from verifyanalytics.journal.journal import OPEN_STATES, Call, Journal
 from verifyanalytics.store.store import Store
+from verifyanalytics.vendor.api import QUERY
 from verifyanalytics.vendor.client import query_body
 from verifyanalytics.vendor.replies import State
 
@@ -222,6 +223,6 @@ def handfuls(lines: Iterable[CallLine]) -> Iterator[list[CallLine]]:
 
 def _as_query(call: Call) -> Planned:
     return Planned(
-        call.key, "CertVerifyQuery", query_body(call.token or ""), call.token or "",
+        call.key, QUERY, query_body(call.token or ""), call.token or "",
         is_open=True, sent_at=call.sent_at or 0.0,
     )  # fmt: skip

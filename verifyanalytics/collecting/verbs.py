@@ -40,6 +40,7 @@ from verifyanalytics.journal.delivery import reflatten as reread
 from verifyanalytics.journal.journal import OPEN_STATES, Call, Journal, JournalView
 from verifyanalytics.store.files import fingerprint
 from verifyanalytics.store.store import Store
+from verifyanalytics.vendor.api import RESULT_KEPT_S
 from verifyanalytics.vendor.client import Client
 from verifyanalytics.vendor.replies import State
 
@@ -52,9 +53,6 @@ RATE = 10.0
 """Calls a second by default: the vendor's limit for paying customers."""
 
 WORKERS = 8
-KEPT_S = 3600.0
-"""Seconds for which the vendor keeps a result to be queried: about an hour."""
-
 GRACE_S = 120.0
 """Seconds after which a query that finds nothing means that nothing was processed."""
 
@@ -196,7 +194,7 @@ def resolve(
         session = Session(store, book, progress, log, stop)
         run = SettlingRun(
             client or Client(), book, pace, workers=n_workers, stop=session.stop,
-            log=session.log, grace_s=grace_s, kept_s=KEPT_S,
+            log=session.log, grace_s=grace_s, kept_s=RESULT_KEPT_S,
         )  # fmt: skip
         return session.settle(run)
 

@@ -21,7 +21,7 @@ from verifyanalytics.parsing.fast.flattener import Flattener
 from verifyanalytics.sources.reading import BLOCK_BYTES, Block, Document
 from verifyanalytics.store.staging import Staging
 from verifyanalytics.store.store import Part, StagedFile, Store
-from verifyanalytics.vendor.replies import RATE_CODES, REFUSED_CODES
+from verifyanalytics.vendor.api import RATE_CODES, REFUSED_CODES
 
 AT_ONCE = 20_000
 """Answers of one commit at most."""

@@ -20,9 +20,7 @@ import pyarrow as pa
 from verifyanalytics.errors import StorageError, UsageError
 from verifyanalytics.store.files import DataFile, StagedFile
 from verifyanalytics.store.views import literal
-
-FAULT_CODES = (50400, 50429, 50430, 50500, 50501)
-"""Service codes that settle nothing about a token: refused, limited or failed before a verdict."""
+from verifyanalytics.vendor.api import UNSETTLED_CODES
 
 _END = 2**62  # after every row of a source
 
@@ -433,7 +431,7 @@ class _Walk:
 _SETTLES = (
     "CASE WHEN token IS NULL THEN NULL WHEN action = 'CertVerifyQuery' AND code = 10000 "
     "THEN 'query' WHEN action = 'CertVerify' AND code IS NOT NULL AND code NOT IN "
-    f"{FAULT_CODES} THEN 'verify' END"
+    f"{UNSETTLED_CODES} THEN 'verify' END"
 )
 """Whether a row answers its token: a fault does not, nor a query that found no outcome."""
 

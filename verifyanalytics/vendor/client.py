@@ -20,18 +20,20 @@ from urllib.parse import urlencode
 import requests
 
 from verifyanalytics.errors import InputError, RefusedError, UsageError, VerifyAnalyticsError
+from verifyanalytics.vendor.api import (
+    API_VERSION,
+    DOMAINS,
+    ENDPOINT,
+    QUERY,
+    QUERY_KEY,
+    VERIFY,
+    VERIFY_KEYS,
+)
 from verifyanalytics.vendor.credentials import Credentials, find_credentials
 from verifyanalytics.vendor.replies import Outcome, Reply, without
 from verifyanalytics.vendor.signing import DATE_FORMAT, SignedRequest
 from verifyanalytics.vendor.transport import RequestsTransport, Timeouts, Transport, is_loopback
 
-ENDPOINT = "https://visual.volcengineapi.com"
-API_VERSION = "2022-08-31"
-VENDOR_DOMAINS = ("volcengineapi.com",)
-VERIFY_KEYS = ("cert_pro_src_verify", "cert_pro_no_src_verify")
-"""Values of ``req_key``: with a picture of the vendor's source, and without."""
-
-QUERY_KEY = "cert_pro_verify_query"
 SECRET_FIELDS = ("byted_token", "sdk_data", "risk_info", "video_key")
 REQUEST_FIELDS = frozenset(
     {"req_key", "byted_token", "sdk_data", "video_key", "tos_bucket", "extra", "risk_info"}
@@ -241,7 +243,7 @@ class Client:
         CallInDoubtError
             It may have been processed: `query` its token, do not verify again.
         """
-        return self._answer("CertVerify", validate_request(request))
+        return self._answer(VERIFY, validate_request(request))
 
     def query(
         self,
@@ -265,7 +267,7 @@ class Client:
         InputError, CallError
             As `verify`; a query in doubt can simply be sent again.
         """
-        return self._answer("CertVerifyQuery", query_body(
+        return self._answer(QUERY, query_body(
             byted_token, omit_data=omit_data, omit_image_data=omit_image_data,
             omit_video_data=omit_video_data,
         ))  # fmt: skip
@@ -392,7 +394,7 @@ def check_endpoint(endpoint: str) -> str:
     if found is None:
         raise UsageError("the endpoint is no scheme://host or scheme://host:port")
     scheme, host, port = found["scheme"], found["host"].strip("[]"), found["port"]
-    vendor = any(host == name or host.endswith(f".{name}") for name in VENDOR_DOMAINS)
+    vendor = any(host == name or host.endswith(f".{name}") for name in DOMAINS)
     if not ((scheme == "https" and vendor) or is_loopback(host)):
         raise UsageError(
             f"endpoint {scheme}://{host} is not allowed; "

@@ -20,6 +20,18 @@ from typing import Any
 
 import msgspec
 
+from verifyanalytics.vendor.api import (
+    FAULT_CODES,
+    GATEWAY_CLOCK,
+    GATEWAY_IN_DOUBT,
+    GATEWAY_RATE,
+    GATEWAY_UNREACHED,
+    RATE_CODES,
+    REFUSED_CODES,
+    SUCCESS,
+    UNKNOWN_TOKEN,
+)
+
 MAX_BODY = 32 * 1024 * 1024
 """Bytes of a reply that are read; a longer one is `Outcome.UNPARSED`."""
 
@@ -31,15 +43,6 @@ MAX_WAIT = 365 * 86_400.0
 
 MIN_SECRET = 8
 REDACTED = "[redacted]"
-
-SUCCESS = 10000
-RATE_CODES = frozenset({50429, 50430})
-FAULT_CODES = frozenset({50500, 50501})
-REFUSED_CODES = frozenset({50400})
-UNKNOWN_TOKEN = (50215, 201202)
-"""Code and sub-code with which a query says that it knows no result of its token."""
-GATEWAY_IN_DOUBT = frozenset({"InternalError", "InternalServiceTimeout"})
-"""Gateway errors that do not say whether the service behind had worked already."""
 
 
 class State(StrEnum):
@@ -287,11 +290,11 @@ def _outcome_without_json(status: int) -> Outcome:
 
 def _read_gateway(told: _Told, document: dict[str, Any], error: dict[str, Any]) -> Reply:
     code = _text(error.get("Code")) or str(error.get("CodeN", "unknown"))
-    if told.status == 429 or code == "FlowLimitExceeded":
+    if told.status == 429 or code == GATEWAY_RATE:
         outcome = Outcome.RATE_LIMITED
-    elif code == "InvalidTimestamp":
+    elif code == GATEWAY_CLOCK:
         outcome = Outcome.CLOCK
-    elif code == "FailToConnect":
+    elif code == GATEWAY_UNREACHED:
         outcome = Outcome.UNREACHED
     elif code in GATEWAY_IN_DOUBT or told.status >= 500:
         outcome = Outcome.FAULT

@@ -26,9 +26,9 @@ from urllib.parse import parse_qsl, quote, urlsplit
 
 from requests.auth import AuthBase
 
+from verifyanalytics.vendor.api import REGION, SERVICE
+
 ALGORITHM = "HMAC-SHA256"
-REGION = "cn-north-1"
-SERVICE = "cv"
 DATE_FORMAT = "%Y%m%dT%H%M%SZ"
 """``strftime`` format of ``X-Date``, in UTC."""
 

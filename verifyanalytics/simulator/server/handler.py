@@ -24,6 +24,7 @@ from verifyanalytics.simulator.server.ledger import Ledger
 from verifyanalytics.simulator.server.scripts import ACTIONS, Script, token_digest
 from verifyanalytics.simulator.world import REQ_KEYS
 from verifyanalytics.vendor import signing
+from verifyanalytics.vendor.api import REGION, SERVICE
 
 VERSION = "2022-08-31"
 QUERY_KEY = "cert_pro_verify_query"
@@ -135,7 +136,7 @@ class Desk:
         if headers.get(signing.TOKEN_HEADER) != self._access.session_token:
             return "InvalidSecretToken", None, 401
         x_date = headers.get("x-date", "")
-        if (date, region, service) != (x_date[:8], signing.REGION, signing.SERVICE):
+        if (date, region, service) != (x_date[:8], REGION, SERVICE):
             return "InvalidCredential", None, 400
         if set(signing.SIGNED_HEADERS) - set(headers):
             return "MissingRequestInfo", 100004, 400
