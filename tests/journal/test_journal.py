@@ -234,7 +234,7 @@ def test_an_empty_file_is_a_damaged_one(path):
 DYING = textwrap.dedent("""
     import os, sys
     from pathlib import Path
-    from verifyanalytics.journal import Journal
+    from verifyanalytics.journal.journal import Journal
     Path.replace = lambda *names: os._exit(9)
     Journal(Path(sys.argv[1]), "fp")
 """)
@@ -353,7 +353,7 @@ FORKED = textwrap.dedent("""
     import os, sys
     from pathlib import Path
     from verifyanalytics.errors import StorageError
-    from verifyanalytics.journal import Journal
+    from verifyanalytics.journal.journal import Journal
     journal = Journal(Path(sys.argv[1]), "fp")
     journal.plan([("k", "CertVerify", "q")])
     pid = os.fork()
@@ -411,7 +411,7 @@ def test_a_view_reads_beside_the_owner_and_changes_nothing(journal, path):
 KILLED = textwrap.dedent("""
     import sys
     from pathlib import Path
-    from verifyanalytics.journal import Journal
+    from verifyanalytics.journal.journal import Journal
     from verifyanalytics.vendor.replies import Outcome, Reply, State
     journal = Journal(Path(sys.argv[1]), "fp")
     for number in range(1_000_000):
@@ -465,7 +465,7 @@ FULL = textwrap.dedent("""
     import resource, signal, sys
     from pathlib import Path
     from verifyanalytics.errors import StorageError
-    from verifyanalytics.journal import Journal
+    from verifyanalytics.journal.journal import Journal
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     journal = Journal(Path(sys.argv[1]), "fp")
     journal.plan([(str(n), "CertVerify", "q") for n in range(100)])

@@ -397,7 +397,7 @@ def test_a_forked_service_goes_on_with_a_journal_of_its_own(tmp_path):
     store = Store(tmp_path / "store", create=True)
     assert store.key
     done = subprocess.run(
-        [sys.executable, "-c", FORKED, str(Path(__file__).parents[1]), str(tmp_path)],
+        [sys.executable, "-c", FORKED, str(Path(__file__).parent), str(tmp_path)],
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     told = sorted(done.stdout.splitlines())

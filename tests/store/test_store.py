@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import threading
+from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from builders.staged_answers import answer, bring, counts, part, reject, sha256,
 from deltalake import DeltaTable
 
 from verifyanalytics.errors import MissingColumnError, NoStoreError, StorageError, UsageError
+from verifyanalytics.parsing.reference import content
 from verifyanalytics.schema import IMPORTS, LABELS, QUALITY_COLUMNS, REJECTS, VERIFICATIONS
 from verifyanalytics.store import log as _store_log
 from verifyanalytics.store import tables as _store_tables
@@ -469,7 +471,9 @@ def test_context_beyond_64_columns_goes_to_extra(store):
     bring(store, "a", [answer(1, **dict.fromkeys(names, "x"))])
     extra = '{"envelope":{"other":1},"key":2}'
     more = {"ctx_b": "1", "ctx_c": "2", "ctx_a": "0", "ctx_n00": "y"}
-    bring(store, "b", [answer(2, 1, extra=extra, **more), answer(3, 2, ctx_b="3"), answer(4, 3)])
+    row = answer(2, 1, extra=extra, **more)
+    row["content"] = content(defaultdict(lambda: None, row), '{"key":2}')  # `other` is no reply's
+    bring(store, "b", [row, answer(3, 2, ctx_b="3"), answer(4, 3)])
     frame = store.read().set_index("request_id")
     assert len([name for name in frame.columns if name.startswith("ctx_")]) == 64
     assert frame.loc["id-000002", "ctx_a"] == "0"
@@ -1145,7 +1149,7 @@ APPEND = """
 import re, sys
 from pathlib import Path
 from builders.staged_answers import answer, bring
-from verifyanalytics.store import Store
+from verifyanalytics.store.store import Store
 
 def peak():
     return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) >> 10

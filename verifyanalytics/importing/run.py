@@ -44,7 +44,6 @@ from verifyanalytics.parsing.envelope import ReadOptions
 from verifyanalytics.parsing.fast.flattener import Flattener
 from verifyanalytics.sources.reading import BLOCK_BYTES, Source, open_stored, spool
 from verifyanalytics.store.files import fingerprint
-from verifyanalytics.store.staging import Staged, beyond_limit, context_of, fold_file
 from verifyanalytics.store.store import Part, PartCount, StagedFile, Store
 
 IN_PROCESS_BYTES = 48 << 20
@@ -189,7 +188,6 @@ class _Import:
         self._n_tasks = self._n_copies = 0
         self._seen: set[str] = set()
         self._again: list[str] = []
-        self._context: set[str] | None = None
         self._mark = reading_mark(options, column)
         self._batch = store.new_batch()
         self._folder = store.staging(self._batch)
@@ -365,7 +363,8 @@ class _Import:
         batch = results[0].batch
         staged = [
             StagedFile(Path(file.path), file.kind, file.month, file.n_rows)
-            for file in self._with_few_columns(results)
+            for result in results
+            for file in result.staged
         ]
         with self._signals.held():
             counts = self._store.append(batch, staged, parts)
@@ -374,22 +373,6 @@ class _Import:
         self.summary.batches += 1
         self._meter.tell("reading")
         return batch
-
-    def _with_few_columns(self, results: list[Result]) -> list[Staged]:
-        """Move context into `extra` for which the store has no column left."""
-        if self._context is None:
-            self._context = set(context_of(self._store.scan("verifications").columns))
-        staged = [file for result in results for file in result.staged]
-        wanted = {name for file in staged for name in file.context}
-        beyond = set(beyond_limit(self._context, wanted))
-        self._context |= wanted - beyond
-        with _writing(self._folder):
-            return [
-                fold_file(file, [name for name in file.context if name in beyond])
-                if beyond.intersection(file.context)
-                else file
-                for file in staged
-            ]
 
     def _add_up(self, part: Part, count: PartCount) -> None:
         """Take over what became of a part; what another import did meanwhile was there before."""

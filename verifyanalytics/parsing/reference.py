@@ -18,7 +18,7 @@ import hashlib
 import json
 import re
 import struct
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -124,7 +124,7 @@ class _Reading:
         values["content"] = content(values, dumps(extra, normalised=True) if extra else None)
         around = self._read_envelope(opened)
         if around:
-            extra[_free_name(extra)] = around
+            extra[free_name(extra, "envelope")] = around
         values |= {
             "extra": dumps(extra) if extra else None,
             "issues": self.issues,
@@ -294,9 +294,8 @@ def substitute_id(row: Row) -> str:
     return f"sha256:{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()}"
 
 
-def _free_name(extra: dict[str, Any]) -> str:
-    """Where the envelope's unknown keys go among the reply's: `envelope`, unless that is taken."""
-    name = "envelope"
-    while name in extra:
+def free_name(taken: Container[str], name: str) -> str:
+    """Give the first of `name`, `name_`, `name__` … that is not taken."""
+    while name in taken:
         name += "_"
     return name

@@ -9,7 +9,6 @@ next try links it from the staging folder again.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -26,7 +25,7 @@ from deltalake import DeltaTable, Field
 from deltalake.exceptions import DeltaError
 
 from verifyanalytics.errors import StorageError, UsageError
-from verifyanalytics.schema import MAX_CONTEXT_COLUMNS
+from verifyanalytics.store.context import beyond_limit, context_of, fold_file
 from verifyanalytics.store.dedupe import Judge, Part, PartCount, Progress, Stretch, stretches
 from verifyanalytics.store.files import (
     DataFile,
@@ -123,40 +122,15 @@ def _fitted(
     tables: Tables, batch: str, staged: Sequence[StagedFile]
 ) -> tuple[list[StagedFile], set[str]]:
     """Verify the staged files and hold their context to the columns a store may have."""
-    named = [[name for name in verify(file).names if name[:4] == "ctx_"] for file in staged]
-    have = tables.newest(tables.responses).context
-    fresh = sorted({name for names in named for name in names} - set(have))
-    room = {*have, *fresh[: max(0, MAX_CONTEXT_COLUMNS - len(have))]}
+    named = [context_of(verify(file).names) for file in staged]
+    wanted = {name for names in named for name in names}
+    surplus = beyond_limit(tables.newest(tables.responses).context, wanted)
     fitted = []
     for number, (file, names) in enumerate(zip(staged, named, strict=True)):
-        surplus = [name for name in names if name not in room]
-        if surplus:
-            path = tables.staging.claim(batch) / f"{batch}-folded-{number}.parquet"
-            fitted.append(fold_context(file, surplus, path))
-        else:
-            fitted.append(file)
-    return fitted, {name for names in named for name in names} & room
-
-
-def fold_context(staged: StagedFile, surplus: Sequence[str], path: Path) -> StagedFile:
-    """Write a staged file again with some context columns moved into `extra`."""
-    with pq.ParquetFile(staged.path) as source:
-        kept = [name for name in source.schema_arrow.names if name not in surplus]
-        schema = pa.schema([source.schema_arrow.field(name) for name in kept])
-        with writer(path, schema) as out:
-            for number in range(source.num_row_groups):
-                table = source.read_row_group(number)
-                values = [table[name].to_pylist() for name in surplus]
-                context = [
-                    {n[4:]: v for n, v in zip(surplus, row, strict=True) if v is not None}
-                    for row in zip(*values, strict=True)
-                ]
-                extra = map(_with_context, table["extra"].to_pylist(), context)
-                place = schema.get_field_index("extra")
-                column = pa.array(list(extra), pa.string())
-                out.write_table(table.select(kept).set_column(place, "extra", column))
-    sync(path)
-    return StagedFile(path, staged.kind, staged.month, staged.n_rows)
+        folded = [name for name in names if name in surplus]
+        path = tables.staging.claim(batch) / f"{batch}-folded-{number}.parquet"
+        fitted.append(fold_file(file, folded, path) if folded else file)
+    return fitted, wanted - set(surplus)
 
 
 def without(staged: StagedFile, rows: np.ndarray[Any, Any], path: Path) -> StagedFile | None:
@@ -188,15 +162,6 @@ def conflict_rejects(conflicts: pa.Table, batch: str, at: Any) -> pa.Table:
         for f in schema
     ]
     return pa.Table.from_arrays(columns, schema=schema)
-
-
-def _with_context(extra: str | None, context: Mapping[str, str]) -> str | None:
-    """Add context to `extra` where the reader of responses puts what has no column."""
-    if not context:
-        return extra
-    read = json.loads(extra) if extra else {}
-    read.setdefault("envelope", {}).setdefault("context", {}).update(context)
-    return json.dumps(read, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
 
 
 def _with_columns(tables: Tables, context: set[str]) -> Version:

@@ -11,9 +11,8 @@ in as they are.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,7 +21,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from verifyanalytics.schema import MAX_CONTEXT_COLUMNS, REJECTS, VERIFICATIONS, parquet_options
+from verifyanalytics.schema import REJECTS, VERIFICATIONS, parquet_options
+from verifyanalytics.store.context import beyond_limit, context_of, fold
 
 ROW_GROUP_ROWS = 100_000
 """Rows of a Parquet row group, and the most that wait in memory for one month."""
@@ -196,7 +196,7 @@ class Staging:
         """Let no task bring more context columns than a store may have."""
         beyond = beyond_limit(self._context, context_of(table.column_names))
         self._context.update(set(context_of(table.column_names)) - set(beyond))
-        return fold_context(table, beyond) if beyond else table
+        return fold(table, beyond) if beyond else table
 
     def _file(self, at: tuple[str, str], context: set[str]) -> _File:
         """Give the open file for a kind and month; a new one when it lacks a context column."""
@@ -232,55 +232,6 @@ class Staging:
                 value = pa.scalar(constant.get(field.name), type=field.type)
                 columns.append(pa.repeat(value, table.num_rows))
         return pa.Table.from_arrays(columns, schema=schema)
-
-
-def context_of(names: Iterable[str]) -> list[str]:
-    """Pick the context columns among some."""
-    return [name for name in names if name.startswith("ctx_")]
-
-
-def beyond_limit(held: Collection[str], wanted: Iterable[str]) -> list[str]:
-    """Say which of the wanted context columns find no room beside those that are held."""
-    new = sorted(set(wanted) - set(held))
-    return new[max(0, MAX_CONTEXT_COLUMNS - len(held)) :]
-
-
-def fold_context(table: pa.Table, names: Sequence[str]) -> pa.Table:
-    """Move context columns into `extra`, where the reader puts context that has no column.
-
-    Parameters
-    ----------
-    table : pyarrow.Table
-        Verifications.
-    names : sequence of str
-        Columns to move, all of text.
-    """
-    values = {name.removeprefix("ctx_"): table.column(name).to_pylist() for name in names}
-    folded = []
-    for row, text in enumerate(table.column("extra").to_pylist()):
-        said = {name: column[row] for name, column in values.items() if column[row] is not None}
-        if said:
-            extra = json.loads(text or "{}")
-            extra.setdefault("envelope", {}).setdefault("context", {}).update(said)
-            folded.append(
-                json.dumps(extra, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
-            )
-        else:
-            folded.append(text)
-    at = table.column_names.index("extra")
-    return table.set_column(at, "extra", pa.array(folded, pa.string())).drop_columns(list(names))
-
-
-def fold_file(staged: Staged, names: Sequence[str]) -> Staged:
-    """Write a staged file again with some of its context columns moved into `extra`."""
-    path = Path(staged.path)
-    with pq.ParquetFile(path) as source:
-        schema = pa.schema([field for field in source.schema_arrow if field.name not in names])
-        file = _File(path.with_suffix(".folded.parquet"), staged.kind, staged.month, schema)
-        for group in range(source.num_row_groups):
-            file.write(fold_context(source.read_row_group(group), names))
-    path.unlink()
-    return file.finish()
 
 
 def _by_month(batch: pa.RecordBatch) -> Iterator[tuple[str, pa.RecordBatch]]:

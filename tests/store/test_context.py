@@ -1,0 +1,168 @@
+"""Context for which the store has no column left: it stands in `extra`, apart from the reply."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+from builders.stored_answers import answer, write_lines
+
+import verifyanalytics as va
+from verifyanalytics.cli import app as cli
+from verifyanalytics.journal.delivery import deliver
+from verifyanalytics.journal.journal import Journal
+from verifyanalytics.journal.raw_answers import raw_line
+from verifyanalytics.vendor.replies import Outcome, Reply, State
+
+CONTEXT = {"zz": "y", "n00": "x"}
+"""`n00` has a column, `zz` finds none."""
+
+CASES = {
+    "nothing": ("{}", {}, {"envelope": {"context": {"zz": "y"}}}),
+    "rest": ("{}", {"host": "h"}, {"envelope": {"context": {"zz": "y"}, "host": "h"}}),
+    "text": (
+        '{"envelope":"text"}',
+        {},
+        {"envelope": "text", "envelope_": {"context": {"zz": "y"}}},
+    ),
+    "null": (
+        '{"envelope":null}',
+        {},
+        {"envelope": None, "envelope_": {"context": {"zz": "y"}}},
+    ),
+    "object": (
+        '{"envelope":{"a":1}}',
+        {},
+        {"envelope": {"a": 1}, "envelope_": {"context": {"zz": "y"}}},
+    ),
+    "context": (
+        '{"envelope":{"context":{"zz":"theirs"}}}',
+        {},
+        {"envelope": {"context": {"zz": "theirs"}}, "envelope_": {"context": {"zz": "y"}}},
+    ),
+    "both": (
+        '{"envelope":{"a":1}}',
+        {"host": "h"},
+        {"envelope": {"a": 1}, "envelope_": {"context": {"zz": "y"}, "host": "h"}},
+    ),
+    "two": (
+        '{"envelope":1,"envelope_":[2]}',
+        {},
+        {"envelope": 1, "envelope_": [2], "envelope__": {"context": {"zz": "y"}}},
+    ),
+    "gap": (
+        '{"envelope_":"text"}',
+        {"host": "h"},
+        {"envelope_": "text", "envelope": {"context": {"zz": "y"}, "host": "h"}},
+    ),
+}
+"""Unknown keys of the reply, keys around it that mean nothing, and the `extra` they make."""
+
+
+@pytest.fixture
+def full(tmp_path):
+    """A store that has 64 context columns."""
+    store = va.Store(tmp_path / "store", create=True)
+    context = {f"n{number:02}": "v" for number in range(64)}
+    line = json.dumps({"response": answer(0), "context": context}).encode()
+    va.import_responses(write_lines(tmp_path / "full.ndjson", [line]), store, workers=0)
+    return store
+
+
+def write_cases(path):
+    """One line a case, in their order."""
+    lines = []
+    for number, (unknown, around, _) in enumerate(CASES.values(), start=1):
+        reply = answer(number) | json.loads(unknown)
+        line = {"response": reply, "context": CONTEXT, **around}
+        lines.append(json.dumps(line).encode())
+    return write_lines(path, lines)
+
+
+def check(store, cases=CASES):
+    v = store.read(where="ctx_n00 = 'x'", columns=["source_row", "extra", "ctx_n00"])
+    found = {row.source_row: json.loads(row.extra) for row in v.itertuples()}
+    assert found == {row: extra for row, (*_, extra) in enumerate(cases.values(), start=1)}
+    assert "ctx_zz" not in store.read().columns
+    assert store.check(deep=True) == []
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("options", [{}, {"response_path": "response"}], ids=["fast", "reference"])
+def test_an_import_keeps_context_and_unknown_keys_apart(full, tmp_path, options, workers):
+    summary = va.import_responses(
+        write_cases(tmp_path / "more.ndjson"), full, workers=workers, **options
+    )
+    assert (summary.added, summary.rejected) == (len(CASES), 0)
+    check(full)
+
+
+@pytest.mark.parametrize("options", [[], ["--response-path", "response"]])
+def test_the_command_line_does_too(full, tmp_path, options):
+    path = write_cases(tmp_path / "more.ndjson")
+    assert cli.main(["import", str(path), "--store", str(full.path), "-q", *options]) == 0
+    check(full)
+
+
+def test_a_delivery_does_too(full, tmp_path):
+    cases = {name: case for name, case in CASES.items() if not case[1]}
+    with Journal(tmp_path / "journal.sqlite", "fp") as journal:
+        for number, (unknown, *_) in enumerate(cases.values(), start=1):
+            body = json.dumps(answer(number) | json.loads(unknown)).encode()
+            raw = raw_line(
+                body, action="CertVerify", req_key="cert_pro_src_verify", token=f"{number:032x}",
+                received_at=datetime(2024, 5, 1, tzinfo=UTC), http_status=200, context=CONTEXT,
+            )  # fmt: skip
+            reply = Reply(Outcome.ANSWERED, http_status=200, code=10000, billed=True)
+            journal.record(str(number), "CertVerify", "cert_pro_src_verify", State.OK, reply, raw)
+        assert deliver(journal, full).added == len(cases)
+    check(full, cases)
+
+
+def test_a_task_that_brings_too_many_names_keeps_them_apart(tmp_path):
+    """The same when a first import brings more names than a store may have, one after another."""
+    store = va.Store(tmp_path / "store", create=True)
+    names = [f"m{number:03}" for number in range(70)]
+    lines = [
+        json.dumps(
+            {"response": answer(row) | {"envelope": {"a": row}}, "context": {name: name}}
+        ).encode()
+        for row, name in enumerate(names)
+    ]
+    va.import_responses(write_lines(tmp_path / "a.ndjson", lines), store, workers=0)
+    v = store.read()
+    columns = [name for name in v.columns if name.startswith("ctx_")]
+    assert len(columns) == 64
+    for record in v.to_dict("records"):
+        extra = json.loads(record["extra"])
+        row, name = record["source_row"] - 1, names[record["source_row"] - 1]
+        assert extra["envelope"] == {"a": row}
+        found = extra.get("envelope_", {}).get("context", {})
+        found |= {c[4:]: record[c] for c in columns if isinstance(record[c], str)}
+        assert found == {name: name}
+
+
+def test_numbers_keep_their_text_and_leftovers_of_the_context_stay(full, tmp_path):
+    deep = "[" * 60 + "1.50" + "]" * 60
+    reply = json.dumps(answer(1))[:-1]
+    lines = [
+        f'{{"response":{reply},"big":1E400,"deep":{deep}}},'
+        f'"context":{{"n00":"x","zz":"y","tree":{{"b":2.0}}}}}}'.encode()
+    ]
+    va.import_responses(write_lines(tmp_path / "b.ndjson", lines), full, workers=0)
+    (extra,) = full.read(where="ctx_n00 = 'x'")["extra"]
+    context = '{"tree":{"b":2.0},"zz":"y"}'
+    assert extra == f'{{"big":1E400,"deep":{deep},"envelope":{{"context":{context}}}}}'
+
+
+def test_context_of_another_kind_stands_beside_the_options(full, tmp_path):
+    """What the envelope calls `context` is no object, or holds an object under an option's name."""
+    lines = [
+        json.dumps({"response": answer(1), "context": "text"}).encode(),
+        json.dumps({"response": answer(2), "context": {"zz": {"a": 1}}}).encode(),
+    ]
+    va.import_responses(write_lines(tmp_path / "b.ndjson", lines), full, workers=0, context=CONTEXT)
+    first, second = full.read(where="ctx_n00 = 'x'").sort_values("source_row")["extra"]
+    assert json.loads(first) == {"envelope": {"context": "text", "context_": {"zz": "y"}}}
+    assert json.loads(second) == {"envelope": {"context": {"zz": {"a": 1}, "zz_": "y"}}}
