@@ -7,13 +7,12 @@ import json
 
 import pytest
 from builders.answers import FAULT, GATEWAY, PAGE_SAMPLE, QUERY
-from tests.json_texts import BAD, BAD_BYTES, GOOD
+from builders.json_texts import BAD, BAD_BYTES, GOOD
 
 from verifyanalytics.parsing.envelope import ReadOptions
-from verifyanalytics.parsing.fast.decoding import LEARN_AFTER
 from verifyanalytics.parsing.fast.flattener import Flattener
-from verifyanalytics.parsing.fast.repeated import MAX_HEADS
-from verifyanalytics.parsing.fast.typed import MAX_LEARNT
+from verifyanalytics.parsing.fast.repeated import MAX_COMBINATIONS
+from verifyanalytics.parsing.fast.unknown_keys import LEARN_AFTER, MAX_LEARNT
 from verifyanalytics.parsing.reference import Refusal, read_response
 from verifyanalytics.schema import REJECTS, VERIFICATIONS
 from verifyanalytics.sources.reading import Block, BlockReject, Document
@@ -89,7 +88,7 @@ def test_documents_and_the_readers_own_rejects():
 
 @pytest.mark.parametrize("chosen", [slice(None, None, 2), slice(1, None, 2)])
 def test_conformance_over_blocks(chosen):
-    """Every text of the list on both roads, whole and nested, many to a block."""
+    """Each text of the list, whole and nested, many to a block."""
     texts = [text.encode() for text in (*GOOD, *BAD) if "\n" not in text and len(text) < 1000]
     texts = [*texts, *BAD_BYTES][chosen]
     lines = []
@@ -137,18 +136,18 @@ def test_hostile_names_are_not_learnt_for_ever():
     for i in range(2 * MAX_LEARNT):
         block = b"\n".join([line({"code": 1, f"name{i}": 1})] * 5)
         assert flattener.flatten(Block("s", block, 1, 0)).verifications.num_rows == 5
-    assert len(flattener._decoding.types.learnt) == MAX_LEARNT
+    assert len(flattener.unknown_keys.learnt) == MAX_LEARNT
 
 
-def test_more_heads_than_are_kept():
+def test_more_combinations_than_are_kept():
     flattener = Flattener(ReadOptions())
-    for start in range(0, MAX_HEADS + 2000, 1000):
+    for start in range(0, MAX_COMBINATIONS + 2000, 1000):
         answers = [
             {"code": i, "message": str(i), "request_id": "r"} for i in range(start, start + 1000)
         ]
         flat = flattener.flatten(Block("s", b"\n".join(map(line, answers)), 1, 0))
         assert flat.verifications["code"].to_pylist() == list(range(start, start + 1000))
-    assert len(flattener._heads.made) <= MAX_HEADS + 1001
+    assert len(flattener.repeated.rows) <= MAX_COMBINATIONS + 1001
 
 
 def test_collector_state_is_put_back():

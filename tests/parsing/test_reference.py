@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from builders.answers import FAULT, GATEWAY, PAGE_SAMPLE, QUALITY, QUERY, nested
-from tests.json_texts import BAD, BAD_BYTES, GOOD
+from builders.json_texts import BAD, BAD_BYTES, GOOD
 
 from verifyanalytics.errors import UsageError
 from verifyanalytics.parsing.envelope import ReadOptions, keyed_hash

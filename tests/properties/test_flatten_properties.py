@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from verifyanalytics.parsing.envelope import ReadOptions
-from verifyanalytics.parsing.fast.decoding import Decoding
 from verifyanalytics.parsing.fast.flattener import Flattener
 from verifyanalytics.parsing.reference import Refusal, read_response
 from verifyanalytics.sources.reading import Block, Document
@@ -210,8 +209,8 @@ def some_options(draw: st.DrawFn) -> ReadOptions:
 def test_kernel_equals_reference(given_lines, options, data):
     text = b"\n".join(given_lines) + data.draw(st.sampled_from((b"", b"\n")))
     expected = by_reference(text, options)
-    flattener = Flattener(options)
-    flattener._decoding = Decoding(*data.draw(st.sampled_from(((256, 32), (4, 2), (3, 1)))))
+    chunk, part = data.draw(st.sampled_from(((256, 32), (4, 2), (3, 1))))
+    flattener = Flattener(options, chunk=chunk, part=part)
     for _ in range(2):  # the second time with whatever was learnt
         assert by_kernel(flattener, text, draw_cuts(data, text)) == expected
     assert as_documents(Flattener(options), text) == expected
@@ -220,7 +219,7 @@ def test_kernel_equals_reference(given_lines, options, data):
 @pytest.mark.parametrize(
     "base", [PAGE_SAMPLE, FAULT, GATEWAY, QUERY], ids=["page", "fault", "gateway", "query"]
 )
-def test_null_is_absent_on_both_roads(base):
+def test_null_is_absent_for_both_parsers(base):
     """Each known key is null once, at each level and beside whatever stands there."""
     paths = [
         (level, key)
@@ -331,19 +330,19 @@ def plain(row: dict, context: list[str]) -> dict:
 
 
 @pytest.mark.parametrize("form", ["plain", "object", "text"])
-def test_large_pictures_change_nothing(form):
-    """Answers so large that pictures are skipped, with all that can be wrong with a picture."""
+def test_large_images_change_nothing(form):
+    """Answers so large that images are skipped, with all that can be wrong with an image."""
     a = "A" * 9000
-    pictures = [
+    images = [
         f'"{a}"', '"' + "\\/" * 4500 + '"', f'"{a}\\ud800"', f'"{a}长"', f'"{a}\\u00e9"',
         f"[{a[:0]}]",
         f'["{a}"]', "null", "5", f'"{a}', '"' + a + '\x01"', f'"{a}","image_best":""',
         f'{"[" * 70}"{a}"{"]" * 70},"image_best":""', f'"{a}","image_best":null',
     ]  # fmt: skip
     texts = []
-    for picture in pictures:
+    for image in images:
         answer = copy.deepcopy(PAGE_SAMPLE)
-        answer["data"]["images"] = {"image_best": Raw(picture), "image_env": a}
+        answer["data"]["images"] = {"image_best": Raw(image), "image_env": a}
         text = write(answer, False)
         texts.append(
             text

@@ -1,8 +1,8 @@
-"""One object of a reply on its way into columns: what fits is taken, the rest is kept as `extra`.
+"""One object of a reply on its way into columns: known keys are taken, the rest goes to `extra`.
 
-Every type the columns know has its taker in `Fields`, and with it the rule for values that come in
-another type: coerced where nothing is lost, else null with the value as sent in the rest; either
-way an issue names the path. What is left over goes through `redaction`.
+`ObjectReader` has one method for each type of column, and with it the rule for values of another
+type: coerced where nothing is lost, else null with the value as sent in the rest; either way an
+issue names the path. What is left over goes through `redaction`.
 """
 
 from __future__ import annotations
@@ -21,10 +21,14 @@ _PART = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(h|ms|m|s|us|µs|μs|ns)")
 _DURATION = re.compile(rf"-?(?:{_PART.pattern})+")
 _MS = {"h": 3.6e6, "m": 6e4, "s": 1e3, "ms": 1.0, "us": 1e-3, "µs": 1e-3, "μs": 1e-3, "ns": 1e-6}
 _INT64 = range(-(2**63), 2**63)
+_FLAGS = {True: {"1": True, "0": False}, False: {"true": True, "false": False}}
+
+Table = dict[str, tuple[str, str]]
+"""Column → the kind of its values (a method of `ObjectReader`, or int and its bits) and its key."""
 
 
-class Fields:
-    """One object on the way: known keys are taken, what is left over goes to `extra`.
+class ObjectReader:
+    """Reads one object: each method takes a key out; `rest` gives what was not taken.
 
     Parameters
     ----------
@@ -35,7 +39,7 @@ class Fields:
     issues : list of str
         Shared by the whole response.
     private : bool
-        Whether everything left over is a picture: only sizes are kept.
+        Whether everything left over is an image: only sizes are kept.
     """
 
     def __init__(
@@ -45,7 +49,7 @@ class Fields:
         self._path = path
         self._issues = issues
         self._private = private
-        self._inner: dict[str, Fields] = {}
+        self._inner: dict[str, ObjectReader] = {}
         self._failed: set[str] = set()
 
     def holds(self, name: str) -> bool:
@@ -57,6 +61,15 @@ class Fields:
     def failed(self, name: str) -> bool:
         """Whether the key was there with a type that does not fit."""
         return name in self._failed
+
+    def columns(self, table: Table) -> dict[str, Any]:
+        """Take the keys of a table, in its order."""
+        return {
+            column: self.integer(key, bits=int(kind[3:]))
+            if kind.startswith("int")
+            else getattr(self, kind)(key)
+            for column, (kind, key) in table.items()
+        }
 
     def text(self, name: str) -> str | None:
         """Take a text; an integer is one by its digits, with an issue."""
@@ -174,14 +187,14 @@ class Fields:
         return [self._kept(name, str(item)) for item in value]
 
     def image(self, name: str) -> str | None:
-        """Take an image's text, which nobody keeps."""
+        """Take an image's text, to be measured and fingerprinted only."""
         value: Any = self.values.pop(name, None)
         if value is None or (isinstance(value, str) and not isinstance(value, Number)):
             return value
         self._fail(name, value)
         return None
 
-    def object(self, name: str) -> Fields:
+    def object(self, name: str) -> ObjectReader:
         """Enter an object; an empty one stands for what is absent or of another type."""
         value: Any = self.values.pop(name, None)
         if value is not None and not isinstance(value, dict):
@@ -189,12 +202,12 @@ class Fields:
             value = None
         return self._enter(name, value)
 
-    def first(self, *names: str) -> Fields:
+    def first(self, *names: str) -> ObjectReader:
         """Enter the first of these objects that is there; the others are left over."""
         there = [name for name in names if self.holds(name)]
         return self.object((there or names)[0])
 
-    def nested(self, name: str) -> Fields:
+    def nested(self, name: str) -> ObjectReader:
         """Enter an object that may be written as a JSON text."""
         value: Any = self.values.pop(name, None)
         if isinstance(value, str) and not isinstance(value, Number):
@@ -209,19 +222,18 @@ class Fields:
         return self._enter(name, value)
 
     def rest(self) -> dict[str, Any]:
-        """Everything that was not taken, at its place, pictures and long texts by their size."""
-        inner = {name: rest for name, fields in self._inner.items() if (rest := fields.rest())}
-        left = {} if self._private else redacted(self.values)
+        """Everything that was not taken, at its place, images and long texts by their size."""
+        inner = {name: rest for name, reader in self._inner.items() if (rest := reader.rest())}
         if self._private:
-            left = {short(name): sized(value) for name, value in self.values.items()}
-        return {**left, **inner}
+            return {**{short(name): sized(v) for name, v in self.values.items()}, **inner}
+        return {**redacted(self.values), **inner} if self.values else inner
 
-    def _enter(self, name: str, value: dict[str, Any] | None) -> Fields:
+    def _enter(self, name: str, value: dict[str, Any] | None) -> ObjectReader:
         private = self._private or name == "images"
-        fields = Fields(value or {}, f"{self._path}.{name}", self._issues, private=private)
+        reader = ObjectReader(value or {}, f"{self._path}.{name}", self._issues, private=private)
         if value:
-            self._inner[name] = fields
-        return fields
+            self._inner[name] = reader
+        return reader
 
     def _kept(self, name: str, text: str) -> str:
         shown: str = redacted(text)

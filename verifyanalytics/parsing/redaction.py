@@ -1,13 +1,14 @@
-"""What must not land: pictures, persons, secrets and long texts leave their size behind.
+"""Redaction: images, personal values, secrets and long texts are replaced by their size.
 
-It holds wherever they stand: as a key's value, in a text that is JSON itself, in a context. What
-is left over of an answer goes through here, and every text that becomes a column.
+It applies wherever they stand: as a key's value, in a text that is JSON itself, in a context. What
+is left over of a reply goes through here, and every text that becomes a column.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from verifyanalytics.parsing.strict_json import Number, Unreadable, dumps, loads
@@ -40,8 +41,13 @@ def is_kept(text: str) -> bool:
     return not text.startswith(_OPENS) or redacted(text) == text
 
 
+def are_kept(texts: Iterable[str]) -> bool:
+    """Whether all of the texts stay as they are for sure."""
+    return all(map(is_kept, texts))
+
+
 def redacted(value: Any, name: str | None = None) -> Any:
-    """Copy of a value without pictures, personal values and long texts.
+    """Copy of a value without images, personal values and long texts.
 
     Values of `PERSONAL` keys, and texts, names and arrays over 4 KiB, are replaced by their size.
     A text that is JSON is looked through in the same way.
@@ -67,15 +73,15 @@ def _looked_through(text: str) -> str:
     """A text as it is; written anew where it is JSON in which something has to go."""
     if isinstance(text, Number) or not text.startswith(_OPENS):
         return text
-    names_something = _QUOTED.search(text) is not None
+    names_secret = _QUOTED.search(text) is not None
     try:
         value = loads(text)
-    except Unreadable:  # perhaps cut off: nobody can tell what belongs to the name
-        return sized(text) if names_something else text
+    except Unreadable:  # perhaps cut off: what belongs to the name is unknown
+        return sized(text) if names_secret else text
     shown = redacted(value)
     # of a key given twice only the last value is there, and an escape may spell a name
-    is_told = not names_something and "\\u" not in text
-    return text if is_told and shown == value else dumps(shown)
+    is_safe = not names_secret and "\\u" not in text
+    return text if is_safe and shown == value else dumps(shown)
 
 
 def short(name: str) -> str:

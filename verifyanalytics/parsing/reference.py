@@ -1,9 +1,9 @@
-"""One response becomes one row, or one reason why not: the strict reference.
+"""The reference parser: one response becomes one row, or one reason why not.
 
 The vendor's three reply shapes (gateway, service, success) and the query reply are read by one
 walk: known keys become columns, every other key goes to `extra`, whatever was coerced or wrong is
-named in `issues`, images leave their size only. Written to be read; `flatten` is the fast twin
-that gives the same rows.
+named in `issues`, images leave their size only. It is written to be read; `fast` gives the same
+rows for blocks of responses.
 
 Rules beyond the vendor's page: null is absent. A value of the wrong type is coerced where nothing
 is lost (`"60"` → 60.0, `10000.0` → 10000, `1` → true), else the column is null and the value as
@@ -32,7 +32,7 @@ from verifyanalytics.parsing.envelope import (
     open_line,
     read_time,
 )
-from verifyanalytics.parsing.object_reader import Fields
+from verifyanalytics.parsing.object_reader import ObjectReader, Table
 from verifyanalytics.parsing.strict_json import Unreadable, dumps
 from verifyanalytics.schema import (
     IMAGES,
@@ -47,11 +47,39 @@ from verifyanalytics.schema import (
 CONTENT_NUMBERS = ("elapsed_ms", "score", *QUALITY_COLUMNS)
 """The 24 float columns that the content's digest begins with, in this order."""
 
-CONTENT_HEAD = (
+CONTENT_REPEATED = (
     "code", "gateway_code", "message", "sub_code", "sub_message", "result", "alive",
     *THRESHOLD_COLUMNS, "risk_score", "risk_tags", "measure_type", "measure_value",
 )  # fmt: skip
 """The other columns of a reply, whose values repeat, in the order in which the digest goes on."""
+
+# Column → (kind, key), in the order in which issues name them.
+_SERVICE: Table = {
+    "code": ("int32", "code"),
+    "message": ("text", "message"),
+    "elapsed_ms": ("duration", "time_elapsed"),
+}
+_RISK: Table = {"risk_score": ("int32", "score"), "risk_tags": ("texts", "tags")}
+_COMPARISON: Table = {"alive": ("flag", "alive"), "score": ("number", "score")}
+_THRESHOLDS: Table = {
+    column: ("number", level)
+    for column, level in zip(THRESHOLD_COLUMNS, THRESHOLD_LEVELS, strict=True)
+}
+_QUALITY: dict[str, Table] = {
+    image: {
+        f"{image}_{measure}": ("number", name)
+        for measure, name in zip(QUALITY_MEASURES, QUALITY_FIELDS, strict=True)
+    }
+    for image in IMAGES
+}
+_OUTCOME: Table = {"sub_code": ("int32", "status_code"), "sub_message": ("text", "status_message")}
+_MEASURE: Table = {"measure_type": ("text", "measure_type"), "measure_value": ("int64", "value")}
+_ENVELOPE: Table = {
+    "action": ("text", "action"),
+    "req_key": ("text", "req_key"),
+    "http_status": ("int16", "http_status"),
+    "occurred_at": ("time", "occurred_at"),
+}
 
 _REQUEST_DATE = re.compile(r"([0-9]{14})[0-9A-Fa-f]{20}")
 _PACK_NUMBERS = struct.Struct(f"<{len(CONTENT_NUMBERS)}d").pack
@@ -92,6 +120,12 @@ def read_response(data: bytes, options: ReadOptions, *, source: str, row: int) -
     -------
     Row or Refusal
         Never an exception for whatever the bytes are.
+
+    Examples
+    --------
+    >>> read = read_response(b'{"code": "10000"}', ReadOptions(), source="a.ndjson", row=1)
+    >>> read["code"], read["issues"]
+    (10000, ['type:$.code'])
     """
     try:
         opened = open_line(data, options)
@@ -107,7 +141,7 @@ def read_response(data: bytes, options: ReadOptions, *, source: str, row: int) -
 
 
 class _Reading:
-    """The reading of one response: what was noticed on the way, and the row that grows."""
+    """The reading of one response: its issues, and the row that grows."""
 
     def __init__(self, options: ReadOptions) -> None:
         self.options = options
@@ -117,13 +151,12 @@ class _Reading:
     def read(self, opened: Opened, source: str, row: int) -> Row:
         """Read the reply, then what stood around it, then what follows from both."""
         values = self.row
-        reply = Fields(opened.reply, "$", self.issues)
+        reply = ObjectReader(opened.reply, "$", self.issues)
         if not self._read_gateway(reply):
             self._read_service(reply)
         extra = reply.rest()
         values["content"] = content(values, dumps(extra, normalised=True) if extra else None)
-        around = self._read_envelope(opened)
-        if around:
+        if around := self._read_envelope(opened):
             extra[free_name(extra, "envelope")] = around
         values |= {
             "extra": dumps(extra) if extra else None,
@@ -136,7 +169,7 @@ class _Reading:
             values["request_id"] = substitute_id(values)
         return values
 
-    def _read_gateway(self, reply: Fields) -> bool:
+    def _read_gateway(self, reply: ObjectReader) -> bool:
         """Read the gateway's metadata; true when it holds an error: the rest then means nothing."""
         metadata = reply.object("ResponseMetadata")
         values = self.row
@@ -151,89 +184,62 @@ class _Reading:
         values["message"] = error.text("Message")
         return True
 
-    def _read_service(self, reply: Fields) -> None:
+    def _read_service(self, reply: ObjectReader) -> None:
         values = self.row
-        values["code"] = reply.integer("code", bits=32)
-        values["message"] = reply.text("message")
-        values["elapsed_ms"] = reply.duration("time_elapsed")
+        values |= reply.columns(_SERVICE)
         data = reply.object("data")
         values["result"] = data.flag("result")
-        self._read_risk(data.nested("risk_result"))
-        self._read_images(data.object("images"))
-        self._read_comparison(data.object("source_comp_details"))
-        self._read_outcome(data)
-
-    def _read_risk(self, risk: Fields) -> None:
-        self.row["risk_score"] = risk.integer("score", bits=32)
-        self.row["risk_tags"] = risk.texts("tags")
-        if self.row["risk_tags"] is None and not risk.failed("tags"):
+        risk = data.nested("risk_result")
+        values |= risk.columns(_RISK)
+        if values["risk_tags"] is None and not risk.failed("tags"):
             # Go writes an empty list as null: asked, nothing found
-            self.row["risk_tags"] = None if self.row["risk_score"] is None else []
-
-    def _read_images(self, images: Fields) -> None:
+            values["risk_tags"] = None if values["risk_score"] is None else []
+        images = data.object("images")
         for name in ("image_best", "image_env"):
             image = images.image(name)
             if image is None:
                 continue
-            self.row[f"{name}_bytes"] = len(image)
+            values[f"{name}_bytes"] = len(image)
             if image and self.options.image_prints and self.options.key:
-                self.row[f"{name}_print"] = keyed_hash(self.options.key, "image", image)
-
-    def _read_comparison(self, details: Fields) -> None:
-        values = self.row
-        values["alive"] = details.flag("alive")
-        values["score"] = details.number("score")
-        thresholds = details.object("thresholds")
-        for column, level in zip(THRESHOLD_COLUMNS, THRESHOLD_LEVELS, strict=True):
-            values[column] = thresholds.number(level)
-        for image in IMAGES:
-            quality = details.nested(f"image_{image}_detail")
-            for measure, name in zip(QUALITY_MEASURES, QUALITY_FIELDS, strict=True):
-                values[f"{image}_{measure}"] = quality.number(name)
-
-    def _read_outcome(self, data: Fields) -> None:
-        """Read sub code and billing; a query reply holds the verification's own under `verify_`."""
-        values = self.row
+                values[f"{name}_print"] = keyed_hash(self.options.key, "image", image)
+        details = data.object("source_comp_details")
+        values |= details.columns(_COMPARISON)
+        values |= details.object("thresholds").columns(_THRESHOLDS)
+        for image_name, table in _QUALITY.items():
+            values |= details.nested(f"image_{image_name}_detail").columns(table)
+        # a query reply holds the outcome of the verification itself under `verify_`
         outcome = data.first("verify_algorithm_base_resp", "algorithm_base_resp")
-        values["sub_code"] = outcome.integer("status_code", bits=32)
-        values["sub_message"] = outcome.text("status_message")
+        values |= outcome.columns(_OUTCOME)
         measure = data.first("verify_req_measure_info", "req_measure_info")
-        values["measure_type"] = measure.text("measure_type")
-        values["measure_value"] = measure.integer("value", bits=64)
+        values |= measure.columns(_MEASURE)
 
     def _read_envelope(self, opened: Opened) -> dict[str, Any]:
         values, options = self.row, self.options
-        envelope = Fields({**opened.rest, **opened.around}, "envelope", self.issues)
-        values["action"] = envelope.text("action") or values["action"] or options.action
-        values["req_key"] = envelope.text("req_key") or options.req_key
-        values["http_status"] = envelope.integer("http_status", bits=16)
-        values["occurred_at"] = envelope.time("occurred_at")
+        envelope = ObjectReader({**opened.rest, **opened.around}, "envelope", self.issues)
+        columns = envelope.columns(_ENVELOPE)
+        columns["action"] = columns["action"] or values["action"] or options.action
+        columns["req_key"] = columns["req_key"] or options.req_key
+        values |= columns
         if options.collected:
-            self._read_collected(envelope)
+            # the collector's hashes stay as they are; the images it took out left their size
+            for name in ("token", "subject"):
+                values[name] = envelope.secret(name)
+            images = envelope.object("images")
+            for name in ("image_best", "image_env"):
+                if images.holds(f"{name}_bytes"):
+                    values[f"{name}_bytes"] = images.integer(f"{name}_bytes", bits=32)
+                    values[f"{name}_print"] = images.text(f"{name}_print")
         for column, name in (("token", "byted_token"), ("subject", "subject")):
             secret = envelope.secret(name)
             if secret and options.key:
                 values[column] = keyed_hash(options.key, column, secret)
-        self._read_context(envelope)
-        return envelope.rest()
-
-    def _read_collected(self, envelope: Fields) -> None:
-        """Take what the collector knew: hashes as they are, and the pictures it took out."""
-        for name in ("token", "subject"):
-            self.row[name] = envelope.secret(name)
-        images = envelope.object("images")
-        for name in ("image_best", "image_env"):
-            if images.holds(f"{name}_bytes"):
-                self.row[f"{name}_bytes"] = images.integer(f"{name}_bytes", bits=32)
-                self.row[f"{name}_print"] = images.text(f"{name}_print")
-
-    def _read_context(self, envelope: Fields) -> None:
         context = envelope.object("context")
-        self.row |= {f"ctx_{column}": text for column, text in self.options.context.items()}
-        for column, name in context_names(context.values, self.options).items():
+        values |= {f"ctx_{column}": text for column, text in options.context.items()}
+        for column, name in context_names(context.values, options).items():
             text = context.plain(name)
             if text is not None:
-                self.row[f"ctx_{column}"] = text
+                values[f"ctx_{column}"] = text
+        return envelope.rest()
 
     def _date(self) -> None:
         values = self.row
@@ -259,8 +265,8 @@ def content(row: Row, extra: str | None) -> str:
     """Digest of what a reply says, whichever way it was written down.
 
     SHA-256, in hexadecimal, of the 24 `CONTENT_NUMBERS` as little-endian float64 (NaN where null),
-    the 32 bytes of `head_digest`, and the text of `extra` if there is any. Key order, white space,
-    escapes, the spelling of a number, the id, images and the envelope do not count.
+    the 32 bytes of `repeated_digest`, and the text of `extra` if there is any. Key order, white
+    space, escapes, the spelling of a number, the id, images and the envelope do not count.
 
     Parameters
     ----------
@@ -269,14 +275,14 @@ def content(row: Row, extra: str | None) -> str:
         The reply's unknown keys as `dumps(…, normalised=True)` writes them.
     """
     numbers = (_NAN if row[name] is None else row[name] for name in CONTENT_NUMBERS)
-    head = head_digest([row[name] for name in CONTENT_HEAD])
-    return hashlib.sha256(_PACK_NUMBERS(*numbers) + head + (extra or "").encode()).hexdigest()
+    repeated = repeated_digest([row[name] for name in CONTENT_REPEATED])
+    return hashlib.sha256(_PACK_NUMBERS(*numbers) + repeated + (extra or "").encode()).hexdigest()
 
 
-def head_digest(values: Iterable[Any]) -> bytes:
-    """SHA-256 of the compact UTF-8 JSON array of the `CONTENT_HEAD` columns.
+def repeated_digest(values: Iterable[Any]) -> bytes:
+    """SHA-256 of the compact UTF-8 JSON array of the `CONTENT_REPEATED` columns.
 
-    A digest of its own, because few heads stand over many answers: the kernel makes each once.
+    It is a digest of its own, so that the fast path computes it once a combination.
     """
     text = json.dumps(list(values), ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).digest()

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from verifyanalytics.parsing.reference import CONTENT_HEAD, CONTENT_NUMBERS, content, free_name
+from verifyanalytics.parsing.reference import CONTENT_REPEATED, CONTENT_NUMBERS, content, free_name
 from verifyanalytics.parsing.strict_json import Number, dumps
 from verifyanalytics.schema import MAX_CONTEXT_COLUMNS
 from verifyanalytics.store.files import StagedFile, sync, writer
@@ -49,7 +49,7 @@ def fold(table: pa.Table, names: Sequence[str]) -> pa.Table:
     said = table.select(list(names)).to_pylist()
     extra = table["extra"].to_pylist()
     rows = [row for row, values in enumerate(said) if any(v is not None for v in values.values())]
-    digested = table.select(["content", *CONTENT_NUMBERS, *CONTENT_HEAD]).take(rows).to_pylist()
+    digested = table.select(["content", *CONTENT_NUMBERS, *CONTENT_REPEATED]).take(rows).to_pylist()
     for row, columns in zip(rows, digested, strict=True):
         values = {name[4:]: text for name, text in said[row].items() if text is not None}
         extra[row] = _added(extra[row], values, columns)

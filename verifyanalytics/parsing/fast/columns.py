@@ -1,8 +1,8 @@
-"""Decoded answers become Arrow columns, a block at a time.
+"""Columns of a block from what its decoded responses say.
 
 List comprehensions take the parts out, NumPy does what is arithmetic, Arrow takes the rest; no
-step loops over columns within a row. What a step cannot do exactly as the reference would, it
-marks as odd, and the answer goes there.
+step loops over columns within a row. A value that a step cannot take exactly as the reference
+parser would adds its response to `needs_reference`.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ import pyarrow as pa
 from msgspec.structs import astuple
 
 from verifyanalytics.parsing.envelope import EARLIEST, LATEST
-from verifyanalytics.parsing.fast.typed import NAN, NOT_GRADED, Quality, Undecodable
+from verifyanalytics.parsing.fast.decoding import NAN, Flags, Quality, Undecodable
 from verifyanalytics.parsing.object_reader import milliseconds
 from verifyanalytics.parsing.redaction import MAX_TEXT
 from verifyanalytics.parsing.reference import CONTENT_NUMBERS
-from verifyanalytics.schema import IMAGES, STRINGS
+from verifyanalytics.schema import IMAGES, QUALITY_FIELDS, STRINGS
 
 Floats = npt.NDArray[np.float64]
-Flags = npt.NDArray[np.bool_]
 
-N_QUALITY = 11
-_pack_quality = struct.Struct(f"<{N_QUALITY}d").pack
+_N_QUALITY = len(QUALITY_FIELDS)
+_NOT_GRADED = Quality()
+_pack_quality = struct.Struct(f"<{_N_QUALITY}d").pack
 _quality = msgspec.json.Decoder(Quality)
 _qualities: Any = msgspec.json.Decoder(list[Quality | None])  # type: ignore[valid-type]
 _numbers = msgspec.json.Decoder(list[float])
@@ -48,41 +48,29 @@ _OPENS = np.isin(np.arange(256), list(b'{["\t\n\r '))
 _ZERO, _LETTER, _CASE = (np.uint8(ord(character)) for character in "0a ")
 
 
-def quality(texts: Sequence[str | None], odd: set[int]) -> bytes:
-    """Read the quality details of one image: eleven float64 an answer, NaN where not graded."""
+def quality(texts: Sequence[str | None], needs_reference: set[int]) -> bytes:
+    """Read the quality details of one image: eleven float64 a response, NaN where not graded."""
+    # Many details are decoded as one array, nulls between them. Where a text leaves a bracket or
+    # a quote open, a null comes where these types take none. Where one holds two values the count
+    # shows it, because none holds no value: that would leave two commas together.
+    joined = ",null,".join([text or "{}" for text in texts])
     try:
-        return _packed(_all_graded(texts))
+        values = _qualities.decode(f"[{joined}]")
+        if len(values) == 2 * len(texts) - 1:
+            return b"".join([_pack_quality(*astuple(value)) for value in values[::2]])
     except (*Undecodable, TypeError):  # a null among them has no fields
-        return _packed([_graded(text, place, odd) for place, text in enumerate(texts)])
-
-
-def _packed(details: Sequence[Any]) -> bytes:
+        pass
+    details = []
+    for place, text in enumerate(texts):
+        try:
+            details.append(_quality.decode(text) if text else _NOT_GRADED)
+        except Undecodable:
+            needs_reference.add(place)
+            details.append(_NOT_GRADED)
     return b"".join([_pack_quality(*astuple(detail)) for detail in details])
 
 
-def _all_graded(texts: Sequence[str | None]) -> Sequence[Any]:
-    """Decode many details as one array, nulls between them; `ValueError` where one is not alone.
-
-    Where a text leaves a bracket or a quote open, a null comes where these types take none. Where
-    one holds two values the count shows it, because none holds no value: that would leave two
-    commas together.
-    """
-    joined = ",null,".join([text or "{}" for text in texts])
-    values: Sequence[Any] = _qualities.decode(f"[{joined}]")
-    if len(values) != 2 * len(texts) - 1:
-        raise ValueError("two values in a text")
-    return values[::2]
-
-
-def _graded(text: str | None, place: int, odd: set[int]) -> Any:
-    try:
-        return _quality.decode(text) if text else NOT_GRADED
-    except Undecodable:
-        odd.add(place)
-        return NOT_GRADED
-
-
-def elapsed(texts: Sequence[str | None], odd: set[int]) -> list[float]:
+def elapsed(texts: Sequence[str | None], needs_reference: set[int]) -> list[float]:
     """Read durations: milliseconds, NaN where absent."""
     cut = [text[:-2] if text is not None and text[-2:] == "ms" else "0" for text in texts]
     joined = ",".join(cut)
@@ -92,64 +80,59 @@ def elapsed(texts: Sequence[str | None], odd: set[int]) -> list[float]:
         numbers = _numbers.decode(f"[{joined}]") if is_plain else []
     except Undecodable:
         numbers = []
+    places = [place for place, text in enumerate(cut) if text == "0"] if "0" in cut else []
     if len(numbers) != len(texts):
-        return [_elapsed(text, place, odd) for place, text in enumerate(texts)]
-    if "0" in cut:
-        for place in [place for place, text in enumerate(cut) if text == "0"]:
-            numbers[place] = _elapsed(texts[place], place, odd)
+        numbers, places = [NAN] * len(texts), list(range(len(texts)))
+    for place in places:
+        number = milliseconds(texts[place])
+        if number is None and texts[place] is not None:
+            needs_reference.add(place)
+        numbers[place] = NAN if number is None else number
     return numbers
-
-
-def _elapsed(text: str | None, place: int, odd: set[int]) -> float:
-    number = milliseconds(text)
-    if number is None:
-        if text is not None:
-            odd.add(place)
-        return NAN
-    return number
 
 
 def numbers(
     elapsed_ms: Sequence[float],
     scores: Sequence[float | None],
     packed: Mapping[str, Sequence[bytes]],
-) -> Floats:
-    """Put the numbers of answers together, (n, 24), in the order of `CONTENT_NUMBERS`.
+) -> tuple[Floats, dict[str, pa.Array]]:
+    """Put the numbers of responses together.
 
     Parameters
     ----------
     elapsed_ms, scores : sequence of float
     packed : mapping
         Image → what `quality` gave, in pieces.
+
+    Returns
+    -------
+    table : array (n, 24)
+        In the order of `CONTENT_NUMBERS`.
+    columns : dict
+        The same as columns, null for NaN.
     """
-    made = np.empty((len(scores), len(CONTENT_NUMBERS)))
-    made[:, 0] = elapsed_ms
-    made[:, 1] = scores
+    table = np.empty((len(scores), len(CONTENT_NUMBERS)))
+    table[:, 0] = elapsed_ms
+    table[:, 1] = scores
     for at, image in enumerate(IMAGES):
         pieces = np.frombuffer(b"".join(packed[image]), "<f8")
-        made[:, 2 + at * N_QUALITY : 2 + (at + 1) * N_QUALITY] = pieces.reshape(-1, N_QUALITY)
-    made += 0.0  # minus zero is zero
-    return made
-
-
-def float_columns(table: Floats) -> dict[str, pa.Array]:
-    """Columns of `CONTENT_NUMBERS` from (n, 24), null for NaN."""
+        table[:, 2 + at * _N_QUALITY : 2 + (at + 1) * _N_QUALITY] = pieces.reshape(-1, _N_QUALITY)
+    table += 0.0  # minus zero is zero
     turned = np.ascontiguousarray(table.T)
-    holes: list[bool] = np.isnan(turned).any(axis=1).tolist()  # type: ignore[assignment]
-    return {
-        name: pa.array(column, from_pandas=True) if hole else _float_array(column)
-        for name, column, hole in zip(CONTENT_NUMBERS, turned, holes, strict=True)
+    has_nan: list[bool] = np.isnan(turned).any(axis=1).tolist()  # type: ignore[assignment]
+    columns = {
+        name: pa.array(column, from_pandas=True)
+        if nulls
+        else pa.Array.from_buffers(pa.float64(), len(column), [None, pa.py_buffer(column)])
+        for name, column, nulls in zip(CONTENT_NUMBERS, turned, has_nan, strict=True)
     }
-
-
-def _float_array(column: Floats) -> pa.Array:
-    return pa.Array.from_buffers(pa.float64(), len(column), [None, pa.py_buffer(column)])
+    return table, columns
 
 
 def contents(
     table: Floats, digests: npt.NDArray[np.uint8], extras: Sequence[str | None] | None
 ) -> pa.Array:
-    """Digest what each answer says, as `responses.content` defines it."""
+    """Digest what each response says, as `reference.content` defines it."""
     width = 8 * len(CONTENT_NUMBERS)
     rows = np.empty((len(table), width + 32), np.uint8)
     rows[:, :width] = np.ascontiguousarray(table, "<f8").view(np.uint8)
@@ -157,35 +140,45 @@ def contents(
     packed = rows.view(f"V{width + 32}").ravel().tolist()
     sha256 = hashlib.sha256
     if extras is None:
-        made = [sha256(row).digest() for row in packed]
+        sums = [sha256(row).digest() for row in packed]
     else:
-        made = [
+        sums = [
             sha256(row + extra.encode() if extra else row).digest()
             for row, extra in zip(packed, extras, strict=True)
         ]
-    return hex_column(b"".join(made), len(made))
+    offsets = np.arange(0, 64 * (len(sums) + 1), 64, dtype=np.int32)
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(sums).hex().encode())]
+    return pa.Array.from_buffers(pa.string(), len(sums), buffers)
 
 
-def hex_column(digests: bytes, n: int) -> pa.Array:
-    """Column of 64 hexadecimal digits from 32 bytes a row."""
-    offsets = np.arange(0, 64 * (n + 1), 64, dtype=np.int32)
-    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(digests.hex().encode())]
-    return pa.Array.from_buffers(pa.string(), n, buffers)
+def issue_lists(n: int, no_risk: Sequence[int], empties: Mapping[str, Sequence[int]]) -> pa.Array:
+    """Lists of issues: the nested texts that were empty, as the reference parser meets them.
 
-
-def issue_lists(noted: dict[int, list[str]], n: int) -> pa.Array:
-    """Lists of issues; empty for answers without any."""
+    Parameters
+    ----------
+    n : int
+        Responses.
+    no_risk : sequence of int
+        Places whose `risk_result` was the empty text.
+    empties : mapping
+        Image → places whose detail was the empty text.
+    """
+    issues = {place: ["empty:$.data.risk_result"] for place in no_risk}
+    for image in IMAGES:
+        path = f"empty:$.data.source_comp_details.image_{image}_detail"
+        for place in empties.get(image, ()):
+            issues.setdefault(place, []).append(path)
     counts = np.zeros(n + 1, np.int32)
     texts: list[str] = []
-    for place in sorted(noted):
-        texts += noted[place]
-        counts[place + 1] = len(noted[place])
-    values = pa.array(texts, pa.string())
+    for place in sorted(issues):
+        texts += issues[place]
+        counts[place + 1] = len(issues[place])
     offsets = pa.py_buffer(np.cumsum(counts, dtype=np.int32))
+    values = pa.array(texts, pa.string())
     return pa.Array.from_buffers(STRINGS, n, [None, offsets], children=[values])
 
 
-def unfit_ids(column: pa.Array) -> npt.NDArray[np.int64]:
+def unfit_ids(column: pa.Array) -> list[int]:
     """Places of ids that are absent, empty, too long to be one, or begin like a JSON text."""
     offsets = _offsets(column)
     lengths = np.diff(offsets)
@@ -193,7 +186,8 @@ def unfit_ids(column: pa.Array) -> npt.NDArray[np.int64]:
     if offsets[-1]:
         characters = np.frombuffer(column.buffers()[2], np.uint8)
         unfit |= _OPENS[characters[np.minimum(offsets[:-1], offsets[-1] - 1)]]
-    return np.flatnonzero(unfit)
+    places: list[int] = np.flatnonzero(unfit).tolist()
+    return places
 
 
 def _offsets(column: pa.Array) -> npt.NDArray[np.int32]:
@@ -201,7 +195,36 @@ def _offsets(column: pa.Array) -> npt.NDArray[np.int32]:
     return np.frombuffer(column.buffers()[1], np.int32, len(column) + 1)
 
 
-def dates_in(request_ids: pa.Array) -> tuple[npt.NDArray[np.int64], Flags]:
+def times(
+    request_ids: pa.Array, source: str, sent: tuple[npt.NDArray[np.int64], Flags] | None
+) -> dict[str, pa.Array]:
+    """`occurred_at`, its source, and `month`: what the envelope says, else the date in the id.
+
+    Parameters
+    ----------
+    request_ids : array of strings
+    source : str
+        What `occurred_at_source` says of a time in the envelope.
+    sent : (array, array), optional
+        Microseconds since 1970 that envelopes name, and where there is one.
+    """
+    moments, known = _dates_in(request_ids)
+    sources = np.where(known, 1, 0)
+    if sent is not None:
+        sent_moments, is_sent = sent
+        moments, known = np.where(is_sent, sent_moments, moments), known | is_sent
+        sources[is_sent] = 2
+    # months are counted from the first possible one, 0 is unknown
+    months = moments.view("M8[us]").astype("M8[M]").astype(np.int64) - _FIRST_MONTH + 1
+    months[~known] = 0
+    return {
+        "occurred_at": pa.array(moments, mask=None if known.all() else ~known).view(_TIME),
+        "occurred_at_source": pa.array([None, "request_id", source]).take(pa.array(sources)),
+        "month": _MONTHS.take(pa.array(months)),
+    }
+
+
+def _dates_in(request_ids: pa.Array) -> tuple[npt.NDArray[np.int64], Flags]:
     """Moments that dated request_ids name: microseconds since 1970, and which are known."""
     n = len(request_ids)
     moments, known = np.zeros(n, np.int64), np.zeros(n, bool)
@@ -219,7 +242,7 @@ def dates_in(request_ids: pa.Array) -> tuple[npt.NDArray[np.int64], Flags]:
 
 
 def _moments(ids: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.int64], Flags]:
-    characters = np.ascontiguousarray(ids.T)  # so that each step runs along all answers
+    characters = np.ascontiguousarray(ids.T)  # so that each step runs along all responses
     digits, tails = characters[:14] - _ZERO, characters[14:]
     # letters differ from their capitals in one bit; what is below wraps around to above
     is_hex = (tails - _ZERO <= 9) | ((tails | _CASE) - _LETTER <= 5)
@@ -237,12 +260,3 @@ def _moments(ids: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.int64], Flags]:
     days = months.astype("M8[M]").astype("M8[D]").astype(np.int64) + day - 1
     moments = days * _DAY + (hour * 3600 + minute * 60 + second) * 1_000_000 - _BEIJING
     return moments, known & (moments >= _LOW) & (moments < _HIGH)
-
-
-def time_columns(moments: npt.NDArray[np.int64], known: Flags) -> dict[str, pa.Array]:
-    """`occurred_at` and `month` from microseconds since 1970."""
-    times = pa.array(moments, mask=None if known.all() else ~known).view(_TIME)
-    # months are counted from the first possible one, 0 is unknown
-    months = moments.view("M8[us]").astype("M8[M]").astype(np.int64) - _FIRST_MONTH + 1
-    months[~known] = 0
-    return {"occurred_at": times, "month": _MONTHS.take(pa.array(months))}

@@ -1,200 +1,367 @@
-"""A block's responses become decoded answers, a stretch at a time.
+"""Responses as msgspec decodes them: typed, in one pass, every unknown key refused.
 
-A stretch is decoded at once where its lines allow it, else answer by answer; what the types refuse
-is left out, for the reference. New keys that come again and again are learnt on the way.
+What these types accept, the reference parser reads without a type issue; a number as text, a float
+where an integer belongs, an image that is no text or an unknown key ends the fast path for that
+response. A block is decoded a chunk at a time, so that what a chunk becomes stays in the
+processor's cache. A chunk that does not decode at once is decoded part by part, then line by line.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from msgspec import UNSET
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from msgspec import UNSET, Raw, Struct, UnsetType
 
-from verifyanalytics.parsing.fast import images as pictures
-from verifyanalytics.parsing.fast.batches import Documents, Flags
-from verifyanalytics.parsing.fast.typed import Types, Undecodable, unknown_key
+from verifyanalytics.parsing.envelope import ENVELOPE_KEYS
+from verifyanalytics.parsing.fast import images
+from verifyanalytics.parsing.fast.unknown_keys import UnknownKey, UnknownKeys
+from verifyanalytics.schema import QUALITY_FIELDS
+from verifyanalytics.sources.blocks import Block
 
-STRETCH = 256
-"""Answers decoded at once: few enough that what they become stays in the processor's cache."""
+Flags = npt.NDArray[np.bool_]
+Places = npt.NDArray[np.int64]
+
+CHUNK = 256
+"""Responses decoded at once."""
 
 PART = 16
-"""Answers of a stretch with bad ones among them that are decoded at once."""
+"""Responses decoded at once of a chunk that holds bad ones."""
 
-LEARN_AFTER = 4
-"""Answers in which a new key must be met before it is learnt."""
+NAN = float("nan")
 
-MAX_NOTICED = 1 << 10
-"""New keys that are counted; hostile input must not fill the memory with names."""
+Undecodable = (msgspec.MsgspecError, ValueError, RecursionError)
+"""What decoding raises: a reason to ask the reference parser, never a verdict."""
+
+_BLANK = b" \t\r\n"
+_KNOWN: dict[str, Any] = {"forbid_unknown_fields": True, "gc": False}
+_REPEATED: dict[str, Any] = {**_KNOWN, "frozen": True}  # hashable: part of a combination
+
+
+class Thresholds(
+    Struct,
+    rename={"e3": "1e-3", "e4": "1e-4", "e5": "1e-5", "e6": "1e-6"},
+    **_REPEATED,
+):
+    """`thresholds`; integers stay what they are, because equal ones are found faster."""
+
+    e3: int | float | None = None
+    e4: int | float | None = None
+    e5: int | float | None = None
+    e6: int | float | None = None
+
+
+class Outcome(Struct, **_REPEATED):
+    """`algorithm_base_resp`."""
+
+    status_code: int | None = None
+    status_message: str | None = None
+
+
+class Measure(Struct, **_REPEATED):
+    """`req_measure_info`."""
+
+    measure_type: str | None = None
+    value: int | None = None
+
+
+class Risk(Struct, **_KNOWN):
+    """`risk_result`, the JSON within its text."""
+
+    score: int | None = None
+    tags: list[str] | None = None
+
+
+class Images(Struct, **_KNOWN):
+    """`images`; decoded as text, which checks them and gives their length."""
+
+    image_best: str | None = None
+    image_env: str | None = None
+
+
+Quality = msgspec.defstruct("Quality", [(name, float, NAN) for name in QUALITY_FIELDS], **_KNOWN)
+"""`image_face_detail` and `image_env_detail`; a null in it ends the fast path."""
+
+_Field = tuple[str, Any, Any]
+_FIELDS: dict[str, list[_Field]] = {
+    "comparison": [
+        ("alive", bool | None, None),
+        ("image_env_detail", str | None, None),
+        ("image_face_detail", str | None, None),
+        ("score", float | None, None),
+        ("thresholds", Thresholds | None, None),
+    ],
+    "data": [
+        ("result", bool | None, None),
+        ("risk_result", str | None, None),
+        ("algorithm_base_resp", Outcome | None, None),
+        ("req_measure_info", Measure | None, None),
+        ("verify_algorithm_base_resp", Outcome | None, None),
+        ("verify_req_measure_info", Measure | None, None),
+    ],
+    "reply": [
+        ("code", int | None, UNSET),
+        ("message", str | None, None),
+        ("request_id", str | None, None),
+        ("time_elapsed", str | None, None),
+        ("ResponseMetadata", None, None),
+    ],
+}
+_ENVELOPE: list[_Field] = [
+    ("occurred_at", str | int | None, None),
+    ("action", str | None, None),
+    ("req_key", str | None, None),
+    ("byted_token", str | None, None),
+    ("http_status", int | None, None),
+    ("subject", str | None, None),
+    ("context", dict[str, str | None] | None, None),
+]
+_NAMES = frozenset(name for fields in _FIELDS.values() for name, *_ in fields)
+NAMES_IN_USE = _NAMES | ENVELOPE_KEYS | {"data", "images", "source_comp_details", "response"}
+"""Keys that have a meaning at one level or another."""
+
+
+class Types:
+    """The decoders for a set of learnt keys.
+
+    Attributes
+    ----------
+    reply, envelope : msgspec.json.Decoder
+        Of a line that is a reply, and of one in our envelope.
+    no_reply, no_data, no_comparison, no_envelope : Struct
+        What stands for a part that a response lacks.
+    """
+
+    def __init__(self, learnt: Sequence[UnknownKey]) -> None:
+        comparison = _struct("comparison", learnt)
+        parts = [("images", Images | None, None), ("source_comp_details", comparison | None, None)]
+        data = _struct("data", learnt, parts, at=2)
+        reply = _struct("reply", learnt, [("data", data | None, None)], at=1)
+        fields = [("response", reply | str, UNSET), *_ENVELOPE]
+        envelope = msgspec.defstruct("Envelope", fields, **_KNOWN)
+        self.no_comparison, self.no_data = comparison(), data()
+        self.no_reply, self.no_envelope = reply(), envelope()
+        self.reply = msgspec.json.Decoder(reply)
+        self.envelope = msgspec.json.Decoder(envelope)
+
+
+def _struct(
+    level: str, learnt: Sequence[UnknownKey], inner: Sequence[_Field] = (), at: int = 0
+) -> Any:
+    known = _FIELDS[level]
+    keys = [key for key in learnt if key.level == level]
+    return msgspec.defstruct(
+        level.capitalize(),
+        # in the vendor's order: msgspec finds the next key fastest
+        [*known[:at], *inner, *known[at:], *((k.attribute, Raw | UnsetType, UNSET) for k in keys)],
+        rename={key.attribute: key.name for key in keys},
+        **_KNOWN,
+    )
+
+
+class Documents(NamedTuple):
+    """Where a block's responses stand.
+
+    `regular` says which stand alone on their line and begin and end with a brace.
+    """
+
+    rows: Places
+    starts: Places
+    ends: Places
+    regular: Flags
+
+
+def documents_of(block: Block) -> Documents:
+    """Find the responses of a block: as the reader says, else one to a line that is not blank."""
+    if block.documents is not None:
+        spans = np.array(block.documents, np.int64).reshape(-1, 3)
+        return Documents(spans[:, 0], spans[:, 1], spans[:, 2], np.zeros(len(spans), bool))
+    data = block.data
+    ends = _line_ends(data)
+    starts = np.empty_like(ends)
+    starts[:1], starts[1:] = 0, ends[:-1] + 1
+    rows = np.arange(block.first_row, block.first_row + len(ends))
+    # between `}` and `{` on the next line no JSON text can go on: each line is a text of its own
+    characters = np.frombuffer(data, np.uint8)
+    regular = (characters[starts] == ord("{")) & (characters[ends - 1] == ord("}"))
+    filled = np.ones(len(rows), bool)
+    for place in np.flatnonzero(~regular).tolist():
+        filled[place] = bool(data[starts[place] : ends[place]].strip(_BLANK))
+    if filled.all():
+        return Documents(rows, starts, ends, regular)
+    return Documents(rows[filled], starts[filled], ends[filled], regular[filled])
+
+
+def _line_ends(data: bytes) -> Places:
+    # `find` passes long lines faster than NumPy compares each byte
+    ends: list[int] = []
+    find, add = data.find, ends.append
+    end = find(b"\n")
+    while end >= 0:
+        add(end)
+        end = find(b"\n", end + 1)
+    if data and not data.endswith(b"\n"):
+        add(len(data))
+    return np.array(ends, np.int64)
 
 
 class Text(NamedTuple):
-    """The text of a stretch: its answers stand at `starts[i]` to `ends[i]` of `data`.
+    """The text of a chunk: its responses stand at `starts[i]` to `ends[i]` of `data`.
 
-    `cuts` are the pictures that were cut out of each answer; None where none were.
+    `cuts` are the images that were cut out of each response; None where none were.
     """
 
     data: bytes
     starts: Sequence[int]
     ends: Sequence[int]
-    cuts: list[list[pictures.Cut]] | None
+    cuts: images.Cuts | None
+
+    def line(self, at: int, last: int) -> memoryview:
+        """The text from one response to another, both included."""
+        return memoryview(self.data)[self.starts[at] : self.ends[last]]
 
 
-class Decoded(NamedTuple):
-    """Answers of a stretch that the types accepted.
+@dataclass(slots=True)
+class Decoded:
+    """Responses of a chunk that the types accepted.
 
     Attributes
     ----------
-    replies : list of Reply
-    envelopes : list of Envelope or None
-        What stood around them; None: nothing did.
-    places : sequence of int
-        Which answers of the stretch they are.
-    first : int
-        Place of the stretch's first answer among the block's.
     text : Text
         What they were decoded from.
+    first : int
+        Place of the chunk's first response among the block's.
+    replies : list of Reply
+    places : list of int
+        Which responses of the chunk they are.
+    envelopes : list of Envelope or None
+        What stood around them; None: nothing did.
     """
 
-    replies: list[Any]
-    envelopes: list[Any] | None
-    places: Sequence[int]
-    first: int
     text: Text
+    first: int
+    replies: list[Any] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
+    envelopes: list[Any] | None = None
 
-    def sent(self, at: int) -> bytes:
-        """The JSON text of one reply."""
+    def reply_text(self, at: int) -> bytes:
+        """The JSON text that holds one reply."""
         envelope = self.envelopes and self.envelopes[at]
         if envelope and isinstance(envelope.response, str):
             return envelope.response.encode()
-        place = self.places[at]
-        return self.text.data[self.text.starts[place] : self.text.ends[place]]
+        return bytes(self.text.line(self.places[at], self.places[at]))
 
 
 class Decoding:
-    """The decoders of one kernel, and what it noticed so far.
+    """Decodes chunk after chunk and remembers what helps with the next one.
 
     Parameters
     ----------
-    stretch, part : int
-        Answers decoded at once: of a block, and of a stretch with bad ones. They decide nothing.
+    unknown_keys : UnknownKeys
+        Counts the keys that ended the fast path; grows by those that come often.
+    chunk, part : int
+        Responses decoded at once: of a block, and of a chunk with bad ones. They change no row.
 
     Attributes
     ----------
     types : Types
+        Made anew whenever a key is learnt.
     """
 
-    def __init__(self, stretch: int = STRETCH, part: int = PART) -> None:
-        self.types = Types()
-        self._stretch, self._part = stretch, part
-        self._unknown: Counter[tuple[str, str]] = Counter()
-        self._is_enveloped = False
-        self._was_sound = True  # bad answers seldom come alone: after one, parts are tried at once
+    def __init__(self, unknown_keys: UnknownKeys, chunk: int = CHUNK, part: int = PART) -> None:
+        self.types = Types(unknown_keys.learnt)
+        self._unknown_keys = unknown_keys
+        self._chunk, self._part = chunk, part
+        self._is_enveloped = False  # the last line was
+        self._was_sound = True  # bad responses seldom come alone: after one, parts are tried first
 
-    def stretches(self, data: bytes, documents: Documents) -> Iterator[Decoded]:
+    def chunks(self, data: bytes, documents: Documents) -> Iterator[Decoded]:
         """Decode what the types accept."""
         starts, ends = documents.starts.tolist(), documents.ends.tolist()
-        for first in range(0, len(starts), self._stretch):
-            stop = first + self._stretch
+        for first in range(0, len(starts), self._chunk):
+            stop = first + self._chunk
             text = Text(data, starts[first:stop], ends[first:stop], None)
-            if text.ends[-1] - text.starts[0] > pictures.LARGE * len(text.starts):
-                text = Text(*pictures.cut(data, text.starts, text.ends))
-            yield self._decode(text, documents.regular[first:stop], first)
+            if text.ends[-1] - text.starts[0] > images.LARGE * len(text.starts):
+                text = Text(*images.cut_out(data, text.starts, text.ends))
+            decoded = Decoded(text, first)
+            size = self._chunk if self._was_sound else self._part
+            self._was_sound = True
+            n, enveloped = len(text.starts), list[bool]()
+            for at in range(0, n, size):
+                end = min(at + size, n)
+                self._decode(decoded, enveloped, documents.regular[first:stop], at, end)
+            if any(enveloped):
+                self._open_envelopes(decoded, enveloped)
+            yield decoded
 
-    def _decode(self, text: Text, regular: Flags, first: int) -> Decoded:
-        """Decode a stretch at once; where it does not fit part by part, and those line by line."""
-        n = len(text.starts)
-        lines = self._decode_lines(text, regular, 0, n) if self._was_sound else None
-        if lines is not None:
-            envelopes = lines if self._is_enveloped else None
-            replies = [None] * n if self._is_enveloped else lines
-            return Decoded(self._opened(replies, envelopes), envelopes, range(n), first, text)
-        return self._decode_parts(text, regular, first)
-
-    def _decode_lines(self, text: Text, regular: Flags, at: int, stop: int) -> list[Any] | None:
-        """Decode lines of a stretch at once; None where one of them does not fit."""
-        if not regular[at:stop].all():
-            return None
-        decoder = self._decoders()[self._is_enveloped]
-        try:
-            lines: list[Any] = decoder.decode_lines(
-                memoryview(text.data)[text.starts[at] : text.ends[stop - 1]]
-            )
-        except Undecodable:
-            return None
-        return lines if len(lines) == stop - at else None  # else two texts share a line
-
-    def _decoders(self) -> tuple[Any, Any]:
-        return self.types.reply, self.types.envelope
-
-    def _decode_parts(self, text: Text, regular: Flags, first: int) -> Decoded:
-        """Decode what is left when bad answers are left out, and learn from them."""
-        lines: list[Any] = []
-        enveloped: list[bool] = []
-        places: list[int] = []
-        n = len(text.starts)
-        self._was_sound = True
-        for at in range(0, n, self._part):
-            stop = min(at + self._part, n)
-            part = self._decode_lines(text, regular, at, stop)
-            if part is not None:
-                lines += part
-                enveloped += [self._is_enveloped] * len(part)
-                places += range(at, stop)
-                continue
+    def _decode(
+        self, decoded: Decoded, enveloped: list[bool], regular: Flags, at: int, stop: int
+    ) -> None:
+        """Decode responses of a chunk at once; where they do not fit in parts, then one by one."""
+        lines = None
+        if regular[at:stop].all():
+            try:
+                decoder = self.types.envelope if self._is_enveloped else self.types.reply
+                lines = decoder.decode_lines(decoded.text.line(at, stop - 1))
+            except Undecodable:
+                pass
+        if lines is not None and len(lines) == stop - at:  # else two texts share a line
+            decoded.replies += lines
+            decoded.places += range(at, stop)
+            enveloped += [self._is_enveloped] * len(lines)
+        elif stop - at > self._part:
+            for part in range(at, stop, self._part):
+                self._decode(decoded, enveloped, regular, part, min(part + self._part, stop))
+        else:
             self._was_sound = False
             for place in range(at, stop):
-                line = self._decode_line(text, place)
+                line = self._decode_line(decoded.text.line(place, place))
                 if line is not None:
-                    lines.append(line)
+                    decoded.replies.append(line)
+                    decoded.places.append(place)
                     enveloped.append(self._is_enveloped)
-                    places.append(place)
-        if not any(enveloped):
-            return Decoded(lines, None, places, first, text)
-        pairs = list(zip(lines, enveloped, strict=True))
-        envelopes = [line if is_one else self.types.no_envelope for line, is_one in pairs]
-        replies = [None if is_one else line for line, is_one in pairs]
-        return Decoded(self._opened(replies, envelopes), envelopes, places, first, text)
 
-    def _decode_line(self, text: Text, place: int) -> Any:
+    def _decode_line(self, line: memoryview) -> Any:
         """Decode a line as what the last one was, else as the other; None where neither fits."""
-        line = memoryview(text.data)[text.starts[place] : text.ends[place]]
-        try:
-            return self._decoders()[self._is_enveloped].decode(line)
-        except Undecodable as error:
-            if not self._notice(error):
-                return None
-        try:
-            decoded = self._decoders()[not self._is_enveloped].decode(line)
-        except Undecodable as error:
-            self._notice(error)
-            return None
-        self._is_enveloped = not self._is_enveloped
-        return decoded
+        for is_enveloped in (self._is_enveloped, not self._is_enveloped):
+            try:
+                decoded = (self.types.envelope if is_enveloped else self.types.reply).decode(line)
+            except Undecodable as error:
+                if not self._notice(error):  # no unknown key: the other type would not fit either
+                    return None
+            else:
+                self._is_enveloped = is_enveloped
+                return decoded
+        return None
 
     def _notice(self, error: Exception) -> bool:
-        """Count an unknown key that ended the fast road, if one did; learn what comes often."""
-        key = unknown_key(error)
-        if key is None:
-            return False
-        if len(self._unknown) > MAX_NOTICED:
-            self._unknown.clear()
-        self._unknown[key] += 1
-        if self._unknown[key] == LEARN_AFTER:
-            self.types.learn(*key)
-        return True
+        """Tell whether an unknown key ended the fast path; learn one that comes often."""
+        n_learnt = len(self._unknown_keys.learnt)
+        is_unknown = self._unknown_keys.notice(error)
+        if len(self._unknown_keys.learnt) > n_learnt:
+            self.types = Types(self._unknown_keys.learnt)
+        return is_unknown
 
-    def _opened(self, replies: list[Any], envelopes: list[Any] | None) -> list[Any]:
+    def _open_envelopes(self, decoded: Decoded, enveloped: list[bool]) -> None:
         """Take the replies out of the envelopes; one that is missing or unfit is an empty one."""
-        for place, envelope in enumerate(envelopes or ()):
-            reply = envelope.response
+        lines = decoded.replies
+        envelopes: list[Any] = [
+            line if is_one else self.types.no_envelope
+            for line, is_one in zip(lines, enveloped, strict=True)
+        ]
+        for at, is_one in enumerate(enveloped):
+            if not is_one:
+                continue
+            reply = envelopes[at].response
             if isinstance(reply, str):
                 try:
                     reply = self.types.reply.decode(reply)
                 except Undecodable as error:
                     self._notice(error)
                     reply = UNSET
-            if replies[place] is None:
-                replies[place] = self.types.no_reply if reply is UNSET else reply
-        return replies
+            lines[at] = self.types.no_reply if reply is UNSET else reply
+        decoded.envelopes = envelopes

@@ -1,6 +1,6 @@
-r"""Pictures on the fast road: measured where they lie, fingerprinted if asked, never kept.
+r"""Images on the fast path: measured where they lie, fingerprinted if asked, never kept.
 
-In answers of usual size pictures are decoded as text. In large ones they are most of the bytes,
+In responses of usual size images are decoded as text. In large ones they are most of the bytes,
 and finding the closing quote is many times faster than decoding: so they are cut out before, a
 mark in their place, and only what is left is decoded.
 
@@ -9,8 +9,8 @@ with `\"` throughout, as in a nested text) and the next quote, and is ASCII with
 characters and backslashes. Wherever such a piece stands in a text: if the text with the mark is
 JSON, then mark and piece are both the whole content of a string there, because a quote before
 `image_best` that closed a string would leave a bare word behind it. So both texts are JSON or
-neither is. That the string was a picture's is seen afterwards: each mark that went in must come
-out as a picture, else the answer goes to the reference.
+neither is. That the string was an image's is seen afterwards: each mark that went in must come
+out as an image, else the response goes to the reference parser.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from typing import NamedTuple
 import numpy as np
 
 LARGE = 8 * 1024
-"""Bytes of an answer on average from which on pictures are cut out instead of decoded."""
+"""Bytes of a response on average from which on images are cut out instead of decoded."""
 
 MARK = secrets.token_hex(16)
-"""Stands for a picture that was cut out; nobody can send it, because nobody knows it."""
+"""Stands for an image that was cut out; it is random, so that no response can contain it."""
 
 _MARK = MARK.encode()
 _KEY = b'"image_'
 _OPENING = re.compile(rb'"image_(best|env)(\\?)": ?\2"')
 
-Picture = str | memoryview | None
-"""A picture's text, perhaps as ASCII bytes."""
+Image = str | memoryview | None
+"""An image's text, perhaps as ASCII bytes."""
 
 
 class Cut(NamedTuple):
-    """A picture that was cut out of a block: which one, and its slice of the block."""
+    """An image that was cut out of a block: which one, and its slice of the block."""
 
     name: str
     start: int
@@ -47,46 +47,46 @@ class Cut(NamedTuple):
 Cuts = list[list[Cut]]
 
 
-def cut(
+def cut_out(
     data: bytes, starts: Sequence[int], ends: Sequence[int]
 ) -> tuple[bytes, list[int], list[int], Cuts]:
-    """Cut the pictures out of answers.
+    """Cut the images out of responses.
 
     Parameters
     ----------
     data : bytes
         A block.
     starts, ends : sequence of int
-        Bounds of the answers in it.
+        Bounds of the responses in it.
 
     Returns
     -------
     text, starts, ends : bytes, list of int, list of int
-        The answers with marks in place of pictures, a line each, and their bounds.
+        The responses with marks in place of images, a line each, and their bounds.
     cuts : list of list of Cut
         What was cut out of each.
     """
     pieces: list[bytes] = []
-    thin_starts, thin_ends, cuts = [], [], []
+    new_starts, new_ends, cuts = [], [], []
     n_bytes = 0
     for start, end in zip(starts, ends, strict=True):
-        found = list(_found(data, start, end))
-        thin_starts.append(n_bytes)
-        done = start
-        for _, at, behind in found:
-            pieces += data[done:at], _MARK
-            n_bytes += at - done + len(_MARK)
-            done = behind
-        pieces += data[done:end], b"\n"
-        n_bytes += end - done
-        thin_ends.append(n_bytes)
+        images = list(_find(data, start, end))
+        new_starts.append(n_bytes)
+        position = start
+        for image in images:
+            pieces += data[position : image.start], _MARK
+            n_bytes += image.start - position + len(_MARK)
+            position = image.end
+        pieces += data[position:end], b"\n"
+        n_bytes += end - position
+        new_ends.append(n_bytes)
         n_bytes += 1
-        cuts.append(found)
-    return b"".join(pieces), thin_starts, thin_ends, cuts
+        cuts.append(images)
+    return b"".join(pieces), new_starts, new_ends, cuts
 
 
-def _found(data: bytes, start: int, end: int) -> Iterator[Cut]:
-    """Pictures of one answer that can be cut out."""
+def _find(data: bytes, start: int, end: int) -> Iterator[Cut]:
+    """Images of one response that can be cut out."""
     at = data.find(_KEY, start, end)
     while at >= 0:
         opening = _OPENING.match(data, at, end)
@@ -98,34 +98,36 @@ def _found(data: bytes, start: int, end: int) -> Iterator[Cut]:
         if quote < 0:
             return
         last = quote - len(opening[2])
-        if _is_plain(data, first, last) and data[last:quote] == opening[2]:
+        if (
+            last > first
+            and data.find(b"\\", first, last) < 0
+            # as signed bytes whatever is not ASCII is negative
+            and np.frombuffer(data, np.int8, last - first, first).min() >= ord(" ")
+            and data[last:quote] == opening[2]
+        ):
             yield Cut(opening[1].decode(), first, last)
         at = data.find(_KEY, quote, end)
 
 
-def _is_plain(data: bytes, start: int, end: int) -> bool:
-    """Whether the characters stand for themselves in a JSON string: printable ASCII, no escape."""
-    if end <= start or data.find(b"\\", start, end) >= 0:
-        return False
-    # as signed bytes whatever is not ASCII is negative
-    return int(np.frombuffer(data, np.int8, end - start, start).min()) >= ord(" ")
-
-
 def put_back(
-    texts: dict[str, list[Picture]], places: Sequence[int], data: bytes, cuts: Cuts, odd: set[int]
+    texts: dict[str, list[Image]],
+    places: Sequence[int],
+    data: bytes,
+    cuts: Cuts,
+    needs_reference: set[int],
 ) -> None:
-    """Replace marks by the pictures they stand for.
+    """Replace marks by the images they stand for.
 
     Parameters
     ----------
     texts : dict
-        `best` or `env` → that picture's text of each decoded answer.
+        `best` or `env` → that image's text of each decoded response.
     places : sequence of int
-        Which answers they are of those that `cut` was given.
+        Which responses they are of those that `cut_out` was given.
     data, cuts
-        As `cut` took and gave them.
-    odd : set of int
-        Grows by the answers in which a mark came out elsewhere, or not at all.
+        As `cut_out` took and gave them.
+    needs_reference : set of int
+        Grows by the responses in which a mark came out elsewhere, or not at all.
     """
     view = memoryview(data)
     for at, place in enumerate(places):
@@ -136,9 +138,4 @@ def put_back(
                 images[at] = view[start:end]  # as many bytes as characters
                 n_missing -= 1
         if n_missing:
-            odd.add(at)
-
-
-def characters(picture: str | memoryview) -> str:
-    """The text itself."""
-    return picture if isinstance(picture, str) else str(picture, "ascii")
+            needs_reference.add(at)

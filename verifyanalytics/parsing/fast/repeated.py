@@ -1,8 +1,8 @@
-"""Heads of answers: what repeats from answer to answer, made into columns once.
+"""Columns whose values repeat from response to response, made once a combination.
 
 Code, message, sub code, verdict, liveness, thresholds, risk and billing take few different
-combinations, so the kernel looks a combination up instead of building eighteen columns from every
-answer. The numbers that differ everywhere are not here.
+combinations. So the fast path looks a combination up instead of building eighteen columns from
+every response.
 """
 
 from __future__ import annotations
@@ -16,24 +16,23 @@ import numpy.typing as npt
 import pyarrow as pa
 from msgspec import UNSET, UnsetType
 
-from verifyanalytics.parsing.fast.typed import Measure, Outcome, Risk, Thresholds, Undecodable
-from verifyanalytics.parsing.redaction import MAX_TEXT, is_kept
-from verifyanalytics.parsing.reference import CONTENT_HEAD, head_digest
+from verifyanalytics.parsing.fast.decoding import Measure, Outcome, Risk, Thresholds, Undecodable
+from verifyanalytics.parsing.redaction import MAX_TEXT, are_kept
+from verifyanalytics.parsing.reference import CONTENT_REPEATED, repeated_digest
 from verifyanalytics.schema import VERIFICATIONS
 
-MAX_HEADS = 1 << 12
-"""Combinations kept; when there are more, the kernel starts over."""
+MAX_COMBINATIONS = 1 << 12
+"""Combinations kept from block to block; when there are more, the table starts over."""
 
 Digests = npt.NDArray[np.uint8]
 
-HEAD_SCHEMA = pa.schema([VERIFICATIONS.field(name) for name in CONTENT_HEAD])
-
+_SCHEMA = pa.schema([VERIFICATIONS.field(name) for name in CONTENT_REPEATED])
 _NO_OUTCOME, _NO_MEASURE, _NO_THRESHOLDS, _NO_RISK = Outcome(), Measure(), Thresholds(), Risk()
 _risk = msgspec.json.Decoder(Risk)
 
 
-class Key(NamedTuple):
-    """What a head is made of, as decoded; the kernel makes plain tuples in this order."""
+class Combination(NamedTuple):
+    """What repeats, as decoded; the flattener makes plain tuples in this order."""
 
     code: int | UnsetType | None
     message: str | None
@@ -47,79 +46,63 @@ class Key(NamedTuple):
     verify_measure: Measure | None
 
 
-class Head(NamedTuple):
-    """One combination.
+class Values(NamedTuple):
+    """Values of the `CONTENT_REPEATED` columns, their digest, whether the risk text was empty."""
 
-    Attributes
-    ----------
-    values : tuple
-        Of the `CONTENT_HEAD` columns.
-    digest : bytes
-        What it adds to an answer's content: 32 bytes.
-    no_risk : bool
-        Whether `risk_result` was the empty text.
-    """
-
-    values: tuple[Any, ...]
+    columns: tuple[Any, ...]
     digest: bytes
-    no_risk: bool
+    is_risk_empty: bool
 
 
-NO_HEAD = Head((None,) * len(CONTENT_HEAD), bytes(32), no_risk=False)
-"""Stands in for the head of an answer that goes to the reference."""
+_BLANK = Values((None,) * len(CONTENT_REPEATED), bytes(32), is_risk_empty=False)
 
 
-class _Table(NamedTuple):
-    """All heads made so far, as columns to take from."""
-
-    batch: pa.RecordBatch
-    digests: Digests
-    no_risk: npt.NDArray[np.bool_]
-
-
-def _table(heads: Sequence[Head]) -> _Table:
-    values = zip(*[head.values for head in heads], strict=True)
-    made = [pa.array(v, field.type) for v, field in zip(values, HEAD_SCHEMA, strict=True)]
-    digests = np.frombuffer(b"".join([head.digest for head in heads]), np.uint8).reshape(-1, 32)
-    no_risk = np.array([head.no_risk for head in heads])
-    return _Table(pa.RecordBatch.from_arrays(made, schema=HEAD_SCHEMA), digests, no_risk)
-
-
-class Heads(dict[tuple[Any, ...], int]):
-    """Key → number of its head in `made`, made on first use; 0: only the reference can tell."""
+class RepeatedColumns(dict[tuple[Any, ...], int]):
+    """Combination → its number in `rows`, made on first use; 0: it needs the reference parser."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.made: list[Head] = [NO_HEAD]
-        self._table = _table(self.made)
+        self.rows: list[Values] = [_BLANK]
+        self._n_in_table = 0
 
     def __missing__(self, key: tuple[Any, ...]) -> int:
-        head = make_head(Key(*key))
-        self[key] = number = len(self.made) if head else 0
-        if head:
-            self.made.append(head)
+        values = values_of(Combination(*key))
+        self[key] = number = len(self.rows) if values else 0
+        if values:
+            self.rows.append(values)
         return number
 
     def columns(self, numbers: Sequence[int]) -> tuple[dict[str, pa.Array], Digests, list[int]]:
-        """Columns of `HEAD_SCHEMA`, digests (n, 32), and places whose risk text was empty."""
-        if len(self.made) != self._table.batch.num_rows:
-            self._table = _table(self.made)
-        batch, digests, no_risk = self._table
-        taken = np.array(numbers, np.int32)
-        columns = batch.take(pa.array(taken)).columns
-        empty = np.flatnonzero(no_risk[taken]).tolist()
-        return dict(zip(CONTENT_HEAD, columns, strict=True)), digests[taken], empty
+        """Columns of a block, digests (n, 32), and places whose risk text was empty.
 
-    def shrink(self) -> None:
-        """Start over when there are too many; between blocks, while no number is in use."""
-        if len(self) > MAX_HEADS:
+        No number holds beyond this call: the table may start over.
+        """
+        if self._n_in_table != len(self.rows):
+            self._build()
+        places = np.array(numbers, np.int32)
+        columns = self._batch.take(pa.array(places)).columns
+        digests, is_risk_empty = self._digests[places], self._is_risk_empty[places]
+        if len(self) > MAX_COMBINATIONS:
             self.clear()
-            del self.made[1:]
-            self._table = _table(self.made)
+            del self.rows[1:]
+        return (
+            dict(zip(CONTENT_REPEATED, columns, strict=True)),
+            digests,
+            np.flatnonzero(is_risk_empty).tolist(),
+        )
+
+    def _build(self) -> None:
+        rows, digests, is_risk_empty = zip(*self.rows, strict=True)
+        columns = zip(zip(*rows, strict=True), _SCHEMA, strict=True)
+        arrays = [pa.array(values, field.type) for values, field in columns]
+        self._batch = pa.RecordBatch.from_arrays(arrays, schema=_SCHEMA)
+        self._digests: Digests = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32)
+        self._is_risk_empty = np.array(is_risk_empty)
+        self._n_in_table = len(self.rows)
 
 
-def make_head(key: Key) -> Head | None:
-    """Make the head of a combination; None for what the reference would name or refuse."""
+def values_of(key: Combination) -> Values | None:
+    """Make the values of a combination; None for what the reference parser would name or refuse."""
     if key.code is UNSET:
         return None
     if (key.verify_outcome and key.outcome) or (key.verify_measure and key.measure):
@@ -134,33 +117,28 @@ def make_head(key: Key) -> Head | None:
     outcome = key.verify_outcome or key.outcome or _NO_OUTCOME
     measure = key.verify_measure or key.measure or _NO_MEASURE
     thresholds = key.thresholds or _NO_THRESHOLDS
-    texts = (key.message, outcome.status_message, measure.measure_type, *(tags or ()))
+    texts = [key.message, outcome.status_message, measure.measure_type, *(tags or ())]
+    present = [text for text in texts if text is not None]
+    n_bytes = sum(len(text.encode()) + 3 for text in present)  # tags are limited together
     integers = (key.code, outcome.status_code, risk.score)
-    if not _fits(integers, 32) or not _fits((measure.value,), 64) or not _are_kept(texts):
+    if not (
+        all(_fits(value, 32) for value in integers)
+        and _fits(measure.value, 64)
+        and n_bytes <= MAX_TEXT // 2
+        and are_kept(present)
+    ):
         return None
     sent = (thresholds.e3, thresholds.e4, thresholds.e5, thresholds.e6)
     try:
         scores = [None if score is None else score + 0.0 for score in sent]
     except OverflowError:  # an integer beyond all floats
         return None
-    values = (
+    columns = (
         key.code, None, key.message, outcome.status_code, outcome.status_message, key.result,
         key.alive, *scores, risk.score, tags, measure.measure_type, measure.value,
     )  # fmt: skip
-    return Head(
-        values,
-        head_digest(values),
-        no_risk=key.risk_result == "",
-    )
+    return Values(columns, repeated_digest(columns), is_risk_empty=key.risk_result == "")
 
 
-def _fits(integers: Sequence[int | None], bits: int) -> bool:
-    bound = 1 << (bits - 1)
-    return all(value is None or -bound <= value < bound for value in integers)
-
-
-def _are_kept(texts: Sequence[str | None]) -> bool:
-    """Whether texts stay as they are; their sizes together, because tags are limited together."""
-    there = [text for text in texts if text is not None]
-    size = sum(len(text.encode()) + 3 for text in there)
-    return size <= MAX_TEXT // 2 and all(map(is_kept, there))
+def _fits(value: int | UnsetType | None, bits: int) -> bool:
+    return not isinstance(value, int) or -(1 << (bits - 1)) <= value < 1 << (bits - 1)
