@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from verifyanalytics.parsing.reference import CONTENT_REPEATED, CONTENT_NUMBERS, content, free_name
+from verifyanalytics.parsing.reference import CONTENT_NUMBERS, CONTENT_REPEATED, content, free_name
 from verifyanalytics.parsing.strict_json import Number, dumps
 from verifyanalytics.schema import MAX_CONTEXT_COLUMNS
 from verifyanalytics.store.files import StagedFile, sync, writer
