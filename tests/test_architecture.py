@@ -26,7 +26,7 @@ LAYERS = (
     {"journal", "analysis.scores"},
     {"importing", "collecting", "reporting", "tuner"},
     {"notebooks"},
-    {"", "demo", "demo_live"},
+    {"", "demo"},
     {"cli"},
     {"__main__"},
 )

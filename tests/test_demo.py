@@ -1,4 +1,4 @@
-"""The demo walks the whole street: one run, looked at from every side."""
+"""The demos: one run of the sample seen from every side, and both bills of the live demo."""
 
 from __future__ import annotations
 
@@ -85,3 +85,15 @@ def test_the_verb_replaces_an_earlier_demo_and_says_where_things_are(made, capsy
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     assert "request_id" in run.stdout
+
+
+def test_collector_and_vendor_of_the_live_demo_agree(tmp_path):
+    live = demo.run_live_demo(tmp_path, n=120, seed=3)
+    told = live.bill.set_index("count")
+    assert told.loc["calls processed", "collector"] == told.loc["calls processed", "vendor"]
+    assert told.loc["processed more than once", "vendor"] == 0
+    assert told.loc["rows in the store", "collector"] == told.loc["rows in the store", "vendor"]
+    gap = told.loc["units billed", "vendor"] - told.loc["units billed", "collector"]
+    assert 0 <= gap <= told.loc["calls whose billing is unknown", "collector"]
+    assert live.collected.states["IN_DOUBT"] > 0
+    assert live.resolved.exit_code == 0

@@ -1,7 +1,8 @@
-"""The demo: the synthetic sample imported, summed up, drawn, and read as a notebook.
+"""The demos: a synthetic sample from import to charts, and calls to a vendor that misbehaves.
 
-It walks the whole street once, with public functions only: what it does can be done by hand with
-one's own data.
+`run_demo` uses public functions only, so each of its steps can be repeated with other data.
+`run_live_demo` collects from a simulated vendor on loopback that limits, loses and garbles some of
+the calls; then the collector's journal is compared with what the vendor counted.
 """
 
 from __future__ import annotations
@@ -14,16 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from verifyanalytics.analysis.scores.distributions import histogram as score_histogram
-from verifyanalytics.analysis.scores.distributions import match_rates, vendor_thresholds
-from verifyanalytics.analysis.tags.frequencies import rates as tag_rates
-from verifyanalytics.analysis.verdicts.decisions import acceptance_rate, contradictions, funnel
+from verifyanalytics.analysis import scores, tags, verdicts
+from verifyanalytics.collecting.verbs import CollectSummary, collect, resolve
 from verifyanalytics.errors import StorageError, UsageError
 from verifyanalytics.importing.progress import ImportProgress, ImportSummary
 from verifyanalytics.importing.run import import_responses
 from verifyanalytics.notebooks import build as notebooks
-from verifyanalytics.simulator import simulate
+from verifyanalytics.simulator import serve, simulate
 from verifyanalytics.store.store import Store
+from verifyanalytics.vendor.client import Client
+from verifyanalytics.vendor.credentials import Credentials
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,9 +33,6 @@ _MARK = "demo.json"
 _PACKAGE = Path(__file__).parent
 _SAMPLES = (_PACKAGE / "_share" / "sample", _PACKAGE.parent / "data" / "sample")
 """Where the sample may lie: in an installed wheel, in a clone."""
-
-_SIMULATED = 20_000
-_TOP_TAGS = 8
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ class Demo:
     charts : list of Path
         PNG files.
     page : Path
-        The first look as one HTML file that needs nothing from outside.
+        The first look as one HTML file that loads nothing from outside.
     """
 
     out: Path
@@ -86,6 +84,20 @@ def run_demo(
         The folder holds something else.
     StorageError
         It cannot be written.
+
+    See Also
+    --------
+    report : The weekly report of a store.
+    simulate : More synthetic data, of any size.
+
+    Examples
+    --------
+    The whole demo takes about a minute. It replaces no folder but its own:
+
+    >>> import verifyanalytics as va
+    >>> va.run_demo(Path(va.__file__).parent)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    verifyanalytics.errors.UsageError: ... holds something else than a demo; give another folder
     """
     folder = Path(out).absolute()
     try:
@@ -97,7 +109,7 @@ def run_demo(
             out=folder,
             store=folder / "store",
             imported=imported,
-            tables=summary(v),
+            tables=_summary(v),
             charts=_draw(v, folder / "charts"),
             page=notebooks.execute(
                 "01_first_look", {"STORE": str(folder / "store")}, folder / "first_look.html"
@@ -109,7 +121,13 @@ def run_demo(
 
 
 def prepare(folder: Path) -> None:
-    """Make the folder, or empty one that an earlier demo made; touch nothing else."""
+    """Make the folder, or empty one that an earlier demo made.
+
+    Raises
+    ------
+    UsageError
+        It holds something else, or is a file.
+    """
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file; give a folder")
     if folder.is_dir() and any(folder.iterdir()):
@@ -124,57 +142,36 @@ def prepare(folder: Path) -> None:
 
 
 def _sample(folder: Path) -> list[Path]:
-    """Find the sample that travels with us, or simulate one."""
     for place in _SAMPLES:
         if found := sorted(place.glob("*.ndjson*")):
             return found
+    # an installation without the sample: simulate one of the same size
     simulated = simulate(
-        _SIMULATED, seed=1, out=folder / "sample", by="month", repeats=40, oddities=True
+        20_000, seed=1, out=folder / "sample", by="month", repeats=40, oddities=True
     )
     return [path for path in simulated.paths if ".ndjson" in path.suffixes]
 
 
-# ------------------------------------------------------------------ what is said
-
-
-def summary(v: Any) -> dict[str, pd.DataFrame]:
-    """Sum up verifications in a few small tables, by title.
-
-    Parameters
-    ----------
-    v : frame of verifications
-
-    Returns
-    -------
-    dict of str to pandas.DataFrame
-        Counts, rates and 95 % intervals; see the functions of the same kind for their meaning.
-    """
-    levels = vendor_thresholds(v)
+def _summary(v: Any) -> dict[str, pd.DataFrame]:
+    """Sum up verifications in a few small tables, by title."""
+    levels = scores.vendor_thresholds(v)
     pass_rule = levels[(levels["level"] == "1e-4") & levels["threshold"].notna()]
+    each = [
+        ("The vendor's verdict", verdicts.acceptance_rate(v, every="month"),
+         ["period", "n_decided", "n_accepted"], "acceptance_rate"),
+        ("The first gate that failed, and the verdict", verdicts.funnel(v),
+         ["first_gate", "result", "n_rows"], "share"),
+        ("Scores at the vendor's pass rule (claimed FMR 1e-4)", pass_rule,
+         ["regime", "threshold", "first_at", "n"], "match_rate"),
+        ("Verdicts that contradict the numbers", verdicts.contradictions(v),
+         ["regime", "meaning", "n_rows", "n_of"], "share"),
+        ("Most frequent risk tags", tags.rates(v).head(8),
+         ["tag", "name_en", "n_tag", "n"], "tag_rate"),
+    ]  # fmt: skip
     return {
-        "The vendor's verdict": acceptance_rate(v, every="month")[
-            ["period", "n_decided", "n_accepted", *_rate("acceptance_rate")]
-        ],
-        "The first gate that failed, and the verdict": funnel(v)[
-            ["first_gate", "result", "n_rows", *_rate("share")]
-        ],
-        "Scores at the vendor's pass rule (claimed FMR 1e-4)": pass_rule[
-            ["regime", "threshold", "first_at", "n", *_rate("match_rate")]
-        ],
-        "Verdicts that contradict the numbers": contradictions(v)[
-            ["regime", "meaning", "n_rows", "n_of", *_rate("share")]
-        ],
-        "Most frequent risk tags": tag_rates(v).head(_TOP_TAGS)[
-            ["tag", "name_en", "n_tag", "n", *_rate("tag_rate")]
-        ],
+        title: frame[[*columns, rate, f"{rate}_low", f"{rate}_high"]]
+        for title, frame, columns, rate in each
     }
-
-
-def _rate(name: str) -> list[str]:
-    return [name, f"{name}_low", f"{name}_high"]
-
-
-# ------------------------------------------------------------------ what is shown
 
 
 def _draw(v: Any, folder: Path) -> list[Path]:
@@ -184,19 +181,89 @@ def _draw(v: Any, folder: Path) -> list[Path]:
 
     from verifyanalytics import charts
 
-    pictures: dict[str, Callable[[], Any]] = {
-        "score_histogram": lambda: charts.scores.histogram(score_histogram(v)),
-        "match_rates": lambda: charts.scores.match_rates(match_rates(v, range(50, 100))),
-        "vendor_thresholds": lambda: charts.scores.vendor_thresholds(
-            vendor_thresholds(v, every="week")
+    axes = {
+        "score_histogram": charts.scores.histogram(scores.histogram(v)),
+        "match_rates": charts.scores.match_rates(scores.match_rates(v, range(50, 100))),
+        "vendor_thresholds": charts.scores.vendor_thresholds(
+            scores.vendor_thresholds(v, every="week")
         ),
-        "tag_rates": lambda: charts.tags.rates(tag_rates(v)),
+        "tag_rates": charts.tags.rates(tags.rates(v)),
     }
     folder.mkdir()
-    paths = []
-    for name, draw in pictures.items():
-        figure = np.ravel(draw())[0].figure
-        paths.append(folder / f"{name}.png")
-        figure.savefig(paths[-1], dpi=120)
+    for name, drawn in axes.items():
+        figure = np.ravel(drawn)[0].figure
+        figure.savefig(folder / f"{name}.png", dpi=120)
         plt.close(figure)
-    return paths
+    return [folder / f"{name}.png" for name in axes]
+
+
+# ------------------------------------------------------------------ the live demo
+
+FAULTS = """
+rate_50429    share=0.05 retry_after=0
+reset_after   share=0.02
+reset_before  share=0.02
+html_504      share=0.01
+truncated_json share=0.01
+"""
+"""What goes wrong: limits, calls lost before and after they were processed, replies cut off."""
+
+_ROUNDS = 20
+"""Five lost calls in a row stop a run of the collector; so many runs are started at most."""
+
+
+@dataclass(frozen=True)
+class LiveDemo:
+    """What the live demo saw: two summaries of the collector, and both bills side by side."""
+
+    store: Path
+    collected: CollectSummary
+    resolved: CollectSummary
+    runs: int
+    bill: pd.DataFrame
+    tables: pd.DataFrame
+
+
+def run_live_demo(folder: Path, *, n: int = 300, seed: int = 1) -> LiveDemo:
+    """Collect `n` simulated calls with faults into a store, and compare the bills.
+
+    Parameters
+    ----------
+    folder : Path
+        Where store, key and journal go.
+    n, seed : int
+        Calls, and the seed of answers and faults.
+
+    Raises
+    ------
+    StorageError
+        The folder cannot be written.
+    """
+    import pandas as pd
+
+    fixed = {"req_key": "cert_pro_src_verify", "sdk_data": "simulated", "risk_info": "simulated"}
+    requests = [{**fixed, "byted_token": f"demo-{number:04}"} for number in range(n)]
+    with (
+        serve(seed=seed, faults=FAULTS, latency=0.005, ready_after=0.0) as service,
+        closing(Store(folder / "store", create=True)) as store,
+    ):
+        client = Client(Credentials(service.access_key, service.secret_key), service.address)
+        runs, left = 0, n
+        while left and runs < _ROUNDS:
+            runs += 1
+            collected = collect(requests, store, client=client, rate=200.0)
+            left = collected.states["PLANNED"]
+        resolved = resolve(store, client=client, rate=200.0, grace_s=0.0)
+        counted = service.bill()
+        received = resolved.states["OK"] + resolved.states["REJECTED"]
+        bill = pd.DataFrame(
+            [
+                ("calls processed", received, counted.processed),
+                ("processed more than once", 0, counted.repeated),
+                ("units billed", resolved.billed, counted.billed),
+                ("calls whose billing is unknown", resolved.unknown, 0),
+                ("rows in the store", len(store.read("verifications")), counted.processed),
+            ],
+            columns=["count", "collector", "vendor"],
+        )
+        return LiveDemo(store.path, collected, resolved, runs, bill, store.tables())

@@ -56,8 +56,7 @@ def demo(
 
 def _live(out: str, *, as_json: bool, quiet: bool) -> int:
     """Show the collector against faults, and the bill from both sides."""
-    from verifyanalytics.demo import prepare
-    from verifyanalytics.demo_live import run_live_demo
+    from verifyanalytics.demo import prepare, run_live_demo
 
     folder = Path(out).absolute()
     prepare(folder)
