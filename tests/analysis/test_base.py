@@ -15,7 +15,11 @@ import pyarrow as pa
 import pytest
 from builders.frames import engines, frame, row
 
-from verifyanalytics.analysis.base import rows as counts
+from verifyanalytics.analysis.base.frames import lazy_rows
+from verifyanalytics.analysis.base.groups import add_up, bin_counts, group_counts
+from verifyanalytics.analysis.base.keys import group_keys
+from verifyanalytics.analysis.base.regimes import name_regimes
+from verifyanalytics.analysis.base.rows import REQUIRED, answered, gate
 from verifyanalytics.errors import UsageError
 from verifyanalytics.schema import THRESHOLD_COLUMNS
 
@@ -28,7 +32,7 @@ ROWS = {
 
 
 def table(v, **options):
-    return counts.group_counts(counts.rows(v, ROWS), ["req_key"], counts={"n": None}, **options)
+    return group_counts(lazy_rows(v, ROWS), ["req_key"], counts={"n": None}, **options)
 
 
 @pytest.mark.parametrize(
@@ -60,15 +64,15 @@ def test_a_frame_of_any_kind(v):
 
 def test_a_column_of_only_nulls_has_the_type_of_its_name():
     v = pd.DataFrame({"score": [None, None], "risk_tags": [None, None], "ctx_x": [None, None]})
-    schema = counts.rows(v, v.columns).collect_schema()
+    schema = lazy_rows(v, v.columns).collect_schema()
     assert schema["score"] == nw.Float64
     assert schema["risk_tags"] == nw.List(nw.String)
     assert schema["ctx_x"] == nw.String
 
 
 def test_an_optional_column_is_null_where_it_is_not():
-    v = counts.rows(pd.DataFrame({"code": [10000]}), ["code"], ["gateway_code", "risk_score"])
-    found = counts.group_counts(v, counts={"n": counts.answered()})
+    v = lazy_rows(pd.DataFrame({"code": [10000]}), ["code"], ["gateway_code", "risk_score"])
+    found = group_counts(v, counts={"n": answered()})
     assert found["n"].item() == 1
 
 
@@ -94,9 +98,7 @@ def test_null_text_and_the_word_unknown_are_one_group():
 )
 def test_the_local_day(tz, moment, day):
     v = pl.LazyFrame({"occurred_at": [dt.datetime.fromisoformat(moment)]})
-    found = counts.group_counts(
-        counts.rows(v, ["occurred_at"]), counts={"n": None}, every="day", tz=tz
-    )
+    found = group_counts(lazy_rows(v, ["occurred_at"]), counts={"n": None}, every="day", tz=tz)
     assert found["period"].item() == day
 
 
@@ -104,9 +106,7 @@ def test_a_time_without_a_zone_is_utc_whatever_the_session_s_zone():
     with duckdb.connect() as connection:
         connection.sql("set TimeZone = 'America/New_York'")
         v = connection.sql("select timestamp '2024-06-02 20:00:00' as occurred_at")
-        found = counts.group_counts(
-            counts.rows(v, ["occurred_at"]), counts={"n": None}, every="day"
-        )
+        found = group_counts(lazy_rows(v, ["occurred_at"]), counts={"n": None}, every="day")
     assert found["period"].item() == "2024-06-03"
 
 
@@ -119,8 +119,8 @@ def test_a_time_without_a_zone_is_utc_whatever_the_session_s_zone():
 )
 def test_weeks_and_months_around_a_new_year(every, labels, partial):
     days = [*pd.date_range("2024-12-25", "2025-01-08", tz="Asia/Shanghai"), None]
-    v = counts.rows(pd.DataFrame({"occurred_at": days}), ["occurred_at"])
-    found = counts.group_counts(v, counts={"n": None}, every=every)
+    v = lazy_rows(pd.DataFrame({"occurred_at": days}), ["occurred_at"])
+    found = group_counts(v, counts={"n": None}, every=every)
     assert found["period"].tolist() == labels
     assert found["partial"].tolist() == partial
     assert found["n"].sum() == 16
@@ -131,8 +131,8 @@ def test_a_day_is_partial_when_the_data_begin_or_end_inside_it():
     times = pd.to_datetime(
         ["2024-06-01 05:00", "2024-06-02 12:00", "2024-06-03 23:30"]
     ).tz_localize("UTC")
-    v = counts.rows(pd.DataFrame({"occurred_at": times}), ["occurred_at"])
-    found = counts.group_counts(v, counts={"n": None}, every="day", tz="UTC")
+    v = lazy_rows(pd.DataFrame({"occurred_at": times}), ["occurred_at"])
+    found = group_counts(v, counts={"n": None}, every="day", tz="UTC")
     assert found["partial"].tolist() == [True, False, False]
 
 
@@ -140,13 +140,13 @@ def test_least_and_most_of_merged_groups():
     table = pd.DataFrame(
         {"k": ["a", "a", "b"], "n": [1, 2, 3], "low": [5.0, 4.0, 1.0], "high": [5.0, 9.0, 1.0]}
     )
-    merged = counts.add_up(table, ["k"], least=["low"], most=["high"])
+    merged = add_up(table, ["k"], least=["low"], most=["high"])
     assert merged.to_numpy().tolist() == [["a", 3, 4.0, 9.0], ["b", 3, 1.0, 1.0]]
 
 
 def test_totals_without_a_key_stay_whole_numbers():
-    found = counts.group_counts(
-        counts.rows(pd.DataFrame(ROWS), ROWS),
+    found = group_counts(
+        lazy_rows(pd.DataFrame(ROWS), ROWS),
         counts={"n": None, "n_true": nw.col("result")},
         least={"low": nw.col("score")},
     )
@@ -169,7 +169,7 @@ def test_a_time_with_a_zone_has_any_unit(unit, zone):
     expected = [dt.datetime(2024, 6, 2, 15, 59, 59, 999000, tzinfo=dt.UTC).timestamp() * 1e6, None]
     arrow = pa.Table.from_pandas(v, preserve_index=False)
     for engine, held in ({"pandas": v} | of_each_kind(arrow)).items():
-        found = counts.rows(held, ["occurred_at"]).collect("pyarrow").to_native()
+        found = lazy_rows(held, ["occurred_at"]).collect("pyarrow").to_native()
         assert found["occurred_us"].to_pylist() == expected, engine
 
 
@@ -178,7 +178,7 @@ def test_nan_and_what_no_whole_number_holds_are_null():
     names = ["code", "sub_code", "risk_score", "elapsed_ms", "score"]
     table = pa.table({name: pa.array(odd, pa.float64()) for name in names})
     for engine, v in of_each_kind(table).items():
-        found = counts.rows(v, names).collect("pyarrow").to_native().to_pydict()
+        found = lazy_rows(v, names).collect("pyarrow").to_native().to_pydict()
         for name in names[:3]:
             assert found[name] == [None, None, None, None, 900], (engine, name)
         for name in names[3:]:
@@ -192,7 +192,7 @@ def test_a_score_of_any_size_is_in_a_bin(edges):
     table = pa.table({"score": pa.array(scores, pa.float64())})
     bins = Counter(-1 if x is None else sum(x >= edge for edge in edges) for x in scores)
     for engine, v in of_each_kind(table).items():
-        found = counts.bin_counts(counts.rows(v, ["score"]), edges, counts={"n": None})
+        found = bin_counts(lazy_rows(v, ["score"]), edges, counts={"n": None})
         assert dict(zip(found["bin"], found["n"], strict=True)) == bins, engine
 
 
@@ -224,15 +224,15 @@ def test_a_key_has_one_type_on_every_engine(name):
     values, kind, groups, sizes = KEYS[name]
     table = pa.table({name: values})
     for engine, v in ({"pandas": table.to_pandas()} | of_each_kind(table)).items():
-        found = counts.group_counts(counts.rows(v, [name]), [name], counts={"n": None})
+        found = group_counts(lazy_rows(v, [name]), [name], counts={"n": None})
         held = [None if x is None or x is pd.NA or x != x else x for x in found[name]]
         assert (held, found["n"].tolist()) == (groups, sizes), engine
         assert found[name].dtype == kind, engine
 
 
 def test_what_cannot_group_is_refused_in_one_line():
-    assert counts.group_keys(None) == []
-    assert counts.group_keys(("a", "b", "a")) == ["a", "b"]
+    assert group_keys(None) == []
+    assert group_keys(("a", "b", "a")) == ["a", "b"]
     for by, message in (
         (5, "by must be a column's name or several; 5 was given"),
         (["a", None], "None"),
@@ -240,24 +240,24 @@ def test_what_cannot_group_is_refused_in_one_line():
         (["n", "a"], "by n: this table has that column of its own"),
     ):
         with pytest.raises(UsageError, match=message):
-            counts.group_keys(by, made=["n"])
-    frame = counts.rows(pl.DataFrame({"occurred_at": [dt.datetime(2024, 5, 1)]}), ["occurred_at"])
+            group_keys(by, made=["n"])
+    frame = lazy_rows(pl.DataFrame({"occurred_at": [dt.datetime(2024, 5, 1)]}), ["occurred_at"])
     with pytest.raises(UsageError, match="by occurred_at"):
-        counts.group_counts(frame, ["occurred_at"], counts={"n": None})
+        group_counts(frame, ["occurred_at"], counts={"n": None})
 
 
 def test_regimes_that_agree_to_six_digits_have_names_of_their_own():
     near = [69.9999999, 70.0, 69.99999999999999]
     table = pd.DataFrame(dict(zip(THRESHOLD_COLUMNS, (60.0, near, 80.5, 90.0), strict=True)))
-    names = counts.name_regimes(table.assign(req_key="a"))["regime"].tolist()
+    names = name_regimes(table.assign(req_key="a"))["regime"].tolist()
     assert names == ["a 60/69.9999999/80.5/90", "a 60/70/80.5/90", "a 60/69.99999999999999/80.5/90"]
 
 
 def test_what_cannot_be_is_refused():
     with pytest.raises(UsageError, match="no gate 'luck'"):
-        counts.gate("luck")
+        gate("luck")
     with pytest.raises(UsageError, match="a dict is no frame"):
-        counts.rows({"code": [1]}, ["code"])
+        lazy_rows({"code": [1]}, ["code"])
 
 
 @pytest.mark.parametrize("steps", [10, 20, 100])
@@ -267,6 +267,6 @@ def test_every_edge_is_exact_on_every_engine(engine, steps):
     edges = np.arange(100 * steps + 1) / steps
     scores = [*edges, *np.nextafter(edges, -1)[1:]]
     v = engines(frame([row(i, score=float(score)) for i, score in enumerate(scores)]))[engine]
-    found = counts.bin_counts(counts.rows(v, counts.ROW), edges, counts={"n": None})
+    found = bin_counts(lazy_rows(v, (*REQUIRED, "sub_code")), edges, counts={"n": None})
     assert found["n"].tolist() == [2] * (len(edges) - 1) + [1]
     assert found["bin"].tolist() == list(range(1, len(edges) + 1))

@@ -10,7 +10,7 @@ import pytest
 
 import verifyanalytics as va
 from verifyanalytics.analysis.base import intervals
-from verifyanalytics.analysis.base import rows as counts
+from verifyanalytics.analysis.base.regimes import implied_fmr, score_at_fmr
 from verifyanalytics.errors import MissingColumnError, UsageError
 
 FOUR = {"threshold_1e_3": 60, "threshold_1e_4": 70, "threshold_1e_5": 80, "threshold_1e_6": 90}
@@ -155,15 +155,15 @@ def test_outside_the_four_points_only_a_side_is_told():
 )
 def test_the_claim_between_two_points_is_log_linear(four, published):
     for score, fmr in published.items():
-        assert counts.implied_fmr(four, score) == pytest.approx(fmr)
-        assert counts.score_at_fmr(four, fmr) == pytest.approx(score)
+        assert implied_fmr(four, score) == pytest.approx(fmr)
+        assert score_at_fmr(four, fmr) == pytest.approx(score)
 
 
 def test_levels_are_hit_exactly():
     four = (60.1, 70.2, 80.3, 90.4)
     for level, point in zip((1e-3, 1e-4, 1e-5, 1e-6), four, strict=True):
-        assert float(counts.score_at_fmr(four, level)) == point
-        assert float(counts.implied_fmr(four, point)) == level
+        assert float(score_at_fmr(four, level)) == point
+        assert float(implied_fmr(four, point)) == level
 
 
 def test_one_number_across_regimes_needs_a_nominal_fmr():

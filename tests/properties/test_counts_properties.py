@@ -16,7 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from verifyanalytics.analysis.base import rows as counts
+from verifyanalytics.analysis.base.frames import lazy_rows
+from verifyanalytics.analysis.base.groups import group_counts
+from verifyanalytics.analysis.base.regimes import implied_fmr, score_at_fmr, threshold_at_fmr
+from verifyanalytics.analysis.base.rows import GATES, OPTIONAL, REQUIRED, complete, gate
 from verifyanalytics.analysis.scores import distributions as thresholds
 from verifyanalytics.analysis.tags import frequencies as tags
 from verifyanalytics.schema import THRESHOLD_COLUMNS, VERIFICATIONS
@@ -154,17 +157,17 @@ def loop_gate(row, name):
 @settings(max_examples=FEW)
 @given(rows=frames)
 def test_gates_are_a_loop(rows):
-    v = counts.rows(
-        engines(rows)["Polars lazy"], (*counts.ROW, "alive", "risk_score"), counts.ROW_OPTIONAL
+    v = lazy_rows(
+        engines(rows)["Polars lazy"], (*REQUIRED, "sub_code", "alive", "risk_score"), OPTIONAL
     )
-    v = v.with_columns(**{f"gate_{name}": counts.gate(name) for name in counts.GATES})
-    names = [f"gate_{name}" for name in counts.GATES]
-    table = counts.group_counts(v, names, counts={"n": None})
+    v = v.with_columns(**{f"gate_{name}": gate(name) for name in GATES})
+    names = [f"gate_{name}" for name in GATES]
+    table = group_counts(v, names, counts={"n": None})
     got = {
         tuple(None if x is pd.NA else bool(x) for x in key): n
         for *key, n in table.itertuples(index=False)
     }
-    assert got == Counter(tuple(loop_gate(row, name) for name in counts.GATES) for row in rows)
+    assert got == Counter(tuple(loop_gate(row, name) for name in GATES) for row in rows)
 
 
 @settings(max_examples=FEW)
@@ -265,8 +268,8 @@ def test_periods_are_local(rows, tz):
         year, number, _ = row["occurred_at"].astimezone(ZoneInfo(tz)).isocalendar()
         return f"{year}-W{number:02}"
 
-    v = counts.rows(engines(rows)["Polars lazy"], ["occurred_at"])
-    table = counts.group_counts(v, counts={"n": None}, every="week", tz=tz)
+    v = lazy_rows(engines(rows)["Polars lazy"], ["occurred_at"])
+    table = group_counts(v, counts={"n": None}, every="week", tz=tz)
     assert dict(zip(table["period"], table["n"], strict=True)) == Counter(map(week, rows))
 
 
@@ -294,13 +297,13 @@ def test_tag_rates_are_a_loop(rows):
     four=st.sampled_from(REGIMES[:2]),
 )
 def test_the_claim_and_its_inverse_agree(s, f, four):
-    at = float(counts.score_at_fmr(four, f))
+    at = float(score_at_fmr(four, f))
     assert four[0] <= at <= four[3]
-    assert float(counts.implied_fmr(four, at)) == pytest.approx(f, rel=1e-9)
-    claim = float(counts.implied_fmr(four, s))
+    assert float(implied_fmr(four, at)) == pytest.approx(f, rel=1e-9)
+    claim = float(implied_fmr(four, s))
     if four[0] <= s <= four[3]:
         assert 1e-6 <= claim <= 1e-3
-        assert float(counts.score_at_fmr(four, claim)) == pytest.approx(s, abs=1e-9)
+        assert float(score_at_fmr(four, claim)) == pytest.approx(s, abs=1e-9)
     else:
         assert math.isnan(claim)
 
@@ -308,11 +311,11 @@ def test_the_claim_and_its_inverse_agree(s, f, four):
 @settings(max_examples=FEW)
 @given(rows=frames)
 def test_threshold_at_fmr_is_the_row_s_own(rows):
-    v = counts.rows(engines(rows)["Polars lazy"], counts.ROW)
-    v = v.filter(counts.complete()).with_columns(t=counts.threshold_at_fmr(2e-5))
+    v = lazy_rows(engines(rows)["Polars lazy"], (*REQUIRED, "sub_code"))
+    v = v.filter(complete()).with_columns(t=threshold_at_fmr(2e-5))
     table = v.select("t", *THRESHOLD_COLUMNS).collect(backend="pyarrow").to_native().to_pandas()
     for t, *four in table.itertuples(index=False):
-        assert t == pytest.approx(float(counts.score_at_fmr(four, 2e-5)))
+        assert t == pytest.approx(float(score_at_fmr(four, 2e-5)))
     assert nw.Float64 == v.collect_schema()["t"]
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from verifyanalytics.analysis.base.rows import GATES, INCOMPLETE
+from verifyanalytics.analysis.base.regimes import INCOMPLETE
+from verifyanalytics.analysis.base.rows import GATES
 from verifyanalytics.reporting.changes import Change, Count
 from verifyanalytics.reporting.data import Figures, Slice
 

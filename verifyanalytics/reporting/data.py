@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pandas as pd
 
-from verifyanalytics.analysis.base.rows import INCOMPLETE
+from verifyanalytics.analysis.base.regimes import INCOMPLETE
 from verifyanalytics.analysis.bounds.implied import label_free as label_free_bounds
 from verifyanalytics.analysis.operations.service import latency, volume
 from verifyanalytics.analysis.scores.distributions import histogram as score_histogram

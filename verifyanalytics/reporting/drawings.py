@@ -14,7 +14,8 @@ import pandas as pd
 from matplotlib import pyplot as plt
 
 from verifyanalytics import charts
-from verifyanalytics.analysis.base.rows import GATES, INCOMPLETE
+from verifyanalytics.analysis.base.regimes import INCOMPLETE
+from verifyanalytics.analysis.base.rows import GATES
 from verifyanalytics.codebook.book import Lang
 from verifyanalytics.errors import UsageError
 from verifyanalytics.reporting.blocks import Figure, Say, Words, plain

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from verifyanalytics.analysis.base.rows import INCOMPLETE
+from verifyanalytics.analysis.base.regimes import INCOMPLETE
 from verifyanalytics.analysis.verdicts.decisions import acceptance_rate
 from verifyanalytics.codebook.book import Lang
 from verifyanalytics.reporting.blocks import (

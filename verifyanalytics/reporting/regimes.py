@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from verifyanalytics.analysis.base.rows import INCOMPLETE
+from verifyanalytics.analysis.base.regimes import INCOMPLETE
 from verifyanalytics.reporting.data import Figures, Slice
 
 

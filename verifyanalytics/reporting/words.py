@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from verifyanalytics.analysis.base.rows import INCOMPLETE
+from verifyanalytics.analysis.base.regimes import INCOMPLETE
 from verifyanalytics.charts.names import digest
 from verifyanalytics.reporting.blocks import MAX_SHOWN, Say, Words, shown
 from verifyanalytics.reporting.captions import ENDING

@@ -19,7 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from verifyanalytics.analysis.base.rows import TZ
+from verifyanalytics.analysis.base.periods import TZ
 from verifyanalytics.codebook.book import checked_lang
 from verifyanalytics.errors import StorageError, UsageError
 from verifyanalytics.reporting import fonts as _report_fonts

@@ -17,9 +17,19 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from verifyanalytics.analysis.base import intervals
-from verifyanalytics.analysis.base import rows as counts
-from verifyanalytics.analysis.base.rows import OWN_THRESHOLD, REGIME
+from verifyanalytics.analysis.base import intervals, rows
+from verifyanalytics.analysis.base.frames import lazy_rows
+from verifyanalytics.analysis.base.groups import add_up, bin_counts, group_counts
+from verifyanalytics.analysis.base.regimes import REGIME, implied_fmr, name_regimes
+from verifyanalytics.analysis.base.rows import (
+    OPTIONAL,
+    OWN_THRESHOLD,
+    REQUIRED,
+    answered,
+    complete,
+    gate,
+    withheld,
+)
 from verifyanalytics.analysis.bounds import implied as bounds
 from verifyanalytics.analysis.scores.distributions import SCORE_RANGE
 from verifyanalytics.analysis.scores.distributions import histogram as score_histogram
@@ -102,9 +112,9 @@ class Tally:
     def __init__(self, v: Any, by: Sequence[str] = ()) -> None:
         if wrong := sorted({*by} & {"regime", "score", *THRESHOLD_COLUMNS}):
             raise UsageError(f"segments are made by other columns than {', '.join(wrong)}")
-        needed = (*counts.ROW, "alive", "result", *by)
-        frame = counts.rows(v, needed, (*counts.ROW_OPTIONAL, "risk_score"))
-        frame = frame.filter(counts.answered(), counts.complete())
+        needed = (*REQUIRED, "sub_code", "alive", "result", *by)
+        frame = lazy_rows(v, needed, (*OPTIONAL, "risk_score"))
+        frame = frame.filter(answered(), complete())
         for column in by:
             _refuse_many_values(frame, column)
         own = _own_points(frame)
@@ -172,7 +182,7 @@ class Tally:
         group = self.groups[regime, segment]
         total = group.totals
         n, n_match = total["n_scored"] + total["n_withheld"], int(group.reached[self.at(threshold)])
-        claim = float(counts.implied_fmr(group.points, threshold))
+        claim = float(implied_fmr(group.points, threshold))
         below = threshold < group.points[1]  # a withheld score may reach what its own rule does not
         high = n_match + total["n_withheld"] if below else n_match
         outside = "> 1e-3" if threshold < group.points[0] else "< 1e-6"
@@ -242,7 +252,7 @@ def _refuse_many_values(frame: nw.LazyFrame[Any], column: str) -> None:
 
 
 def _own_points(frame: nw.LazyFrame[Any]) -> NDArray[np.float64]:
-    table = counts.group_counts(frame.filter(counts.scored()), REGIME, counts={"n": None})
+    table = group_counts(frame.filter(rows.scored()), REGIME, counts={"n": None})
     if table.empty:
         raise UsageError("no answer has a score under four rising thresholds: nothing to tune")
     own: NDArray[np.float64] = np.unique(table[list(THRESHOLD_COLUMNS)].to_numpy(dtype=float))
@@ -250,17 +260,15 @@ def _own_points(frame: nw.LazyFrame[Any]) -> NDArray[np.float64]:
 
 
 def _binned(frame: nw.LazyFrame[Any], edges: Any, keys: list[str]) -> pd.DataFrame:
-    table = counts.bin_counts(
-        frame, edges, list(dict.fromkeys([*keys, *REGIME])), counts=_row_counts()
-    )
+    table = bin_counts(frame, edges, list(dict.fromkeys([*keys, *REGIME])), counts=_row_counts())
     holders = list(dict.fromkeys([*keys, "regime", *REGIME]))
-    return counts.add_up(counts.name_regimes(table), [*holders, "bin"])
+    return add_up(name_regimes(table), [*holders, "bin"])
 
 
 def _row_counts() -> dict[str, nw.Expr]:
     """Count, per score bin, what no threshold changes in a row; rows are answered already."""
     score, told = nw.col("score"), ~nw.col("score").is_null()
-    stays = told & nw.col("alive") & counts.gate("risk")  # null: not known
+    stays = told & nw.col("alive") & gate("risk")  # null: not known
     own = stays & (score >= nw.col(OWN_THRESHOLD))
     sure, result = own.fill_null(value=False), nw.col("result")
     unexplained = sure & (~result).fill_null(value=False)
@@ -271,7 +279,7 @@ def _row_counts() -> dict[str, nw.Expr]:
     return {
         "n_answered": _EVERY_ROW,
         "n_scored": told,
-        "n_withheld": counts.withheld(),
+        "n_withheld": withheld(),
         "n_without_score": ~told,
         "n_stays": stays.fill_null(value=False) & ~unexplained,
         "n_open": told & stays.is_null(),

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from verifyanalytics.analysis.accuracy import rates as accuracy
 from verifyanalytics.analysis.base import labelled as labels
-from verifyanalytics.analysis.base.rows import REGIME, UNKNOWN, name_regimes
+from verifyanalytics.analysis.base.periods import UNKNOWN
+from verifyanalytics.analysis.base.regimes import REGIME, name_regimes
 from verifyanalytics.schema import THRESHOLD_COLUMNS
 from verifyanalytics.tuner.counts import EVERYONE, Segment
 

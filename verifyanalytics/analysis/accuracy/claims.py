@@ -9,11 +9,13 @@ import numpy as np
 import pandas as pd
 
 from verifyanalytics.analysis.accuracy.rates import error_rates
+from verifyanalytics.analysis.base.frames import lazy_rows
+from verifyanalytics.analysis.base.groups import group_counts
 from verifyanalytics.analysis.base.intervals import FloatArray, poisson_exact, rate_interval
 from verifyanalytics.analysis.base.labelled import compared_rows, label_table
 from verifyanalytics.analysis.base.labelled import join as join_labels
+from verifyanalytics.analysis.base.periods import TZ, local_times
 from verifyanalytics.analysis.base.rates import effective_size, share
-from verifyanalytics.analysis.base.rows import TZ, group_counts, local_times, rows
 from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.arguments import number
 from verifyanalytics.errors import UsageError
@@ -117,7 +119,9 @@ def maturity(v: Any, labels: Any, ripe: float = 0.9, tz: str = TZ) -> pd.DataFra
     It is a fraud case if its latest label says so, from the first label on that did.
     """
     share_ = number(ripe, "ripe", low=0, high=1)
-    totals = group_counts(rows(v, ["occurred_at"]), counts={"n_rows": None}, every="week", tz=tz)
+    totals = group_counts(
+        lazy_rows(v, ["occurred_at"]), counts={"n_rows": None}, every="week", tz=tz
+    )
     told = _told(v, labels)
     if told.empty:
         raise UsageError("no label of these rows says when it was made (labelled_at)")

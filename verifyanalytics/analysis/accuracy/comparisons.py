@@ -28,7 +28,7 @@ from verifyanalytics.analysis.accuracy.rates import person
 from verifyanalytics.analysis.base.intervals import mcnemar
 from verifyanalytics.analysis.base.labelled import coverage_table, labelled_rows, selection
 from verifyanalytics.analysis.base.rates import share
-from verifyanalytics.analysis.base.rows import REGIME, name_regimes
+from verifyanalytics.analysis.base.regimes import REGIME, name_regimes
 from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.arguments import number
 from verifyanalytics.errors import UsageError

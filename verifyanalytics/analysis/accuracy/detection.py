@@ -12,23 +12,30 @@ import pandas as pd
 from verifyanalytics.analysis.accuracy.operating import UNEQUAL
 from verifyanalytics.analysis.accuracy.rates import person_keys
 from verifyanalytics.analysis.accuracy.ratios import NOBODY, Sums, person_moments, ratio_sums
+from verifyanalytics.analysis.base.groups import group_counts
 from verifyanalytics.analysis.base.labelled import (
     SELECTED,
     coverage_table,
     labelled_rows,
     selection,
 )
-from verifyanalytics.analysis.base.patterns import NO_GATE, SOME_UNKNOWN, first_gate, gate_pattern
 from verifyanalytics.analysis.base.rates import rated
-from verifyanalytics.analysis.base.rows import GATES, gate, group_counts
+from verifyanalytics.analysis.base.rows import (
+    GATES,
+    NO_GATE,
+    OPTIONAL,
+    REQUIRED,
+    SOME_UNKNOWN,
+    first_gate,
+    gate,
+    gate_pattern,
+)
 from verifyanalytics.analysis.base.sessions import GAP, attempts
 from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.codebook.book import current
 from verifyanalytics.errors import UsageError
-from verifyanalytics.schema import THRESHOLD_COLUMNS
 
-_NEEDED = ("code", *THRESHOLD_COLUMNS, "alive", "result")
-_WELCOME = ("gateway_code", "sub_code", "req_key", "risk_score", "subject", "label_token")
+_OPTIONAL = (*OPTIONAL, "risk_score", "subject", "label_token")
 
 _LEAST, _MOST = {"_least": nw.col("_chance")}, {"_most": nw.col("_chance")}
 
@@ -385,7 +392,9 @@ def _session_table(truth: Any, gap: str) -> pd.DataFrame:
 
 def _sample(truth: Any, cluster: str | None) -> nw.LazyFrame[Any]:
     own = [cluster] if cluster and cluster != "subject" else []
-    return labelled_rows(truth, [*_NEEDED, *own], [c for c in _WELCOME if c not in own])
+    return labelled_rows(
+        truth, [*REQUIRED, "alive", "result", *own], [c for c in _OPTIONAL if c not in own]
+    )
 
 
 def _unequal(table: pd.DataFrame) -> bool:

@@ -11,6 +11,7 @@ import pandas as pd
 from scipy import stats
 
 from verifyanalytics.analysis.accuracy.rates import error_rates
+from verifyanalytics.analysis.base.groups import add_up, group_counts
 from verifyanalytics.analysis.base.intervals import (
     FloatArray,
     benjamini_hochberg,
@@ -20,7 +21,7 @@ from verifyanalytics.analysis.base.intervals import (
 from verifyanalytics.analysis.base.labelled import labelled_rows
 from verifyanalytics.analysis.base.persons import regime_columns
 from verifyanalytics.analysis.base.rates import effective_size, share
-from verifyanalytics.analysis.base.rows import add_up, group_counts, name_regimes
+from verifyanalytics.analysis.base.regimes import name_regimes
 from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.arguments import number
 

@@ -30,7 +30,7 @@ from verifyanalytics.analysis.accuracy.rates import person
 from verifyanalytics.analysis.base.intervals import FloatArray, guard
 from verifyanalytics.analysis.base.labelled import coverage_table, labelled_rows, selection
 from verifyanalytics.analysis.base.rates import claims, limits, says
-from verifyanalytics.analysis.base.rows import REGIME, implied_fmr, name_regimes
+from verifyanalytics.analysis.base.regimes import REGIME, implied_fmr, name_regimes
 from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.arguments import number, numbers
 from verifyanalytics.errors import UsageError

@@ -16,12 +16,14 @@ import narwhals as nw
 import numpy as np
 import pandas as pd
 
+from verifyanalytics.analysis.base.groups import add_up, group_counts
 from verifyanalytics.analysis.base.intervals import (
     FloatArray,
     guard,
     relative_halfwidth,
     trials_to_claim,
 )
+from verifyanalytics.analysis.base.keys import group_keys
 from verifyanalytics.analysis.base.labelled import (
     BANDS,
     band,
@@ -34,15 +36,8 @@ from verifyanalytics.analysis.base.labelled import (
 )
 from verifyanalytics.analysis.base.persons import person_sums, regime_columns, with_sums
 from verifyanalytics.analysis.base.rates import rated, says
-from verifyanalytics.analysis.base.rows import (
-    REGIME,
-    add_up,
-    complete,
-    group_counts,
-    group_keys,
-    name_regimes,
-    threshold_at_fmr,
-)
+from verifyanalytics.analysis.base.regimes import REGIME, name_regimes, threshold_at_fmr
+from verifyanalytics.analysis.base.rows import complete
 from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.arguments import number, numbers
 from verifyanalytics.errors import LabelsError, UsageError

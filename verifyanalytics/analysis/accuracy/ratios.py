@@ -13,8 +13,9 @@ import narwhals as nw
 import numpy as np
 import pandas as pd
 
+from verifyanalytics.analysis.base.groups import add_up
 from verifyanalytics.analysis.base.intervals import FloatArray
-from verifyanalytics.analysis.base.rows import UNKNOWN, add_up
+from verifyanalytics.analysis.base.periods import UNKNOWN
 
 Sums = tuple[float, float, float, float, float, float]
 """Σy, Σm, Σy², Σym, Σm² and G over persons who made y events in m rows."""

@@ -10,20 +10,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from verifyanalytics.analysis.base.frames import lazy_rows
+from verifyanalytics.analysis.base.groups import group_counts, plain_table
 from verifyanalytics.analysis.base.hours import step_number, step_starts
 from verifyanalytics.analysis.base.intervals import rate_interval
-from verifyanalytics.analysis.base.rows import (
-    INCOMPLETE,
-    TZ,
-    complete,
-    group_counts,
-    group_keys,
-    plain_table,
-    rows,
-    scored,
-    settled_keys,
-    utc_times,
-)
+from verifyanalytics.analysis.base.keys import group_keys, settled_keys
+from verifyanalytics.analysis.base.periods import TZ, utc_times
+from verifyanalytics.analysis.base.regimes import INCOMPLETE
+from verifyanalytics.analysis.base.rows import complete, scored
 from verifyanalytics.analysis.base.sessions import GAP, attempts, microseconds
 from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.arguments import number, numbers
@@ -306,7 +300,7 @@ def bursts(
         raise UsageError(f"no bursts of {of!r}; there are: attempts, {', '.join(charted)}")
     need = {"rejects": ["result"], "tags": ["risk_tags"]}.get(of, [])
     needed = ["occurred_at", "code", "score", *THRESHOLD_COLUMNS, *need]
-    frame = rows(v, needed, ["gateway_code", "req_key"])
+    frame = lazy_rows(v, needed, ["gateway_code", "req_key"])
     base, event = charted[of]
     frame = frame.filter(base.fill_null(value=False), ~nw.col("occurred_us").is_null())
     frame = frame.with_columns(_hour=step_number(tz))
@@ -323,7 +317,7 @@ def _near() -> nw.Expr:
 def _entity_bursts(v: Any, key: str, at_least: int, tz: str) -> pd.DataFrame:
     at_least = int(number(at_least, "at_least", low=2, whole=True))
     (key,) = group_keys([key], ("starts_at", "n_calls", "n_accepted"), "key")
-    frame = rows(v, [key, "occurred_at", "result"])
+    frame = lazy_rows(v, [key, "occurred_at", "result"])
     frame = frame.filter(~nw.col(key).is_null(), ~nw.col("occurred_us").is_null())
     frame = settled_keys(frame, [key]).with_columns(_hour=step_number(tz))
     accepted = nw.col("result").cast(nw.Int64).sum()

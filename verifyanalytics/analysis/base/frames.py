@@ -22,7 +22,7 @@ _MEASURED = ("score", "elapsed_ms")  # of thresholds `complete` tells NaN, of qu
 _PAST_INT64 = 2.0**63
 
 
-def rows(v: Any, columns: Iterable[str], optional: Iterable[str] = ()) -> nw.LazyFrame[Any]:
+def lazy_rows(v: Any, columns: Iterable[str], optional: Iterable[str] = ()) -> nw.LazyFrame[Any]:
     """Take the needed columns of a frame of verifications, whatever engine holds it.
 
     Parameters

@@ -15,7 +15,7 @@ import narwhals as nw
 import numpy as np
 from numpy.typing import NDArray
 
-from verifyanalytics.analysis.base.rows import group_counts
+from verifyanalytics.analysis.base.groups import group_counts
 from verifyanalytics.codebook import book as codebook
 from verifyanalytics.schema import QUALITY_COLUMNS
 

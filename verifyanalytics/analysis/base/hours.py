@@ -5,7 +5,7 @@ from __future__ import annotations
 import narwhals as nw
 import pandas as pd
 
-from verifyanalytics.analysis.base.rows import local_times
+from verifyanalytics.analysis.base.periods import local_times
 from verifyanalytics.errors import UsageError
 
 HOUR_US = 3_600_000_000

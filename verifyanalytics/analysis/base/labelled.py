@@ -18,18 +18,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from verifyanalytics.analysis.base.frames import lazy_rows
+from verifyanalytics.analysis.base.groups import add_up, group_counts
 from verifyanalytics.analysis.base.intervals import rate_interval
-from verifyanalytics.analysis.base.rows import (
-    REGIME,
-    ROW_OPTIONAL,
-    add_up,
-    complete,
-    group_counts,
-    name_regimes,
-    rows,
-    scored,
-    withheld,
-)
+from verifyanalytics.analysis.base.regimes import REGIME, name_regimes
+from verifyanalytics.analysis.base.rows import OPTIONAL, complete, scored, withheld
 from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.errors import LabelsError, MissingColumnError, UsageError
 from verifyanalytics.schema import LABELS, THRESHOLD_COLUMNS
@@ -363,10 +356,10 @@ def compared_rows(
     A frame that comes from elsewhere may have only scores: without a column `code` every row with a
     score is taken as answered, and none as withheld.
     """
-    rows(truth, ["score", *columns])  # refuses what is no frame, or lacks them
+    lazy_rows(truth, ["score", *columns])  # refuses what is no frame, or lacks them
     has_code = "code" in nw.from_native(truth).collect_schema().names()
-    extra = [*ROW_OPTIONAL, "sub_code", "code", *THRESHOLD_COLUMNS, *optional]
-    frame = rows(truth, ["score", *columns], [c for c in extra if c not in columns])
+    extra = [*OPTIONAL, "sub_code", "code", *THRESHOLD_COLUMNS, *optional]
+    frame = lazy_rows(truth, ["score", *columns], [c for c in extra if c not in columns])
     told = ~nw.col("score").is_null()
     return frame.with_columns(
         _scored=scored() if has_code else told,

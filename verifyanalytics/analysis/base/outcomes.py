@@ -14,16 +14,10 @@ from typing import Any, NamedTuple
 import narwhals as nw
 import pandas as pd
 
+from verifyanalytics.analysis.base.frames import lazy_rows
+from verifyanalytics.analysis.base.groups import add_up, group_counts
 from verifyanalytics.analysis.base.labelled import band, selection
-from verifyanalytics.analysis.base.rows import (
-    ROW,
-    add_up,
-    gate,
-    group_counts,
-    rows,
-    scored,
-    withheld,
-)
+from verifyanalytics.analysis.base.rows import REQUIRED, gate, scored, withheld
 from verifyanalytics.errors import UsageError
 from verifyanalytics.schema import THRESHOLD_COLUMNS
 
@@ -111,10 +105,10 @@ def with_outcome(
     spare += ["request_id"]
     if outcome == "non_match":
         found = Outcome(outcome, "association", False, _code(~gate("match")))
-        frame = rows(v, [*columns, *ROW], spare)
+        frame = lazy_rows(v, [*columns, *REQUIRED, "sub_code"], spare)
     elif outcome == "rejected":
         found = Outcome(outcome, "association", True, _rejected())
-        frame = rows(v, [*columns, *ROW, "alive", "result"], spare)
+        frame = lazy_rows(v, [*columns, *REQUIRED, "sub_code", "alive", "result"], spare)
     elif outcome == "attack":
         attacked = ~nw.col("attack").is_null()
         known = attacked | ~nw.col("mated").is_null()
@@ -122,7 +116,7 @@ def with_outcome(
         frame = _labelled(v, [*columns, "attack"], [*spare, "mated"])
     else:
         labels = outcome in _LABELS
-        frame = (_labelled if labels else rows)(v, [*columns, outcome], spare)
+        frame = (_labelled if labels else lazy_rows)(v, [*columns, outcome], spare)
         basis = "labels" if labels else "column"
         found = Outcome(outcome, basis, False, _code(_truth(frame, outcome)))
     if "occurred_us" not in frame.collect_schema().names():
@@ -162,7 +156,7 @@ def _labelled(v: Any, columns: Sequence[str], spare: Sequence[str]) -> nw.LazyFr
     """Take rows with what tells how their labels were chosen; any of it may be missing."""
     about = ["inclusion_prob", "result", "score", "code", "sub_code", "gateway_code", "req_key"]
     about += THRESHOLD_COLUMNS
-    frame = rows(v, columns, [c for c in (*spare, *about) if c not in columns])
+    frame = lazy_rows(v, columns, [c for c in (*spare, *about) if c not in columns])
     has_code = "code" in nw.from_native(v).collect_schema().names()
     told, chance = ~nw.col("score").is_null(), nw.col("inclusion_prob").cast(nw.Float64)
     return frame.with_columns(

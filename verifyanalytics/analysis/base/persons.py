@@ -12,15 +12,10 @@ from typing import Any
 import narwhals as nw
 import pandas as pd
 
-from verifyanalytics.analysis.base.rows import (
-    INCOMPLETE,
-    REGIME,
-    add_up,
-    complete,
-    name_regimes,
-    plain_key,
-    regime_number,
-)
+from verifyanalytics.analysis.base.groups import add_up
+from verifyanalytics.analysis.base.keys import plain_key
+from verifyanalytics.analysis.base.regimes import INCOMPLETE, REGIME, name_regimes, regime_number
+from verifyanalytics.analysis.base.rows import complete
 from verifyanalytics.errors import UsageError
 
 

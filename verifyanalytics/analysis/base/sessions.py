@@ -15,16 +15,16 @@ import narwhals as nw
 import numpy as np
 import pandas as pd
 
-from verifyanalytics.analysis.base.patterns import first_gate, gate_pattern
-from verifyanalytics.analysis.base.rows import REGIME, name_regimes, plain_key, rows, scored
+from verifyanalytics.analysis.base.frames import lazy_rows
+from verifyanalytics.analysis.base.keys import plain_key
+from verifyanalytics.analysis.base.regimes import REGIME, name_regimes
+from verifyanalytics.analysis.base.rows import OPTIONAL, REQUIRED, first_gate, gate_pattern, scored
 from verifyanalytics.errors import UsageError
-from verifyanalytics.schema import THRESHOLD_COLUMNS
+
+_VERDICT = ("alive", "result", "subject", "occurred_at")
 
 GAP = "10min"
 """A pause longer than this begins a new session."""
-
-NEEDED = ("code", "score", *THRESHOLD_COLUMNS, "alive", "result", "subject", "occurred_at")
-WELCOME = ("gateway_code", "sub_code", "req_key", "risk_score")
 
 
 def microseconds(duration: str) -> int:
@@ -81,7 +81,7 @@ def attempts(
     """
     limit = microseconds(gap)
     columns = list(dict.fromkeys([*columns, *by]))
-    frame = rows(v, [*NEEDED, *columns], [*WELCOME, "request_id"])
+    frame = lazy_rows(v, [*REQUIRED, *_VERDICT, *columns], [*OPTIONAL, "risk_score", "request_id"])
     if filters:
         frame = frame.filter(*filters)
     kept = ["subject", "occurred_us", "result", "request_id", *REGIME]

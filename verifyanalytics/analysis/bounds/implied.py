@@ -19,21 +19,26 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from verifyanalytics.analysis.base import rows as counts
+from verifyanalytics.analysis.base import regimes
+from verifyanalytics.analysis.base.frames import lazy_rows
+from verifyanalytics.analysis.base.groups import group_counts
 from verifyanalytics.analysis.base.intervals import (
     FloatArray,
     negative_binomial_quantile,
     poisson_quantile,
 )
-from verifyanalytics.analysis.base.rows import (
-    OWN_THRESHOLD,
+from verifyanalytics.analysis.base.keys import group_keys
+from verifyanalytics.analysis.base.regimes import (
     REGIME,
-    complete,
-    group_counts,
-    group_keys,
     name_regimes,
-    rows,
     score_at_fmr,
+    threshold_at_fmr,
+)
+from verifyanalytics.analysis.base.rows import (
+    OPTIONAL,
+    OWN_THRESHOLD,
+    REQUIRED,
+    complete,
     scored,
     withheld,
 )
@@ -70,8 +75,6 @@ _BUDGET = ("regime", "k", "budget_per_month", "months", "n_compared", "n_withhel
            "false_matches_high", "false_matches_per_month_high", "n_below_own",
            "reason")  # fmt: skip
 _MADE = ("regime", "score", "subject", "threshold", "k", *THRESHOLD_COLUMNS)
-_NEEDED = ("code", "score", *THRESHOLD_COLUMNS)
-_WELCOME = ("gateway_code", "sub_code", "req_key")
 
 
 @statistic("bounds.implied_fmr")
@@ -96,15 +99,17 @@ def implied_fmr(v: Any) -> pd.DataFrame:
     >>> implied_fmr(pd.DataFrame(row))[["implied_fmr", "says"]].round(7).to_numpy().tolist()
     [[3.16e-05, '3.2e-5']]
     """
-    rows(v, _NEEDED)  # refuses what is no frame, or lacks columns
+    lazy_rows(v, REQUIRED)  # refuses what is no frame, or lacks columns
     ids = [c for c in nw.from_native(v).collect_schema().names() if c == "request_id"]
-    frame = rows(v, [*ids, *_NEEDED], _WELCOME).filter(scored()).select(*ids, *REGIME, "score")
+    frame = (
+        lazy_rows(v, [*ids, *REQUIRED], OPTIONAL).filter(scored()).select(*ids, *REGIME, "score")
+    )
     table: pd.DataFrame = frame.collect(backend="pyarrow").to_native().to_pandas()
     table["req_key"] = table["req_key"].fillna("unknown").astype("str")
     table = name_regimes(table)
     points = table[list(THRESHOLD_COLUMNS)].to_numpy(dtype=float)
     score = table["score"].to_numpy(dtype=float)
-    claim = counts.implied_fmr(points, score) if len(table) else np.zeros(0)
+    claim = regimes.implied_fmr(points, score) if len(table) else np.zeros(0)
     with np.errstate(invalid="ignore"):
         outside = np.where(
             score < points[:, 0], "> 1e-3", np.where(score > points[:, 3], "< 1e-6", "")
@@ -268,7 +273,7 @@ def false_matches_high(impostors: Any, rate: Any, m: Any = 1.0) -> FloatArray:
 def claimed(points: FloatArray, threshold: Any) -> FloatArray:
     """The vendor's claim at a threshold: NaN below 1e-3, the smallest claim above 1e-6."""
     t = np.broadcast_to(np.asarray(threshold, dtype=float), points.shape[:1])
-    inside = counts.implied_fmr(points, np.minimum(t, points[:, 3]))
+    inside = regimes.implied_fmr(points, np.minimum(t, points[:, 3]))
     return np.asarray(inside, dtype=float)
 
 
@@ -404,7 +409,7 @@ def _kind(name: str) -> str:
 
 
 def _compared(v: Any, keys: Sequence[str], more: Sequence[str] = ()) -> nw.LazyFrame[Any]:
-    frame = rows(v, [*_NEEDED, *keys, *more], [*_WELCOME, "subject"])
+    frame = lazy_rows(v, [*REQUIRED, *keys, *more], [*OPTIONAL, "subject"])
     return frame.filter(complete(), scored() | withheld())
 
 
@@ -445,7 +450,7 @@ def _asked(threshold: Any, nominal_fmr: Any) -> list[tuple[float, float, nw.Expr
         scores = numbers(threshold, "threshold")
         return [(t, 1e-4, ~reached(nw.lit(t))) for t in scores]
     levels = numbers(nominal_fmr, "nominal_fmr")
-    return [(math.nan, f, ~reached(counts.threshold_at_fmr(f))) for f in levels]
+    return [(math.nan, f, ~reached(threshold_at_fmr(f))) for f in levels]
 
 
 def _factors(k: Any) -> list[float]:

@@ -8,7 +8,9 @@ import narwhals as nw
 import numpy as np
 import pandas as pd
 
-from verifyanalytics.analysis.base.rows import REGIME, add_up, group_counts, name_regimes, plain_key
+from verifyanalytics.analysis.base.groups import add_up, group_counts
+from verifyanalytics.analysis.base.keys import plain_key
+from verifyanalytics.analysis.base.regimes import REGIME, name_regimes
 from verifyanalytics.errors import UsageError
 from verifyanalytics.schema import THRESHOLD_COLUMNS
 

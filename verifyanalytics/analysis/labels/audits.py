@@ -17,24 +17,17 @@ import narwhals as nw
 import numpy as np
 import pandas as pd
 
+from verifyanalytics.analysis.base.frames import lazy_rows
+from verifyanalytics.analysis.base.groups import group_counts
 from verifyanalytics.analysis.base.intervals import FloatArray, hypergeometric_limits
 from verifyanalytics.analysis.base.labelled import texts, yes_or_no
-from verifyanalytics.analysis.base.rows import (
-    REGIME,
-    complete,
-    group_counts,
-    name_regimes,
-    rows,
-    scored,
-    withheld,
-)
+from verifyanalytics.analysis.base.regimes import REGIME, name_regimes
+from verifyanalytics.analysis.base.rows import OPTIONAL, REQUIRED, complete, scored, withheld
 from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.arguments import number
 from verifyanalytics.errors import MissingColumnError, UsageError
 from verifyanalytics.schema import THRESHOLD_COLUMNS
 
-_NEEDED = ("request_id", "code", "score", *THRESHOLD_COLUMNS, "result")
-_WELCOME = ("gateway_code", "sub_code", "req_key")
 _PLAN = ("request_id", "stratum", "n_stratum", "mated")
 _VERDICTS = {True: "result true", False: "result false"}
 
@@ -212,7 +205,9 @@ def estimate(
 
 
 def _compared(v: Any) -> nw.LazyFrame[Any]:
-    frame = rows(v, _NEEDED, _WELCOME).filter(complete(), scored() | withheld())
+    frame = lazy_rows(v, [*REQUIRED, "request_id", "result"], OPTIONAL).filter(
+        complete(), scored() | withheld()
+    )
     return frame.select("request_id", "score", "result", *REGIME)
 
 

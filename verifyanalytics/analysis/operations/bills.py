@@ -12,7 +12,10 @@ from typing import Any, get_args
 import narwhals as nw
 import pandas as pd
 
-from verifyanalytics.analysis.base.rows import TZ, UNKNOWN, Every, group_counts, group_keys, rows
+from verifyanalytics.analysis.base.frames import lazy_rows
+from verifyanalytics.analysis.base.groups import group_counts
+from verifyanalytics.analysis.base.keys import group_keys
+from verifyanalytics.analysis.base.periods import TZ, UNKNOWN, Every
 from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.codebook.book import current
 from verifyanalytics.errors import MissingColumnError, UsageError
@@ -97,7 +100,7 @@ def _counted(v: Any, by: By, every: Every | None, tz: str) -> pd.DataFrame:
     keys = group_keys(by, ("measure_value", "period", "billed_units", *_COUNTS)) or list(_CODES)
     timed = ["occurred_at"] if every else []
     groups = [*keys, *(c for c in _CODES if c not in keys)]
-    frame = rows(
+    frame = lazy_rows(
         v, ["measure_value", "code", *timed, *keys_without(keys)], ["gateway_code", "sub_code"]
     )
     value = nw.col("measure_value")

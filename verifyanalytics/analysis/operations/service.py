@@ -12,17 +12,13 @@ import narwhals as nw
 import numpy as np
 import pandas as pd
 
+from verifyanalytics.analysis.base.frames import lazy_rows
+from verifyanalytics.analysis.base.groups import group_counts, plain_table
 from verifyanalytics.analysis.base.hours import step_number, step_starts
 from verifyanalytics.analysis.base.intervals import rate_interval
-from verifyanalytics.analysis.base.rows import (
-    TZ,
-    answered,
-    group_counts,
-    group_keys,
-    plain_table,
-    rows,
-    settled_keys,
-)
+from verifyanalytics.analysis.base.keys import group_keys, settled_keys
+from verifyanalytics.analysis.base.periods import TZ
+from verifyanalytics.analysis.base.rows import answered
 from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.errors import UsageError
 
@@ -99,7 +95,7 @@ def latency(v: Any, every: Step | None = "hour", by: By = None, tz: str = TZ) ->
     """
     keys = group_keys(by, _TIMES)
     if every is None:
-        frame, groups = rows(v, ["elapsed_ms", *keys]), keys
+        frame, groups = lazy_rows(v, ["elapsed_ms", *keys]), keys
     else:
         frame, groups = _hours(v, ["elapsed_ms", *keys], [], every, tz), [*keys, "_hour"]
     frame = settled_keys(frame, keys)
@@ -132,7 +128,7 @@ def _hours(
     if every not in list(_HOURS):
         raise UsageError(f"no step {every!r}; there are: hour, day")
     hour = step_number(tz, _HOURS[every])
-    return rows(v, [*columns, "occurred_at"], optional).with_columns(_hour=hour)
+    return lazy_rows(v, [*columns, "occurred_at"], optional).with_columns(_hour=hour)
 
 
 def _with_starts(table: pd.DataFrame, keys: list[str], every: Step) -> pd.DataFrame:

@@ -14,9 +14,10 @@ import pandas as pd
 from scipy import stats
 
 from verifyanalytics.analysis.base import intervals
-from verifyanalytics.analysis.base import rows as counts
 from verifyanalytics.analysis.base.grids import Grid, cell, grids, percentiles, without_nan
+from verifyanalytics.analysis.base.groups import group_counts
 from verifyanalytics.analysis.base.outcomes import NO, YES, crowd_of, with_outcome
+from verifyanalytics.analysis.base.periods import utc_times
 from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.analysis.quality.measures import (
     quality_columns,
@@ -82,7 +83,7 @@ def coaching(v: Any, outcome: str = "non_match", train: float = 0.5) -> pd.DataF
     state = nw.col("_outcome")
     frame = frame.filter((state == YES) | (state == NO), ~nw.col("occurred_us").is_null())
     moment = nw.col("occurred_us")
-    ends = counts.group_counts(frame, [], counts={}, least={"a": moment}, most={"b": moment})
+    ends = group_counts(frame, [], counts={}, least={"a": moment}, most={"b": moment})
     first, last = (float(ends[name].iloc[0]) for name in ("a", "b"))
     split = 0 if np.isnan(first) else int(first + share * (last - first))
     early, later = frame.filter(moment <= split), frame.filter(moment > split)
@@ -98,7 +99,7 @@ def coaching(v: Any, outcome: str = "non_match", train: float = 0.5) -> pd.DataF
     table["deff"], table["clustered"] = crowd.deff, crowd.known
     table["n_met_before"] = n_later - _n_rows(late)
     split_at = np.nan if np.isnan(first) else float(split)
-    table["held_out_from"] = counts.utc_times(pd.Series([split_at] * len(table)))
+    table["held_out_from"] = utc_times(pd.Series([split_at] * len(table)))
     reason = table.pop("reason")
     told = reason.where(reason != "", "" if crowd.known else "unclustered")
     table["reason"] = told.astype("str")
@@ -109,7 +110,7 @@ def coaching(v: Any, outcome: str = "non_match", train: float = 0.5) -> pd.DataF
 
 
 def _n_rows(frame: nw.LazyFrame[Any]) -> int:
-    return int(counts.group_counts(frame, [], counts={"n": None})["n"].sum())
+    return int(group_counts(frame, [], counts={"n": None})["n"].sum())
 
 
 def _adjusted(p: pd.Series) -> Any:
@@ -150,7 +151,7 @@ def _per_cell(
     """Count rows and outcomes per cell of a measure; and the rows without it."""
     value = without_nan(name)
     frame = frame.with_columns(_value=value.abs() if better == "magnitude" else value)
-    table = counts.group_counts(
+    table = group_counts(
         frame.with_columns(_cell=cell("_value", grid)),
         ["_cell"],
         counts={"n": None, "n_yes": nw.col("_outcome") == YES},

@@ -13,10 +13,13 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from verifyanalytics.analysis.base import rows as counts
+from verifyanalytics.analysis.base.frames import lazy_rows
 from verifyanalytics.analysis.base.grids import without_nan
+from verifyanalytics.analysis.base.groups import group_counts
 from verifyanalytics.analysis.base.labelled import coverage_table, selection
-from verifyanalytics.analysis.base.rows import REGIME
+from verifyanalytics.analysis.base.periods import UNKNOWN
+from verifyanalytics.analysis.base.regimes import INCOMPLETE, REGIME, name_regimes, threshold_at_fmr
+from verifyanalytics.analysis.base.rows import OWN_THRESHOLD, complete, scored, withheld
 from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.arguments import number
 from verifyanalytics.codebook import book as codebook
@@ -130,7 +133,7 @@ def _columns(v: Any, quality: str) -> list[str]:
     try:
         schema = nw.from_native(v).collect_schema()
     except TypeError:
-        counts.rows(v, [])  # says what a frame is
+        lazy_rows(v, [])  # says what a frame is
         raise
     have: list[str] = schema.names()
     missing = [name for name in ("score", quality) if name not in have]
@@ -169,23 +172,23 @@ def _numbered(
     """Put the number of its regime on each row; the names come from a small table."""
     if not set(THRESHOLD_COLUMNS) <= {*nw.from_native(v).collect_schema().names()}:
         return rows.with_columns(_regime=nw.lit(0).cast(nw.Int64)), ["not told"]
-    table = counts.name_regimes(counts.group_counts(rows, REGIME, counts={"n": None}))
+    table = name_regimes(group_counts(rows, REGIME, counts={"n": None}))
     if pooled:
-        whole = table["regime"] != counts.INCOMPLETE
+        whole = table["regime"] != INCOMPLETE
         table["regime"] = table["regime"].where(~whole, _ALL)
-    names = sorted({*table["regime"]} - {counts.INCOMPLETE})
+    names = sorted({*table["regime"]} - {INCOMPLETE})
     number = nw.lit(len(names))  # whatever is in no complete regime
-    for row in table[table["regime"] != counts.INCOMPLETE].itertuples():
+    for row in table[table["regime"] != INCOMPLETE].itertuples():
         key = nw.col("req_key")
-        mine = key.is_null() if row.req_key == counts.UNKNOWN else key == row.req_key
-        if row.req_key == counts.UNKNOWN:
-            mine = mine | (key == counts.UNKNOWN)
+        mine = key.is_null() if row.req_key == UNKNOWN else key == row.req_key
+        if row.req_key == UNKNOWN:
+            mine = mine | (key == UNKNOWN)
         for name in THRESHOLD_COLUMNS:
             mine = mine & (nw.col(name) == getattr(row, name))
         place = nw.lit(names.index(row.regime))
         number = nw.when(mine.fill_null(value=False)).then(place).otherwise(number)
-    if (table["regime"] == counts.INCOMPLETE).any():
-        names.append(counts.INCOMPLETE)
+    if (table["regime"] == INCOMPLETE).any():
+        names.append(INCOMPLETE)
     return rows.with_columns(_regime=number.cast(nw.Int64)), names
 
 
@@ -195,7 +198,7 @@ def _rows(
     """Mark each row: `_error` (null: not compared), `_ours`, `_unlabelled`, and its `_weight`."""
     own = [] if threshold is not None else list(THRESHOLD_COLUMNS)
     spare = ["code", "gateway_code", "sub_code", *REGIME, "mated", "attack", "inclusion_prob"]
-    frame = counts.rows(v, [quality, "score", *own], spare)
+    frame = lazy_rows(v, [quality, "score", *own], spare)
     mated, one = nw.col("mated").cast(nw.Boolean), nw.lit(1.0)
     true = nw.lit(value=True)
     marks = {"_ours": true, "_unlabelled": ~true, "_weight": one}
@@ -215,16 +218,12 @@ def _rows(
     if threshold is not None:
         below = nw.col("score") < threshold
     elif nominal_fmr is not None:
-        below = nw.when(counts.complete()).then(
-            nw.col("score") < counts.threshold_at_fmr(nominal_fmr)
-        )
+        below = nw.when(complete()).then(nw.col("score") < threshold_at_fmr(nominal_fmr))
     else:
-        below = nw.when(counts.complete()).then(nw.col("score") < nw.col(counts.OWN_THRESHOLD))
+        below = nw.when(complete()).then(nw.col("score") < nw.col(OWN_THRESHOLD))
     if "code" in have:
-        told = nw.when(counts.scored()).then(below)
-        hidden = (
-            counts.withheld() if threshold is not None else counts.withheld() & counts.complete()
-        )
+        told = nw.when(scored()).then(below)
+        hidden = withheld() if threshold is not None else withheld() & complete()
         below = nw.when(hidden).then(nw.lit(value=True)).otherwise(told)
     return frame.with_columns(_error=below), kind
 

@@ -15,9 +15,19 @@ import numpy as np
 import pandas as pd
 
 from verifyanalytics.analysis.base import intervals
-from verifyanalytics.analysis.base import rows as counts
+from verifyanalytics.analysis.base.frames import lazy_rows
 from verifyanalytics.analysis.base.grids import Grid, cell, grids, percentiles, without_nan
+from verifyanalytics.analysis.base.groups import group_counts
 from verifyanalytics.analysis.base.outcomes import crowd_of
+from verifyanalytics.analysis.base.rows import (
+    OPTIONAL,
+    REQUIRED,
+    answered,
+    complete,
+    gate,
+    scored,
+    withheld,
+)
 from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.arguments import numbers
 from verifyanalytics.codebook import book as codebook
@@ -55,7 +65,7 @@ def limits(v: Any) -> pd.DataFrame:
         No quality column is there.
     """
     names = quality_columns(v)
-    frame = counts.rows(v, names)
+    frame = lazy_rows(v, names)
     rows = [_limited(frame, name, grid) for name, grid in grids(frame, names).items()]
     table = pd.DataFrame(rows)
     for name in ("n", "n_missing", "n_beyond"):
@@ -75,7 +85,7 @@ def _limited(frame: nw.LazyFrame[Any], name: str, grid: Grid) -> dict[str, Any]:
     if measure.poor:
         counted["n_beyond"] = beyond(name)
     frame = frame.with_columns(_cell=cell(name, grid))
-    table = counts.group_counts(frame, ["_cell"], counts=counted)
+    table = group_counts(frame, ["_cell"], counts=counted)
     held = table[table["_cell"].notna()]
     image, short = split_name(name)
     found = percentiles(
@@ -130,8 +140,8 @@ def bands(v: Any, measure: str, bands: Sequence[float] = BANDS) -> pd.DataFrame:
     names = [name for name in wanted if name in have]
     if not names:
         raise MissingColumnError(wanted, have)
-    frame = counts.rows(v, [*names, *counts.ROW, "result"], counts.ROW_OPTIONAL)
-    frame = frame.filter(counts.answered())
+    frame = lazy_rows(v, [*names, *REQUIRED, "sub_code", "result"], OPTIONAL)
+    frame = frame.filter(answered())
     found = grids(frame, names)
     table = pd.concat([_banded(frame, n, found[n], levels) for n in names], ignore_index=True)
     for rate, x, of in (
@@ -154,17 +164,15 @@ def _levels(bands: Sequence[float]) -> list[float]:
 
 def _banded(frame: nw.LazyFrame[Any], name: str, grid: Grid, levels: list[float]) -> pd.DataFrame:
     scale = grid.scale
-    compared = (counts.scored() | counts.withheld()) & counts.complete()
+    compared = (scored() | withheld()) & complete()
     counted = {
         "n": None,
         "n_compared": compared,
-        "n_matched": compared & counts.gate("match").fill_null(value=False),
+        "n_matched": compared & gate("match").fill_null(value=False),
         "n_decided": ~nw.col("result").is_null(),
         "n_rejected": (~nw.col("result")).fill_null(value=False),
     }
-    table = counts.group_counts(
-        frame.with_columns(_cell=cell(name, grid)), ["_cell"], counts=counted
-    )
+    table = group_counts(frame.with_columns(_cell=cell(name, grid)), ["_cell"], counts=counted)
     held = table[table["_cell"].notna()]
     cells = held["_cell"].to_numpy(dtype="int64")
     inner = percentiles(cells, held["n"].to_numpy(dtype="int64"), [x / 100 for x in levels[1:-1]])
@@ -215,9 +223,9 @@ def face_vs_environment(v: Any) -> pd.DataFrame:
     if not measures:
         raise MissingColumnError([f"env_{QUALITY_MEASURES[0]}"], have)
     columns = [f"{image}_{m}" for m in measures for image in IMAGES]
-    frame = counts.rows(v, columns, ["subject"])
+    frame = lazy_rows(v, columns, ["subject"])
     counted = {f"{m}:{key}": expr for m in measures for key, expr in _paired(m).items()}
-    row = counts.group_counts(frame, [], counts=counted).iloc[0]
+    row = group_counts(frame, [], counts=counted).iloc[0]
     book, rows = codebook.current(), []
     for m in measures:
         poor = book.measure(m).poor
@@ -265,7 +273,7 @@ def quality_columns(v: Any) -> list[str]:
     try:
         have = nw.from_native(v).collect_schema().names()
     except TypeError:
-        counts.rows(v, ["face_comprehensive_score"])  # says what a frame is
+        lazy_rows(v, ["face_comprehensive_score"])  # says what a frame is
         raise
     names = [name for name in QUALITY_COLUMNS if name in have]
     if not names:

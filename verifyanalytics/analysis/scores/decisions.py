@@ -17,7 +17,7 @@ import pandas as pd
 
 from verifyanalytics.analysis.accuracy.rates import error_rates
 from verifyanalytics.analysis.base.rates import short
-from verifyanalytics.analysis.base.rows import INCOMPLETE
+from verifyanalytics.analysis.base.regimes import INCOMPLETE
 from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.analysis.bounds.implied import COVERS
 from verifyanalytics.analysis.bounds.implied import label_free as label_free_bounds

@@ -1,7 +1,7 @@
 """Where do the scores stand against the vendor's thresholds, regime by regime.
 
 A score is a match iff `score >= threshold`. Rows are the answered ones; the denominator of every
-match rate is scored plus withheld rows (`counts.withheld`: compared, but the score was not told:
+match rate is scored plus withheld rows (`rows.withheld`: compared, but the score was not told:
 a non-match). Nothing is pooled across regimes, except at equal `nominal_fmr`, the false-match rate
 the vendor claims. Rows whose thresholds are missing or do not rise are the regime `incomplete`:
 counted, never rated.
@@ -16,9 +16,19 @@ import narwhals as nw
 import numpy as np
 import pandas as pd
 
-from verifyanalytics.analysis.base import intervals
-from verifyanalytics.analysis.base import rows as counts
-from verifyanalytics.analysis.base.rows import INCOMPLETE, OWN_THRESHOLD, REGIME, TZ, Every
+from verifyanalytics.analysis.base import intervals, rows
+from verifyanalytics.analysis.base.frames import lazy_rows
+from verifyanalytics.analysis.base.groups import add_up, bin_counts, group_counts
+from verifyanalytics.analysis.base.keys import group_keys
+from verifyanalytics.analysis.base.periods import TZ, Every, utc_times
+from verifyanalytics.analysis.base.regimes import (
+    INCOMPLETE,
+    REGIME,
+    implied_fmr,
+    name_regimes,
+    threshold_at_fmr,
+)
+from verifyanalytics.analysis.base.rows import OPTIONAL, OWN_THRESHOLD, REQUIRED, answered
 from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.analysis.scores.swap_sets import margins, what_if
 from verifyanalytics.arguments import number, numbers
@@ -72,23 +82,21 @@ def regimes(v: Any) -> pd.DataFrame:
     MissingColumnError
         A needed column is not there.
     """
-    frame = counts.rows(v, counts.ROW, (*counts.ROW_OPTIONAL, "occurred_at"))
+    frame = lazy_rows(v, (*REQUIRED, "sub_code"), (*OPTIONAL, "occurred_at"))
     moment = nw.col("occurred_us")
-    table = counts.group_counts(
+    table = group_counts(
         frame,
         REGIME,
         counts={
             "n_rows": None,
-            "n_answered": counts.answered(),
-            "n_scored": counts.scored(),
-            "n_withheld": counts.withheld(),
+            "n_answered": answered(),
+            "n_scored": rows.scored(),
+            "n_withheld": rows.withheld(),
         },
         least={"first_at": moment},
         most={"last_at": moment},
     )
-    table = counts.add_up(
-        counts.name_regimes(table), _HOLDERS, least=["first_at"], most=["last_at"]
-    )
+    table = add_up(name_regimes(table), _HOLDERS, least=["first_at"], most=["last_at"])
     table = table.sort_values(["first_at", "regime"], kind="stable", ignore_index=True)
     table.insert(
         table.columns.get_loc("n_withheld") + 1,
@@ -96,7 +104,7 @@ def regimes(v: Any) -> pd.DataFrame:
         table["n_answered"] - table["n_scored"],
     )
     for name in ("first_at", "last_at"):
-        table[name] = counts.utc_times(table[name])
+        table[name] = utc_times(table[name])
     return table
 
 
@@ -136,9 +144,9 @@ def histogram(
     [[0.0, 50.0, 0.0], [50.0, 60.0, 1.0], [60.0, 70.0, 1.0], [70.0, 80.0, 0.0], \
 [80.0, 90.0, 0.0], [90.0, 100.0, 1.0]]
     """
-    keys = counts.group_keys(by, _BINS)
+    keys = group_keys(by, _BINS)
     grid = _grid(bin_width)
-    frame = counts.rows(v, (*counts.ROW, *keys), counts.ROW_OPTIONAL).filter(counts.answered())
+    frame = lazy_rows(v, (*REQUIRED, "sub_code", *keys), OPTIONAL).filter(answered())
     edges = np.union1d(grid, _first_thresholds(frame))
     table = _binned(frame, edges, keys)
     known = _known_thresholds(table)
@@ -175,7 +183,7 @@ def match_rates(
     by : str or sequence of str, optional
         Columns to split by.
     every : {"day", "week", "month"}, optional
-        Split by local time too; see `counts.group_counts` for the columns.
+        Split by local time too; see `group_counts` for the columns.
     tz : str
         Where days begin.
 
@@ -199,9 +207,9 @@ def match_rates(
     """
     if thresholds is not None and nominal_fmr is not None:
         raise UsageError("give thresholds or nominal_fmr, not both")
-    keys = counts.group_keys(by, _RATES)
-    columns = (*counts.ROW, *keys, *(("occurred_at",) if every else ()))
-    frame = counts.rows(v, columns, counts.ROW_OPTIONAL).filter(counts.answered())
+    keys = group_keys(by, _RATES)
+    columns = (*REQUIRED, "sub_code", *keys, *(("occurred_at",) if every else ()))
+    frame = lazy_rows(v, columns, OPTIONAL).filter(answered())
     periods = [*keys, *(("period", "period_start", "partial") if every else ())]
     if nominal_fmr is not None:
         return _at_nominal(frame, _numbers(nominal_fmr, "nominal_fmr"), keys, periods, every, tz)
@@ -235,10 +243,10 @@ def vendor_thresholds(v: Any, every: Every | None = None, tz: str = TZ) -> pd.Da
     MissingColumnError, UsageError
         A needed column is not there; a period or time zone that is not known.
     """
-    frame = counts.rows(v, (*counts.ROW, "occurred_at"), counts.ROW_OPTIONAL)
+    frame = lazy_rows(v, (*REQUIRED, "sub_code", "occurred_at"), OPTIONAL)
     moment = nw.col("occurred_us")
-    table = counts.group_counts(
-        frame.filter(counts.answered()),
+    table = group_counts(
+        frame.filter(answered()),
         REGIME,
         counts=_own_counts(),
         least={"first_at": moment},
@@ -247,12 +255,12 @@ def vendor_thresholds(v: Any, every: Every | None = None, tz: str = TZ) -> pd.Da
         tz=tz,
     )
     periods = ["period", "period_start", "partial"] if every else []
-    table = counts.name_regimes(table)
-    table = counts.add_up(table, _holders(periods), least=["first_at"], most=["last_at"])
+    table = name_regimes(table)
+    table = add_up(table, _holders(periods), least=["first_at"], most=["last_at"])
     long = _per_level(table, [*periods, "regime", "req_key", "first_at", "last_at"])
     long = _rated(long).drop(columns=["nominal_fmr"])
     for name in ("first_at", "last_at"):
-        long[name] = counts.utc_times(long[name])
+        long[name] = utc_times(long[name])
     order = [*periods[1:2], "first_at", "regime"]
     long = long.sort_values(order, kind="stable", ignore_index=True)
     front = [*periods, "regime", "req_key", "level", "threshold", "first_at", "last_at"]
@@ -288,14 +296,14 @@ def _grid(bin_width: float) -> np.ndarray[Any, np.dtype[np.float64]]:
 
 
 def _binned(frame: nw.LazyFrame[Any], edges: Any, keys: list[str]) -> pd.DataFrame:
-    table = counts.bin_counts(
+    table = bin_counts(
         frame,
         edges,
         _regime_keys(keys),
         counts={"n": None, "n_above": nw.col("score") > SCORE_RANGE[1]},
     )
     table = _told_by_bin(table, "n")
-    return counts.add_up(counts.name_regimes(table), [*_holders(keys), "bin"])
+    return add_up(name_regimes(table), [*_holders(keys), "bin"])
 
 
 def _told_by_bin(table: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -306,8 +314,8 @@ def _told_by_bin(table: pd.DataFrame, name: str) -> pd.DataFrame:
 
 def _first_thresholds(frame: nw.LazyFrame[Any]) -> Any:
     """Guess the thresholds from a few rows, so that one pass over all of them is mostly enough."""
-    table = counts.group_counts(frame.head(_FEW), REGIME, counts={})
-    return _known_thresholds(counts.name_regimes(table))
+    table = group_counts(frame.head(_FEW), REGIME, counts={})
+    return _known_thresholds(name_regimes(table))
 
 
 def _known_thresholds(table: pd.DataFrame) -> Any:
@@ -347,7 +355,7 @@ def _row_counts() -> dict[str, nw.Expr]:
     """Count what every rate names: rows are answered already."""
     return {
         "n_scored": ~nw.col("score").is_null(),
-        "n_withheld": counts.withheld(),
+        "n_withheld": rows.withheld(),
         "n_without_score": nw.col("score").is_null(),
     }
 
@@ -360,8 +368,8 @@ def _at_own(
     frame: nw.LazyFrame[Any], keys: list[str], periods: list[str], every: Every | None, tz: str
 ) -> pd.DataFrame:
     by = _regime_keys(keys)
-    table = counts.group_counts(frame, by, counts=_own_counts(), every=every, tz=tz)
-    table = counts.add_up(counts.name_regimes(table), _holders(periods))
+    table = group_counts(frame, by, counts=_own_counts(), every=every, tz=tz)
+    table = add_up(name_regimes(table), _holders(periods))
     return _rated(_per_level(table, [*periods, "regime"])).drop(columns="level")
 
 
@@ -386,10 +394,10 @@ def _at_scores(
     every: Every | None,
     tz: str,
 ) -> pd.DataFrame:
-    by, counted = _regime_keys(keys), {"n_scored": None, "n_withheld": counts.withheld()}
-    table = counts.bin_counts(frame, thresholds, by, counts=counted, every=every, tz=tz)
+    by, counted = _regime_keys(keys), {"n_scored": None, "n_withheld": rows.withheld()}
+    table = bin_counts(frame, thresholds, by, counts=counted, every=every, tz=tz)
     table = _told_by_bin(table, "n_scored")
-    table = counts.add_up(counts.name_regimes(table), [*_holders(periods), "bin"])
+    table = add_up(name_regimes(table), [*_holders(periods), "bin"])
     parts = [
         _cumulated(group, np.array(thresholds), [*periods, "regime"])
         for _, group in table.groupby(_holders(periods), dropna=False, sort=False)
@@ -410,7 +418,7 @@ def _cumulated(group: pd.DataFrame, thresholds: Any, holders: list[str]) -> pd.D
     part = pd.DataFrame(
         {
             "threshold": thresholds,
-            "nominal_fmr": counts.implied_fmr(np.tile(points, (len(thresholds), 1)), thresholds),
+            "nominal_fmr": implied_fmr(np.tile(points, (len(thresholds), 1)), thresholds),
         }
     )
     part["n_match"] = n[::-1].cumsum()[::-1][1:]
@@ -431,14 +439,14 @@ def _at_nominal(
     every: Every | None,
     tz: str,
 ) -> pd.DataFrame:
-    at = {f"at_{i}": nw.col("score") >= counts.threshold_at_fmr(x) for i, x in enumerate(fmrs)}
+    at = {f"at_{i}": nw.col("score") >= threshold_at_fmr(x) for i, x in enumerate(fmrs)}
     by = _regime_keys(keys)
-    table = counts.group_counts(frame, by, counts=_row_counts() | at, every=every, tz=tz)
-    table = counts.add_up(counts.name_regimes(table), _holders(periods))
+    table = group_counts(frame, by, counts=_row_counts() | at, every=every, tz=tz)
+    table = add_up(name_regimes(table), _holders(periods))
     whole = table["regime"] != INCOMPLETE
     table["n_regimes"] = whole.astype("int64")
     table["regime"] = pd.Series(np.where(whole, ALL_REGIMES, INCOMPLETE), dtype="str")
-    table = counts.add_up(table.drop(columns=[*{*REGIME} - {*keys}]), [*periods, "regime"])
+    table = add_up(table.drop(columns=[*{*REGIME} - {*keys}]), [*periods, "regime"])
     parts = []
     for i, fmr in reversed([*enumerate(fmrs)]):  # from lenient to strict, as scores rise
         part = table.drop(columns=list(at)).assign(threshold=np.nan, n_match=table[f"at_{i}"])

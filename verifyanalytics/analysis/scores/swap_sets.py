@@ -14,8 +14,20 @@ import numpy as np
 import pandas as pd
 
 from verifyanalytics.analysis.base import intervals
-from verifyanalytics.analysis.base import rows as counts
-from verifyanalytics.analysis.base.rows import OWN_THRESHOLD, REGIME
+from verifyanalytics.analysis.base.frames import lazy_rows
+from verifyanalytics.analysis.base.groups import add_up, group_counts
+from verifyanalytics.analysis.base.keys import group_keys
+from verifyanalytics.analysis.base.regimes import INCOMPLETE, REGIME, name_regimes
+from verifyanalytics.analysis.base.rows import (
+    OPTIONAL,
+    OWN_THRESHOLD,
+    REQUIRED,
+    answered,
+    complete,
+    gate,
+    scored,
+    withheld,
+)
 from verifyanalytics.analysis.base.sessions import GAP, attempts
 from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.arguments import number, numbers
@@ -31,8 +43,8 @@ _MARGIN = (
     "regime", "level", "threshold", "width", "n_below", "n_above", "n", "share_below",
     "share_above",
 )  # fmt: skip
-_NEEDED = (*counts.ROW, "alive", "result")
-_WELCOME = (*counts.ROW_OPTIONAL, "risk_score")
+_NEEDED = (*REQUIRED, "sub_code", "alive", "result")
+_WELCOME = (*OPTIONAL, "risk_score")
 
 
 @statistic("scores.what_if")
@@ -80,7 +92,7 @@ def what_if(
     number(threshold, "threshold")
     if baseline is not None:
         number(baseline, "baseline")
-    keys = counts.group_keys(by, _LINE)
+    keys = group_keys(by, _LINE)
     table = _row_lines(v, threshold, baseline, keys)
     if {"subject", "occurred_at"} <= set(nw.from_native(v).collect_schema().names()):
         sessions = _session_lines(v, threshold, baseline, keys, gap)
@@ -119,17 +131,17 @@ def margins(
         A needed column is not there; a width that is not above 0.
     """
     widths = numbers(widths, "widths", above=0)
-    keys = counts.group_keys(by, _MARGIN)
-    frame = counts.rows(v, (*counts.ROW, *keys), counts.ROW_OPTIONAL)
-    frame = frame.filter(counts.answered(), counts.complete())
-    score, near = nw.col("score"), {"n": counts.scored() | counts.withheld()}
+    keys = group_keys(by, _MARGIN)
+    frame = lazy_rows(v, (*REQUIRED, "sub_code", *keys), OPTIONAL)
+    frame = frame.filter(answered(), complete())
+    score, near = nw.col("score"), {"n": scored() | withheld()}
     for level, name in zip(THRESHOLD_LEVELS, THRESHOLD_COLUMNS, strict=True):
         for width in widths:
             point = nw.col(name)
             near[f"below {level} {width}"] = (score >= point - width) & (score < point)
             near[f"above {level} {width}"] = (score >= point) & (score < point + width)
-    table = counts.group_counts(frame, list(dict.fromkeys([*keys, *REGIME])), counts=near)
-    table = counts.name_regimes(table)
+    table = group_counts(frame, list(dict.fromkeys([*keys, *REGIME])), counts=near)
+    table = name_regimes(table)
     parts = [
         table[[*keys, "regime"]].assign(
             level=level,
@@ -153,13 +165,13 @@ def margins(
 
 def _passes(match: nw.Expr) -> nw.Expr:
     """Join a comparison with the gates that stay: one false fails, else one unknown is unknown."""
-    seen = nw.when(counts.withheld()).then(nw.lit(value=False)).otherwise(match)
-    return counts.scored() & nw.col("alive") & seen & counts.gate("risk")
+    seen = nw.when(withheld()).then(nw.lit(value=False)).otherwise(match)
+    return scored() & nw.col("alive") & seen & gate("risk")
 
 
 def _row_lines(v: Any, threshold: float, baseline: float | None, keys: list[str]) -> pd.DataFrame:
-    frame = counts.rows(v, (*_NEEDED, *keys), _WELCOME).filter(counts.answered())
-    own = _passes(counts.gate("match"))
+    frame = lazy_rows(v, (*_NEEDED, *keys), _WELCOME).filter(answered())
+    own = _passes(gate("match"))
     frame = frame.with_columns(
         _own=own,
         _old=own if baseline is None else _passes(nw.col("score") >= float(baseline)),
@@ -168,17 +180,17 @@ def _row_lines(v: Any, threshold: float, baseline: float | None, keys: list[str]
     )
     state = ["_own", "_old", "_new", "_result"]
     by = list(dict.fromkeys([*keys, *REGIME, *state]))
-    table = counts.name_regimes(counts.group_counts(frame, by, counts={"n": None}))
+    table = name_regimes(group_counts(frame, by, counts={"n": None}))
     known = (table["_own"].notna() & table["_result"].notna()).to_numpy(dtype=bool)
     agree = (table["_own"] == table["_result"]).fillna(value=False).to_numpy(dtype=bool)
     table["line"] = _line(table)
     holders = [*keys, "regime"]
-    lines = counts.add_up(table[[*holders, "line", "n"]], [*holders, "line"])
+    lines = add_up(table[[*holders, "line", "n"]], [*holders, "line"])
     lines = _all_lines(lines, holders)
     first = table[holders].assign(
         n=np.where(known & agree, table["n"], 0), n_of=np.where(known, table["n"], 0)
     )
-    first = counts.add_up(first, holders).assign(line="reproduced")
+    first = add_up(first, holders).assign(line="reproduced")
     return pd.concat([first, lines], ignore_index=True).assign(unit="rows")
 
 
@@ -200,7 +212,7 @@ def _line(table: pd.DataFrame) -> np.ndarray[Any, Any]:
 
 def _all_lines(lines: pd.DataFrame, holders: list[str]) -> pd.DataFrame:
     """Fill in the lines that did not occur, and put the total to each."""
-    total = counts.add_up(lines.drop(columns="line"), holders).rename(columns={"n": "n_of"})
+    total = add_up(lines.drop(columns="line"), holders).rename(columns={"n": "n_of"})
     full = total.merge(pd.DataFrame({"line": pd.Series(_LINES, dtype="str")}), how="cross")
     full = full.merge(lines.astype({"line": "str"}), how="left", on=[*holders, "line"])
     return full.assign(n=full["n"].fillna(0).astype("int64"))
@@ -213,18 +225,18 @@ def _session_lines(
     v: Any, threshold: float, baseline: float | None, keys: list[str], gap: str
 ) -> pd.DataFrame:
     more = ["score", "alive", "risk_score", OWN_THRESHOLD]
-    table = attempts(v, gap, more, [counts.answered(), ~nw.col("subject").is_null()], by=keys)
+    table = attempts(v, gap, more, [answered(), ~nw.col("subject").is_null()], by=keys)
     stays = table["scored"] & table["alive"].fillna(value=False).astype(bool)
     stays &= ~(table["risk_score"] >= current().risk_fail)
     score = table["score"].astype("float64")
-    whole = table["regime"] != counts.INCOMPLETE
+    whole = table["regime"] != INCOMPLETE
     own = stays & whole & (score >= table[OWN_THRESHOLD].astype("float64"))
     explained = ~(own & table["result"].eq(other=False).fillna(value=False).astype(bool))
     table["_old"] = (own if baseline is None else stays & (score >= baseline)) & explained
     table["_new"] = stays & (score >= threshold) & explained
     passed = table.groupby("session")["_new"].cumsum() - table["_new"] > 0
     holders = [*keys, "regime"]
-    late = counts.add_up(table[holders].assign(n=passed.astype("int64"), n_of=1), holders).assign(
+    late = add_up(table[holders].assign(n=passed.astype("int64"), n_of=1), holders).assign(
         line="not_needed", unit="rows"
     )
     each = table.groupby("session").agg(
@@ -232,7 +244,7 @@ def _session_lines(
     )
     old, new = each["_old"].to_numpy(), each["_new"].to_numpy()
     names = np.select([old & new, old, new], ["both", "only_old", "only_new"], "neither")
-    lines = counts.add_up(each[holders].assign(line=names, n=1), [*holders, "line"])
+    lines = add_up(each[holders].assign(line=names, n=1), [*holders, "line"])
     lines = _all_lines(lines, holders)
     lines = lines[lines["line"].isin(_LINES[:4])]
     return pd.concat([lines.assign(unit="sessions"), late], ignore_index=True)

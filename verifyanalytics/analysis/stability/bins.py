@@ -12,11 +12,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from verifyanalytics.analysis.base import rows as counts
+from verifyanalytics.analysis.base.frames import lazy_rows
 from verifyanalytics.analysis.base.grids import Grid, cell, distances, grids, percentiles
+from verifyanalytics.analysis.base.groups import add_up, group_counts
 from verifyanalytics.analysis.base.outcomes import crowding
-from verifyanalytics.analysis.base.periods import day_ordinal, leaf
-from verifyanalytics.analysis.base.rows import INCOMPLETE, REGIME, Every
+from verifyanalytics.analysis.base.periods import Every, day_ordinal, leaf
+from verifyanalytics.analysis.base.regimes import INCOMPLETE, REGIME, name_regimes
+from verifyanalytics.analysis.base.rows import answered
 from verifyanalytics.errors import MissingColumnError, UsageError
 from verifyanalytics.schema import QUALITY_COLUMNS, THRESHOLD_COLUMNS
 
@@ -111,7 +113,7 @@ def _schema(v: Any) -> list[str]:
     try:
         return list(nw.from_native(v).collect_schema().names())
     except TypeError:
-        counts.rows(v, [])  # says what a frame is
+        lazy_rows(v, [])  # says what a frame is
         raise
 
 
@@ -144,7 +146,7 @@ def timeline(
     """Count a frame per period, regime and cell."""
     given = _edges(edges, columns)
     frame = _answered(v, columns, cluster, times=True)
-    table = counts.group_counts(frame, [], counts={"n": None}, every=every, tz=tz)
+    table = group_counts(frame, [], counts={"n": None}, every=every, tz=tz)
     table = table.sort_values("period_start", na_position="last", ignore_index=True)
     known = table["period_start"].notna()
     table["at"] = np.where(known, np.arange(len(table)), -1)
@@ -180,9 +182,9 @@ def _answered(
         raise MissingColumnError([cluster], names)  # a slip would pass for rows without persons
     needed = [*columns, *(["occurred_at"] if times else [])]
     person = [cluster] if cluster else []
-    frame = counts.rows(v, needed, ["code", "gateway_code", *REGIME, *person])
+    frame = lazy_rows(v, needed, ["code", "gateway_code", *REGIME, *person])
     if "code" in names:
-        frame = frame.filter(counts.answered())
+        frame = frame.filter(answered())
     if not set(THRESHOLD_COLUMNS) & set(names):
         frame = frame.with_columns(req_key=nw.lit(NOT_TOLD))
     subject = nw.col(cluster).cast(nw.String) if cluster else nw.lit(None).cast(nw.String)
@@ -206,7 +208,7 @@ def _grid(frame: nw.LazyFrame[Any], columns: Sequence[str]) -> dict[str, Grid]:
     spare = [column for column in decimals if column not in _MEASURED]
     if spare:
         parts = {c: nw.col(c).is_finite() & (nw.col(c) != nw.col(c).floor()) for c in spare}
-        row = counts.group_counts(frame, [], counts=parts).iloc[0]
+        row = group_counts(frame, [], counts=parts).iloc[0]
         decimals = [c for c in decimals if c not in spare or row[c]]
     return grids(frame, decimals)
 
@@ -229,7 +231,7 @@ def _count(
         if column in grid:
             keyed["_cell"] = cell(column, grid[column])
         by = [*REGIME, *keys, *keyed]
-        table = counts.group_counts(frame.with_columns(**keyed), by, counts={"n": None})
+        table = group_counts(frame.with_columns(**keyed), by, counts={"n": None})
         if table["_cell"].dtype.kind not in "iuf":
             table["_cell"] = table["_cell"].astype("str")
         tables[column] = _regimes(table, [*keys, *keyed])
@@ -249,12 +251,12 @@ def _bin(column: str, edges: Mapping[str, list[float]]) -> nw.Expr:
 
 def _regimes(table: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
     told = table["req_key"] != NOT_TOLD
-    named = counts.name_regimes(table)
+    named = name_regimes(table)
     named["regime"] = named["regime"].where(told.to_numpy(), NOT_TOLD)
     for name in THRESHOLD_COLUMNS:
         named[name] = named[name].astype("float64")
     named = named.drop(columns="req_key")
-    return counts.add_up(named, ["regime", *THRESHOLD_COLUMNS, *keys])
+    return add_up(named, ["regime", *THRESHOLD_COLUMNS, *keys])
 
 
 def _side(

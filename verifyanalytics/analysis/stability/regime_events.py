@@ -8,9 +8,11 @@ import narwhals as nw
 import numpy as np
 import pandas as pd
 
-from verifyanalytics.analysis.base import rows as counts
-from verifyanalytics.analysis.base.periods import day_ordinal
-from verifyanalytics.analysis.base.rows import INCOMPLETE, TZ
+from verifyanalytics.analysis.base.frames import lazy_rows
+from verifyanalytics.analysis.base.groups import group_counts
+from verifyanalytics.analysis.base.periods import TZ, day_ordinal, utc_times
+from verifyanalytics.analysis.base.regimes import INCOMPLETE, REGIME, name_regimes
+from verifyanalytics.analysis.base.rows import OPTIONAL, REQUIRED, answered
 from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.schema import THRESHOLD_COLUMNS
 
@@ -49,16 +51,16 @@ def regime_changes(v: Any, tz: str = TZ) -> pd.DataFrame:
     MissingColumnError
         A needed column is not there.
     """
-    frame = counts.rows(v, (*counts.ROW, "occurred_at"), counts.ROW_OPTIONAL)
+    frame = lazy_rows(v, (*REQUIRED, "sub_code", "occurred_at"), OPTIONAL)
     moment = nw.col("occurred_us")
-    table = counts.group_counts(
-        frame.filter(counts.answered()).with_columns(_on=day_ordinal("day", tz)),
-        [*counts.REGIME, "_on"],
+    table = group_counts(
+        frame.filter(answered()).with_columns(_on=day_ordinal("day", tz)),
+        [*REGIME, "_on"],
         counts={"n": None},
         least={"first": moment},
         most={"last": moment},
     )
-    table = counts.name_regimes(table)
+    table = name_regimes(table)
     table = table[table["regime"] != INCOMPLETE]
     unknown = int(table.loc[table["_on"].isna(), "n"].sum())
     table = table[table["_on"].notna()]
@@ -131,6 +133,6 @@ def _listed(
         table[name.replace("threshold", "shift")] = after - before
     table = table.sort_values(["changed_from", "req_key", "kind"], kind="stable", ignore_index=True)
     for name in ("changed_from", "changed_to"):
-        table[name] = counts.utc_times(table[name].astype("float64"))
+        table[name] = utc_times(table[name].astype("float64"))
     table["n_unknown_time"] = n_unknown_time
     return table

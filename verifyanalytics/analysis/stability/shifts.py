@@ -15,7 +15,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from verifyanalytics.analysis.base.rows import INCOMPLETE, TZ, UNKNOWN, Every
+from verifyanalytics.analysis.base.periods import TZ, UNKNOWN, Every
+from verifyanalytics.analysis.base.regimes import INCOMPLETE
 from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.analysis.stability.bins import (
     Bins,

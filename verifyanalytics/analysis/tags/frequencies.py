@@ -16,10 +16,11 @@ import narwhals as nw
 import numpy as np
 import pandas as pd
 
-from verifyanalytics.analysis.base import rows as counts
-from verifyanalytics.analysis.base.periods import day_ordinal, leaf
+from verifyanalytics.analysis.base.frames import lazy_rows
+from verifyanalytics.analysis.base.groups import add_up, group_counts
+from verifyanalytics.analysis.base.keys import group_keys
+from verifyanalytics.analysis.base.periods import TZ, Every, day_ordinal, leaf
 from verifyanalytics.analysis.base.rates import rated, share
-from verifyanalytics.analysis.base.rows import TZ, Every
 from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.analysis.tags.sets import asked, text_tags
 from verifyanalytics.codebook import book as codebook
@@ -49,7 +50,7 @@ def rates(
     by : str or sequence of str, optional
         Columns to split by.
     every : {"day", "week", "month"}, optional
-        Split by local time too; see `counts.group_counts` for the columns.
+        Split by local time too; see `group_counts` for the columns.
     tz : str
         Where days begin.
 
@@ -82,12 +83,12 @@ def rates(
     >>> tag_rates(v)[["tag", "n", "n_tag"]].values.tolist()
     [['13001', 3, 1], ['14004', 3, 1]]
     """
-    keys = counts.group_keys(by, _MADE)
-    frame = counts.rows(
+    keys = group_keys(by, _MADE)
+    frame = lazy_rows(
         v, ("risk_tags", *keys, *(("occurred_at",) if every else ())), ["risk_score", "subject"]
     )
     frame = text_tags(frame)
-    sets = counts.group_counts(
+    sets = group_counts(
         frame,
         [*keys, "risk_tags"],
         counts={"n": asked(), "n_risk_not_asked": ~asked()},
@@ -97,9 +98,9 @@ def rates(
     groups = [*keys, *(("period", "period_start", "partial") if every else ())]
     tagged = [isinstance(tags, tuple) and len(tags) > 0 for tags in sets["risk_tags"]]
     sets["n_tagged"] = np.where(tagged, sets["n"], 0)
-    totals = counts.add_up(sets.drop(columns="risk_tags"), groups)
+    totals = add_up(sets.drop(columns="risk_tags"), groups)
     hits = sets.explode("risk_tags").rename(columns={"risk_tags": "tag", "n": "n_tag"})
-    hits = counts.add_up(hits.dropna(subset="tag")[[*groups, "tag", "n_tag"]], [*groups, "tag"])
+    hits = add_up(hits.dropna(subset="tag")[[*groups, "tag", "n_tag"]], [*groups, "tag"])
     order = hits.groupby("tag")["n_tag"].sum().reset_index()
     order = order.sort_values(["n_tag", "tag"], ascending=[False, True])["tag"].astype("str")
     table = totals.merge(pd.DataFrame({"tag": order}), how="cross")
@@ -133,7 +134,7 @@ def _people(
     for name in each:
         y = nw.col(name).cast(nw.Float64)
         sums |= {name: y, f"y{name}": y * y, f"m{name}": m * y}
-    table = counts.group_counts(people, keys, counts={"g": None}, sums=sums, every=every, tz=tz)
+    table = group_counts(people, keys, counts={"g": None}, sums=sums, every=every, tz=tz)
     shared = table[[*keys, *(["period"] if every else []), "g", "m", "mm"]]
     told = {"y": "y", "yy": "yy", "ym": "my"}
     parts = [

@@ -13,7 +13,7 @@ import narwhals as nw
 import numpy as np
 import pandas as pd
 
-from verifyanalytics.analysis.base import rows as counts
+from verifyanalytics.analysis.base.groups import group_counts
 from verifyanalytics.analysis.base.intervals import FEW, FloatArray
 from verifyanalytics.analysis.base.outcomes import (
     NO,
@@ -94,7 +94,7 @@ def risk_bands(
     frame = frame.with_columns(_band=leaf(nw.col("risk_score"), edges, range(len(edges) + 1)))
     state = nw.col("_outcome")
     known = scored & ((state == YES) | (state == NO))
-    table = counts.group_counts(
+    table = group_counts(
         frame,
         ["_band", *choice.keys],
         counts={

@@ -8,7 +8,10 @@ import narwhals as nw
 import numpy as np
 import pandas as pd
 
-from verifyanalytics.analysis.base import rows as counts
+from verifyanalytics.analysis.base.frames import lazy_rows
+from verifyanalytics.analysis.base.groups import bin_counts
+from verifyanalytics.analysis.base.regimes import INCOMPLETE, REGIME, name_regimes
+from verifyanalytics.analysis.base.rows import OPTIONAL, REQUIRED, answered
 from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.analysis.tags.sets import asked, named, text_tags
 from verifyanalytics.arguments import number
@@ -46,15 +49,15 @@ def scores(v: Any, bin_width: float = 5.0) -> pd.DataFrame:
     if abs(n_bins * bin_width - 100) > 1e-9:
         raise UsageError(f"bin_width must divide 100; {bin_width:g} was given")
     edges = np.round(np.arange(n_bins) * bin_width, 6)
-    frame = counts.rows(v, (*counts.ROW, "risk_tags"), (*counts.ROW_OPTIONAL, "risk_score"))
-    table = counts.bin_counts(
-        text_tags(frame).filter(counts.answered(), asked()),
+    frame = lazy_rows(v, (*REQUIRED, "sub_code", "risk_tags"), (*OPTIONAL, "risk_score"))
+    table = bin_counts(
+        text_tags(frame).filter(answered(), asked()),
         edges[1:],
-        [*counts.REGIME, "risk_tags"],
+        [*REGIME, "risk_tags"],
         counts={"n": ~nw.col("score").is_null(), "n_no_score": nw.col("score").is_null()},
     )
-    table = counts.name_regimes(table)
-    table = table[table["regime"] != counts.INCOMPLETE]
+    table = name_regimes(table)
+    table = table[table["regime"] != INCOMPLETE]
     held = [tags if isinstance(tags, tuple) else () for tags in table["risk_tags"]]
     sizes: dict[str, int] = {}
     for tags, n in zip(held, table["n"] + table["n_no_score"], strict=True):

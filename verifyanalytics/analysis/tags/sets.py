@@ -15,7 +15,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from verifyanalytics.analysis.base import intervals
-from verifyanalytics.analysis.base import rows as counts
+from verifyanalytics.analysis.base.frames import lazy_rows
+from verifyanalytics.analysis.base.groups import group_counts
 from verifyanalytics.analysis.base.intervals import FloatArray
 from verifyanalytics.analysis.base.outcomes import (
     NO,
@@ -150,8 +151,8 @@ def asked() -> nw.Expr:
 
 def tag_sets(v: Any) -> TagSets:
     """Count rows per set of tags, whatever became of them."""
-    table = counts.group_counts(
-        text_tags(counts.rows(v, ["risk_tags"], ["risk_score"])),
+    table = group_counts(
+        text_tags(lazy_rows(v, ["risk_tags"], ["risk_score"])),
         ["risk_tags"],
         counts={"n": asked(), "n_risk_not_asked": ~asked()},
     )
@@ -173,7 +174,7 @@ def outcome_sets(v: Any, outcome: str, *, assume_random: bool = False) -> Questi
     frame, choice = chosen(text_tags(frame), meaning, asked(), assume_random=assume_random)
     state = nw.col("_outcome")
     known = (state == YES) | (state == NO)
-    table = counts.group_counts(
+    table = group_counts(
         frame,
         ["risk_tags", *choice.keys],
         counts={

@@ -9,20 +9,13 @@ import narwhals as nw
 import numpy as np
 import pandas as pd
 
+from verifyanalytics.analysis.base.frames import lazy_rows
+from verifyanalytics.analysis.base.groups import add_up
 from verifyanalytics.analysis.base.intervals import FloatArray, clustered, newcombe
-from verifyanalytics.analysis.base.rows import (
-    GATES,
-    REGIME,
-    UNKNOWN,
-    add_up,
-    complete,
-    gate,
-    group_keys,
-    name_regimes,
-    rows,
-    scored,
-    withheld,
-)
+from verifyanalytics.analysis.base.keys import group_keys
+from verifyanalytics.analysis.base.periods import UNKNOWN
+from verifyanalytics.analysis.base.regimes import REGIME, name_regimes
+from verifyanalytics.analysis.base.rows import GATES, complete, gate, scored, withheld
 from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.analysis.verdicts.decisions import NEEDED, WELCOME, outcomes
 from verifyanalytics.errors import UsageError
@@ -120,7 +113,7 @@ def minimal_change(v: Any, cluster: str | None = "subject") -> pd.DataFrame:
         visible, so nothing is said there: NaN.
     """
     wanted = [cluster] if cluster and cluster != "subject" else []
-    frame = rows(v, [*NEEDED, *wanted], [*WELCOME, "subject"])
+    frame = lazy_rows(v, [*NEEDED, *wanted], [*WELCOME, "subject"])
     person = nw.col(cluster).cast(nw.String) if cluster else nw.lit(None).cast(nw.String)
     compared = (scored() | withheld()) & complete()
     flags = {

@@ -16,28 +16,23 @@ import narwhals as nw
 import numpy as np
 import pandas as pd
 
+from verifyanalytics.analysis.base.frames import lazy_rows
+from verifyanalytics.analysis.base.groups import add_up, group_counts
 from verifyanalytics.analysis.base.intervals import rate_interval
-from verifyanalytics.analysis.base.patterns import (
+from verifyanalytics.analysis.base.keys import group_keys
+from verifyanalytics.analysis.base.periods import TZ, Every
+from verifyanalytics.analysis.base.regimes import REGIME, name_regimes
+from verifyanalytics.analysis.base.rows import (
+    GATES,
     NO_GATE,
     SOME_UNKNOWN,
     UNKNOWN_SHIFT,
-    failing,
-    first_gate,
-    gate_pattern,
-)
-from verifyanalytics.analysis.base.rows import (
-    GATES,
-    REGIME,
-    TZ,
-    Every,
-    add_up,
     answered,
     complete,
+    failing,
+    first_gate,
     gate,
-    group_counts,
-    group_keys,
-    name_regimes,
-    rows,
+    gate_pattern,
     scored,
     withheld,
 )
@@ -90,7 +85,7 @@ def gates(v: Any, risk_fail: int | None = None) -> pd.DataFrame:
     MissingColumnError
         A column of `NEEDED`, or request_id, is not there.
     """
-    frame = rows(v, ["request_id", *NEEDED], WELCOME)
+    frame = lazy_rows(v, ["request_id", *NEEDED], WELCOME)
     table = (
         frame.select(
             "request_id",
@@ -213,7 +208,7 @@ def contradictions(v: Any, risk_fail: int | None = None) -> pd.DataFrame:
         `at_threshold_accepted` and `at_threshold_rejected` are rows whose score equals the pass
         threshold and that pass every other gate: they tell whether the vendor means ≥ or >.
     """
-    frame = rows(v, ["request_id", *NEEDED], WELCOME)
+    frame = lazy_rows(v, ["request_id", *NEEDED], WELCOME)
     kinds = _kinds(risk_fail)
     flags = {f"{name}:n": flag for name, (flag, _, _) in kinds.items()}
     flags |= {f"{name}:of": of for name, (_, of, _) in kinds.items()}
@@ -259,7 +254,7 @@ def result_rule(v: Any, max_tags: int = 20) -> pd.DataFrame:
     their conjunctions. A missing risk result passes. That a rule agrees does not prove that it is
     the vendor's; a rule that disagrees is not.
     """
-    frame = rows(v, NEEDED, (*WELCOME, "risk_tags"))
+    frame = lazy_rows(v, NEEDED, (*WELCOME, "risk_tags"))
     frame = frame.filter(scored(), ~nw.col("result").is_null())
     conditions = _conditions()
     tags = _top_tags(v, int(number(max_tags, "max_tags", low=0, whole=True)))
@@ -314,7 +309,7 @@ def acceptance_rate(
     """
     keys = group_keys(by, _ACCEPTANCE)
     columns = [*NEEDED, *(["occurred_at"] if every else [])]
-    frame = rows(v, [*columns, *_plain_keys(keys)], WELCOME)
+    frame = lazy_rows(v, [*columns, *_plain_keys(keys)], WELCOME)
     compared = (scored() | withheld()) & complete()
     counted = {
         "n_rows": _EACH_ROW,
@@ -342,7 +337,7 @@ def outcomes(v: Any, by: Sequence[str], risk_fail: int | None = None) -> pd.Data
 
 
 def _outcomes(v: Any, keys: list[str], risk_fail: int | None) -> pd.DataFrame:
-    frame = rows(v, [*NEEDED, *(k for k in _plain_keys(keys) if k not in WELCOME)], WELCOME)
+    frame = lazy_rows(v, [*NEEDED, *(k for k in _plain_keys(keys) if k not in WELCOME)], WELCOME)
     frame = frame.with_columns(_pattern=gate_pattern(risk_fail))
     counted = {
         "n_rows": None,
@@ -515,7 +510,7 @@ def _as_arrays(part: pd.DataFrame) -> dict[str, Any]:
 def _top_tags(v: Any, most: int) -> list[str]:
     if "risk_tags" not in nw.from_native(v).collect_schema().names() or most < 1:
         return []
-    frame = rows(v, ["risk_tags"]).filter(~nw.col("risk_tags").is_null())
+    frame = lazy_rows(v, ["risk_tags"]).filter(~nw.col("risk_tags").is_null())
     table = frame.explode("risk_tags").group_by("risk_tags").agg(n=nw.len()).collect("pyarrow")
     pandas = table.to_native().to_pandas().dropna()
     pandas = pandas.sort_values(["n", "risk_tags"], ascending=[False, True])
