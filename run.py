@@ -3,7 +3,8 @@
 
     python3 run.py setup          make .venv with everything in it (every other verb does so too)
     python3 run.py demo           import the sample, print a summary, write charts and a notebook
-    python3 run.py test           ruff, mypy and pytest; further words go to pytest: -k store
+    python3 run.py test           what CI runs; further words go to pytest: -k store
+                                  --quick leaves out faults, browser, notebooks, wheel and proofs
     python3 run.py lab            JupyterLab, with the notebooks; --lang zh for Chinese menus
     python3 run.py bench NAME     one of benchmarks/, against what else could be used
     python3 run.py notebooks      rebuild the notebooks; --check only compares
@@ -86,13 +87,17 @@ def demo(rest: Sequence[str]) -> int:
 
 
 def test(rest: Sequence[str]) -> int:
-    """Run what CI runs; stop at the first step that fails."""
+    """Run what CI runs; stop at the first step that fails. `--quick` runs the first tier only."""
+    words = [word for word in rest if word != "--quick"]
+    if len(words) < len(rest):
+        words += ["-m", "not second_tier"]
     install()
     steps = {
         "ruff format": ("-m", "ruff", "format", "--check", "."),
         "ruff check": ("-m", "ruff", "check", "."),
+        "codespell": ("-m", "codespell_lib"),
         "mypy": ("-m", "mypy"),
-        "pytest": ("-m", "pytest", "-n", "2", "--dist", "loadfile", *rest),
+        "pytest": ("-m", "pytest", "-n", "2", "--dist", "loadfile", *words),
     }
     for name, arguments in steps.items():
         print(f"--- {name}", flush=True)

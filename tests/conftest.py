@@ -28,13 +28,17 @@ settings.register_profile("nightly", settings.get_profile("default"), max_exampl
 settings.load_profile("nightly" if NIGHTLY else "default")
 
 
+SECOND_TIER = {"faults", "browser", "notebooks", "proofs"}
+"""Folders of tests that start programs, kill them, or simulate many populations."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip the long proofs unless the nightly switch is on."""
-    if NIGHTLY:
-        return
+    """Mark the second tier; skip the long proofs unless the nightly switch is on."""
     skip = pytest.mark.skip(reason="a long proof; set VERIFYANALYTICS_NIGHTLY=1 to run it")
     for item in items:
-        if "nightly" in item.keywords:
+        if item.path.parent.name in SECOND_TIER:
+            item.add_marker(pytest.mark.second_tier)
+        if "nightly" in item.keywords and not NIGHTLY:
             item.add_marker(skip)
 
 

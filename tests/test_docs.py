@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -120,6 +122,28 @@ def test_every_public_dependency_has_its_line():
     pyproject = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     for name in re.findall(r'^    "([A-Za-z0-9-]+)(?:\[\w+\])?>=', pyproject, flags=re.MULTILINE):
         assert re.search(rf"\b{re.escape(name)}\b", text), f"{name} has no line of reason"
+
+
+def test_the_package_imports_every_package_that_it_requires():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    required = {re.split(r"[\[>=<~!]", line)[0] for line in project["dependencies"]}
+    imported = {
+        name.split(".")[0]
+        for path in (ROOT / "verifyanalytics").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for name in [getattr(node, "module", None) or ""]
+        + [alias.name for alias in getattr(node, "names", []) if isinstance(node, ast.Import)]
+    }
+    programs = {"jupyter", "jupyterlab"}  # what the notebooks are opened with
+    assert required - programs <= imported
+
+
+def test_the_hooks_have_the_versions_of_the_lock():
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+    lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    for name, version in re.findall(r"/(ruff|codespell)(?:-pre-commit)?\n +rev: v(\S+)", hooks):
+        assert f"\n{name}=={version} " in lock
+    assert hooks.count("rev:") == 2
 
 
 # ------------------------------------------------------------------ what may not stand in the tree

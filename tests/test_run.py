@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -152,6 +153,25 @@ def test_lab_asks_for_no_news_and_speaks_the_language_asked_for(clone, words, lo
         "@jupyterlab/apputils-extension:notification": {"fetchNews": "false"},
         "@jupyterlab/translation-extension:plugin": {"locale": locale},
     }
+
+
+@pytest.mark.parametrize(
+    ("words", "passed_on"),
+    [
+        ([], []),
+        (["-k", "store"], ["-k", "store"]),
+        (["--quick"], ["-m", "not second_tier"]),
+        (["-x", "--quick"], ["-x", "-m", "not second_tier"]),
+    ],
+)
+def test_each_step_of_the_tests_runs_and_quick_leaves_the_second_tier_out(clone, words, passed_on):
+    for tool in ("ruff", "codespell_lib", "mypy", "pytest"):
+        (clone / tool).mkdir(exist_ok=True)
+        (clone / tool / "__main__.py").write_text(SAYS)
+    done = run(clone, "test", *words)
+    steps = re.findall(r"^--- (.+)$", done.stdout, re.MULTILINE)
+    assert steps == ["ruff format", "ruff check", "codespell", "mypy", "pytest"]
+    assert f"verb: {['-n', '2', '--dist', 'loadfile', *passed_on]}" in done.stdout
 
 
 def test_help_lists_every_verb(clone):
