@@ -1,9 +1,16 @@
-"""What callers may give: numbers within their range, one or several, else one clear line."""
+"""Checks of what callers give: numbers, texts, paths and time zones, else one clear line.
+
+Each check returns the value as the package uses it, or raises `UsageError` with the argument's
+name, what it must be and what was given.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from verifyanalytics.errors import UsageError
 
@@ -69,6 +76,68 @@ def numbers(values: Any, name: str, **bounds: Any) -> list[float]:
     return found
 
 
+def check_texts(given: Mapping[str, Any]) -> None:
+    """Check optional texts by name: each is None or a text that UTF-8 can hold.
+
+    Raises
+    ------
+    UsageError
+        One is not; it names it.
+    """
+    for name, value in given.items():
+        if value is not None and not isinstance(value, str):
+            raise UsageError(f"{name} must be text; {_shown(value)} was given")
+        if value is not None and printable(value) != value:
+            raise UsageError(f"{name} is no UTF-8 text: {printable(value)}")
+
+
+def printable(text: str) -> str:
+    """Write a text that is no UTF-8, such as the name of a file, so that it can be printed."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def paths(given: Any) -> list[str | Path]:
+    """Read one path or several.
+
+    An empty text is refused: a shell makes one of a variable that is not set, and the working
+    folder is not what was meant.
+
+    Raises
+    ------
+    UsageError
+        It is neither a path nor paths.
+    """
+    alone = isinstance(given, str | Path)
+    if not alone and not isinstance(given, Iterable):
+        raise UsageError(f"paths must be files or folders; {_shown(given)} was given")
+    found = [given] if alone else list(given)
+    for path in found:
+        if not isinstance(path, str | Path) or path == "":
+            raise UsageError(f"a path must name a file or folder; {_shown(path)} was given")
+    return found
+
+
+def zone(tz: Any) -> ZoneInfo:
+    """Read the name of a time zone.
+
+    Raises
+    ------
+    UsageError
+        It is no text, or no zone has this name.
+
+    Examples
+    --------
+    >>> zone("Asia/Shanghai").key
+    'Asia/Shanghai'
+    """
+    if not isinstance(tz, str):
+        raise UsageError(f"a time zone is a name such as Asia/Shanghai or UTC, not {tz!r}")
+    try:
+        return ZoneInfo(tz)
+    except (KeyError, ValueError, OSError):
+        raise UsageError(f"no time zone {tz!r}; give a name such as Asia/Shanghai or UTC") from None
+
+
 def _float(value: Any) -> float | None:
     if isinstance(value, str | bytes | bool) or type(value).__name__ == "bool":  # of NumPy, too
         return None
@@ -81,12 +150,12 @@ def _float(value: Any) -> float | None:
 def _range(low: float, high: float, above: float, below: float) -> str:
     lower = f"above {above:g}" if above > low else f"at least {low:g}"
     upper = f"below {below:g}" if below < high else f"at most {high:g}"
-    told = [
+    bounds = [
         text
         for text, bound in ((lower, max(low, above)), (upper, min(high, below)))
         if math.isfinite(bound)
     ]
-    return " and ".join(told)
+    return " and ".join(bounds)
 
 
 def _shown(value: Any) -> str:

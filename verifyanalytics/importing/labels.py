@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from verifyanalytics.errors import InputError, UsageError
 from verifyanalytics.importing.label_cells import PARSERS, RAW_TOKEN, CellReader, shown_cell
+from verifyanalytics.importing.progress import spaced
 from verifyanalytics.schema import LABELS
 from verifyanalytics.store.store import Store
 
@@ -92,12 +93,12 @@ class LabelSummary:
     def __str__(self) -> str:
         """One line: what was read and what became of it."""
         parts = " + ".join(
-            f"{name} {_spaced(n)}"
+            f"{name} {spaced(n)}"
             for name, n in (("added", self.added), ("known", self.known), ("refused", self.refused))
         )
-        line = f"read {_spaced(self.read)} = {parts}"
-        line += f"; {_spaced(self.unknown)} name no stored answer" if self.unknown else ""
-        return line + (f"; {_spaced(self.undecided)} cannot tell" if self.undecided else "")
+        line = f"read {spaced(self.read)} = {parts}"
+        line += f"; {spaced(self.unknown)} name no stored answer" if self.unknown else ""
+        return line + (f"; {spaced(self.undecided)} cannot tell" if self.undecided else "")
 
     __repr__ = __str__
 
@@ -347,7 +348,3 @@ def _stored(store: Store, labels: pa.Table) -> list[bool]:
         known.append(pc.is_in(labels[name], value_set=found, skip_nulls=True))
     flags: list[bool] = pc.or_(*known).to_pylist()
     return flags
-
-
-def _spaced(n: int) -> str:
-    return f"{n:_}".replace("_", " ")

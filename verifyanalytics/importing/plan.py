@@ -1,9 +1,9 @@
-"""What an import will do, in which order: sources hashed, cut, packed into lots to be committed.
+"""What an import will do, in which order: sources hashed, cut into ranges, packed into batches.
 
 The plan does not depend on the number of workers, nor on what a killed import left done: sources
-go in the order of their names, cuts in the order of their rows, and a lot is filled until it is
-full. So commits are made in the order of (source, row), and of two answers that contradict each
-other the same one wins however often the import was interrupted.
+go in the order of their names, ranges in the order of their rows, and a batch is filled until it
+is full. So commits are made in the order of (source, row), and of two responses that contradict
+each other the same one wins however often the import was interrupted.
 """
 
 from __future__ import annotations
@@ -14,12 +14,10 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
-
-import msgspec
 
 from verifyanalytics.errors import InputError
-from verifyanalytics.importing.worker import EXPANSION, Piece
+from verifyanalytics.importing.messages import SourceRange
+from verifyanalytics.importing.worker import COMPRESSED_EXPANSION, unreadable
 from verifyanalytics.parsing.envelope import ReadOptions
 from verifyanalytics.sources.reading import BLOCK_BYTES, Source, line_ranges, open_stored
 
@@ -30,15 +28,15 @@ class Sizes:
 
     Attributes
     ----------
-    lot_bytes, lot_rows, lot_sources : int
-        Input of one commit; a larger source goes in parts.
+    batch_bytes, batch_rows, batch_sources : int
+        Input of one commit; a larger source makes several.
     task_bytes : int
         Input of one task, and the step in which plain files of lines are cut.
     """
 
-    lot_bytes: int = 1 << 30
-    lot_rows: int = 400_000
-    lot_sources: int = 2_000
+    batch_bytes: int = 1 << 30
+    batch_rows: int = 400_000
+    batch_sources: int = 2_000
     task_bytes: int = 128 << 20
 
     @classmethod
@@ -46,20 +44,7 @@ class Sizes:
         """Give the usual sizes, or those for commits of another size."""
         if batch_bytes is None:
             return cls()
-        return cls(
-            lot_bytes=batch_bytes, task_bytes=max(1, min(cls().task_bytes, batch_bytes // 4))
-        )
-
-
-Signature = tuple[int, ...]
-
-
-class Cut(NamedTuple):
-    """A piece of a source, its stored bytes, and its lines (0 when nobody counted them)."""
-
-    piece: Piece
-    n_bytes: int
-    n_lines: int = 0
+        return cls(batch_bytes, task_bytes=max(1, min(cls().task_bytes, batch_bytes // 4)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +58,10 @@ class Prepared:
         Of the bytes as stored; and how they are read, if not in the usual way.
     n_bytes : int
         How many were hashed.
-    signature : tuple of int or None
+    state : tuple of int or None
         What the file system said before the first byte was hashed; None for a remote source.
-    cuts : list of Cut
-        Ranges of a plain file of lines; else one, the whole source.
+    ranges : list of SourceRange
+        Of a plain file of lines; else one, the whole source.
     rows_done, bytes_done : int
         Rows and stored bytes that are committed already.
     """
@@ -84,19 +69,10 @@ class Prepared:
     source: Source
     sha256: str
     n_bytes: int
-    signature: Signature | None
-    cuts: list[Cut]
+    state: tuple[int, ...] | None
+    ranges: list[SourceRange]
     rows_done: int = 0
     bytes_done: int = 0
-
-    @property
-    def expansion(self) -> int:
-        """How much larger it becomes when read: a guess."""
-        return expansion(self.source)
-
-    def goes_in_parts(self, sizes: Sizes) -> bool:
-        """Whether it is too large for one commit and cannot be cut beforehand."""
-        return not self.source.splittable and self.n_bytes * self.expansion > sizes.lot_bytes // 2
 
     def verify(self) -> None:
         """Refuse to commit when the file is no longer the one that was hashed.
@@ -106,93 +82,100 @@ class Prepared:
         InputError
             It was changed, replaced or removed.
         """
-        if self.signature is not None and signature(self.source) != self.signature:
+        if self.state is not None and file_state(self.source) != self.state:
             raise InputError(
                 f"{self.source.name} changed while it was read; what was read since is not "
-                "committed; import it again when nobody writes to it",
+                "committed; import it again when it is no longer written to",
                 source=self.source.name,
             )
 
+    def after(self, rows_done: int, bytes_done: int) -> Prepared:
+        """Leave out what is committed: whole ranges, and the head of the first that is kept."""
+        *others, last = self.ranges
+        left = [part for part in others if part.first_row + part.n_lines - 1 > rows_done]
+        ranges = [part.after(rows_done) for part in (*left, last)]
+        return replace(self, ranges=ranges, rows_done=rows_done, bytes_done=bytes_done)
+
 
 @dataclass(slots=True)
-class Portion:
-    """The cuts of one source that belong to one lot; `complete` when its last one does."""
+class BatchPart:
+    """The ranges of one source that belong to one batch; `complete` when its last one does."""
 
     prepared: Prepared
-    cuts: list[Cut] = field(default_factory=list)
+    ranges: list[SourceRange] = field(default_factory=list)
     complete: bool = False
 
 
 @dataclass(slots=True)
-class Lot:
-    """What is committed together; or, `in_parts`, one source that is cut while it is read."""
+class Batch:
+    """What is committed together; if `is_open_ended`, one source read into several commits."""
 
     sizes: Sizes
-    in_parts: bool = False
-    portions: list[Portion] = field(default_factory=list)
+    is_open_ended: bool = False
+    parts: list[BatchPart] = field(default_factory=list)
     weight: int = 0
     n_lines: int = 0
 
-    def has_room(self, cut: Cut, expansion: int) -> bool:
-        """Say whether a cut fits; into an empty lot everything does."""
-        return not self.portions or (
-            self.weight + cut.n_bytes * expansion <= self.sizes.lot_bytes
-            and self.n_lines + cut.n_lines <= self.sizes.lot_rows
-            and len(self.portions) < self.sizes.lot_sources
+    def has_room(self, part: SourceRange) -> bool:
+        """Say whether a range fits; into an empty batch every range does."""
+        return not self.parts or (
+            self.weight + part.n_bytes * expansion(part.source) <= self.sizes.batch_bytes
+            and self.n_lines + part.n_lines <= self.sizes.batch_rows
+            and len(self.parts) < self.sizes.batch_sources
         )
 
-    def add(self, prepared: Prepared, cut: Cut) -> None:
-        """Put a cut in."""
-        if not self.portions or self.portions[-1].prepared is not prepared:
-            self.portions.append(Portion(prepared))
-        portion = self.portions[-1]
-        portion.cuts.append(cut)
-        portion.complete = cut is prepared.cuts[-1]
-        self.weight += cut.n_bytes * prepared.expansion
-        self.n_lines += cut.n_lines
+    def add(self, prepared: Prepared, part: SourceRange) -> None:
+        """Put a range in."""
+        if not self.parts or self.parts[-1].prepared is not prepared:
+            self.parts.append(BatchPart(prepared))
+        self.parts[-1].ranges.append(part)
+        self.parts[-1].complete = part is prepared.ranges[-1]
+        self.weight += part.n_bytes * expansion(prepared.source)
+        self.n_lines += part.n_lines
 
-    def tasks(self) -> Iterator[list[Piece]]:
-        """Share the cuts out among tasks of about `task_bytes`, in order."""
-        task: list[Piece] = []
+    def tasks(self) -> Iterator[list[SourceRange]]:
+        """Share the ranges out among tasks of about `task_bytes`, in order."""
+        task: list[SourceRange] = []
         weight = 0
-        for portion in self.portions:
-            for cut in portion.cuts:
-                heavy = cut.n_bytes * portion.prepared.expansion
-                if task and weight + heavy > self.sizes.task_bytes:
-                    yield task
-                    task, weight = [], 0
-                task.append(cut.piece)
-                weight += heavy
+        for part in (part for of_source in self.parts for part in of_source.ranges):
+            heavy = part.n_bytes * expansion(part.source)
+            if task and weight + heavy > self.sizes.task_bytes:
+                yield task
+                task, weight = [], 0
+            task.append(part)
+            weight += heavy
         if task:
             yield task
 
 
-def pack(sources: Iterable[Prepared], sizes: Sizes) -> Iterator[Lot]:
-    """Fill lots with the sources in order; lazily, for a source is hashed when it is asked for."""
-    lot = Lot(sizes)
+def pack(sources: Iterable[Prepared], sizes: Sizes) -> Iterator[Batch]:
+    """Fill batches with the sources in order; lazily: a source is hashed when it is asked for."""
+    batch = Batch(sizes)
     for prepared in sources:
-        if prepared.goes_in_parts(sizes):
-            if lot.portions:
-                yield lot
-            lot = Lot(sizes, in_parts=True)
-        for cut in prepared.cuts:
-            if not lot.has_room(cut, prepared.expansion):
-                yield lot
-                lot = Lot(sizes)
-            lot.add(prepared, cut)
-        if lot.in_parts:
-            yield lot
-            lot = Lot(sizes)
-    if lot.portions:
-        yield lot
+        is_large = prepared.n_bytes * expansion(prepared.source) > sizes.batch_bytes // 2
+        if is_large and not prepared.source.splittable:  # too large, and cannot be cut beforehand
+            if batch.parts:
+                yield batch
+            batch = Batch(sizes, is_open_ended=True)
+        for part in prepared.ranges:
+            if not batch.has_room(part):
+                yield batch
+                batch = Batch(sizes)
+            batch.add(prepared, part)
+        if batch.is_open_ended:
+            yield batch
+            batch = Batch(sizes)
+    if batch.parts:
+        yield batch
 
 
 def expansion(source: Source) -> int:
     """Guess how much larger a source becomes when it is read."""
-    return EXPANSION if source.compression is not None or source.form == "parquet" else 1
+    is_packed = source.compression is not None or source.form == "parquet"
+    return COMPRESSED_EXPANSION if is_packed else 1
 
 
-def signature(source: Source) -> Signature | None:
+def file_state(source: Source) -> tuple[int, ...] | None:
     """Say which file a source is and in which state, as far as the file system knows.
 
     The time of the last status change is in it: it cannot be set by hand, so a write that restores
@@ -212,39 +195,32 @@ def signature(source: Source) -> Signature | None:
     return (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
 
 
-def unreadable(source: Source, error: OSError) -> InputError:
-    """Name the source that the system would not let us read."""
-    return InputError(f"cannot read {source.name}: {error.strerror or error}", source=source.name)
-
-
 def reading_mark(options: ReadOptions, column: str | None) -> str:
     """Mark how sources are read, as far as it decides which responses are found in them.
 
     A source that was read in another way is another one: what a forgotten option made a reject is
     found when the import is repeated with it. Empty for the usual way.
     """
-    told = {
+    given = {
         "strict": options.strict or None,
         "response_path": options.response_path,
         "column": column,
     }
-    said = {name: value for name, value in told.items() if value is not None}
-    if not said:
+    unusual = {name: value for name, value in given.items() if value is not None}
+    if not unusual:
         return ""
-    return "+" + hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:8]
+    return "+" + hashlib.sha256(json.dumps(unusual, sort_keys=True).encode()).hexdigest()[:8]
 
 
-def prepare(
-    source: Source, sizes: Sizes, on_bytes: Callable[[int], object], mark: str = ""
-) -> Prepared:
-    """Hash a source and cut it, in one pass over its bytes.
+def prepare(source: Source, sizes: Sizes, on_chunk: Callable[[], object], mark: str) -> Prepared:
+    """Hash a source and cut it into ranges, in one pass over its bytes.
 
     Parameters
     ----------
     source : Source
     sizes : Sizes
-    on_bytes : callable
-        Told how many bytes were hashed, chunk by chunk.
+    on_chunk : callable
+        Called after each chunk that was hashed.
     mark : str
         What `reading_mark` gave; becomes a part of its `sha256`.
 
@@ -253,75 +229,35 @@ def prepare(
     InputError
         The source cannot be read.
     """
-    before = signature(source)
-    cuts = []
+    before = file_state(source)
+    digest = hashlib.sha256()
+    pending: Future[None] | None = None
+    ranges: list[SourceRange] = []
+    n_bytes = 0
+
+    def update(chunk: bytes) -> None:
+        nonlocal pending, n_bytes
+        if pending is not None:
+            pending.result()
+        if len(chunk) == BLOCK_BYTES:  # is hashed while the next one is read and its lines counted
+            pending = pool.submit(digest.update, chunk)
+        else:  # a thread would cost more than it saves
+            digest.update(chunk)
+        n_bytes += len(chunk)
+        on_chunk()
+
     try:
-        with _Digest() as digest:
-
-            def update(chunk: bytes) -> None:
-                digest.update(chunk)
-                on_bytes(len(chunk))
-
+        with ThreadPoolExecutor(1, thread_name_prefix="sha256") as pool:
             if source.splittable:
-                for start, end, first_row, n_lines in line_ranges(
-                    source, sizes.task_bytes, update=update
-                ):
-                    cuts.append(Cut(Piece(source, start, end, first_row), end - start, n_lines))
+                ranges = [
+                    SourceRange(source, cut.end - cut.start, *cut)
+                    for cut in line_ranges(source, sizes.task_bytes, update=update)
+                ]
             else:
                 with open_stored(source) as file:
                     while chunk := file.read(BLOCK_BYTES):
                         update(chunk)
     except OSError as error:
         raise unreadable(source, error) from error
-    cuts = cuts or [Cut(Piece(source), digest.n_bytes)]
-    return Prepared(source, digest.sha256.hexdigest() + mark, digest.n_bytes, before, cuts)
-
-
-class _Digest:
-    """SHA-256 of what it is given; a chunk is hashed while the next one is read and counted.
-
-    Attributes
-    ----------
-    sha256 : hash object
-        Complete once the `with` block is left.
-    n_bytes : int
-    """
-
-    def __init__(self) -> None:
-        self.sha256 = hashlib.sha256()
-        self.n_bytes = 0
-        self._pool: ThreadPoolExecutor | None = None
-        self._pending: Future[None] | None = None
-
-    def __enter__(self) -> _Digest:
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        if self._pool is not None:
-            self._pool.shutdown()
-
-    def update(self, chunk: bytes) -> None:
-        self.n_bytes += len(chunk)
-        if self._pool is None:
-            if self.n_bytes < BLOCK_BYTES:  # a thread would cost more than it saves
-                self.sha256.update(chunk)
-                return
-            self._pool = ThreadPoolExecutor(1, thread_name_prefix="sha256")
-        if self._pending is not None:
-            self._pending.result()
-        self._pending = self._pool.submit(self.sha256.update, chunk)
-
-
-def resume(prepared: Prepared, rows_done: int, bytes_done: int) -> Prepared:
-    """Leave out what is committed already: whole cuts, and the head of the first that is kept."""
-
-    def is_done(cut: Cut) -> bool:
-        last = cut is prepared.cuts[-1]
-        return not last and cut.piece.first_row + cut.n_lines - 1 <= rows_done
-
-    cuts = [
-        cut._replace(piece=msgspec.structs.replace(cut.piece, rows_done=rows_done))
-        for cut in prepared.cuts
-        if not is_done(cut)
-    ]
-    return replace(prepared, cuts=cuts, rows_done=rows_done, bytes_done=bytes_done)
+    ranges = ranges or [SourceRange(source, n_bytes)]
+    return Prepared(source, digest.hexdigest() + mark, n_bytes, before, ranges)

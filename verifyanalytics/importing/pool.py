@@ -1,8 +1,8 @@
 """The worker processes as the import sees them: start, hand out tasks, notice deaths, stop.
 
-One thread keeps each worker company: it takes a job from the common queue, sends its task, and
-puts what comes back into the job. A job in parts goes on only when its last result was fetched, so
-a fast worker cannot fill the disk. A worker that dies is replaced and its task tried once more.
+One thread serves each worker: it takes a job from the common queue, sends its task, and puts what
+comes back into the job. A job with several batches goes on only when its last result was fetched,
+so a fast worker cannot fill the disk. A worker that dies is replaced and its task tried once more.
 """
 
 from __future__ import annotations
@@ -25,20 +25,18 @@ import msgspec
 
 from verifyanalytics import __file__ as package_file
 from verifyanalytics.errors import VerifyAnalyticsError
-from verifyanalytics.importing.worker import (  # fmt: skip
-    Beat,
+from verifyanalytics.importing.messages import (
     Failure,
     Hello,
-    Onward,
+    NextBatch,
+    Progress,
     Result,
     Setup,
     Task,
     Up,
-    perform,
     receive,
     send,
 )
-from verifyanalytics.parsing.fast.flattener import Flattener
 
 POLL_SECONDS = 0.1
 """How long a wait may last before the caller gets a chance to look around."""
@@ -52,19 +50,18 @@ class WorkerDiedError(VerifyAnalyticsError):
 
 
 class Job:
-    """A task that somebody works on, and the results as they come.
+    """A task in the hands of the pool, and its results as they come.
 
     Attributes
     ----------
     task : Task
-        What remains to be done: moves on with each result of a job in parts.
+        What remains to be done: less with each result of a task with several batches.
     """
 
-    def __init__(self, task: Task, next_batch: Callable[[], str]) -> None:
+    def __init__(self, task: Task) -> None:
         self.task = task
-        self._next_batch = next_batch
-        self._results: queue.Queue[Result | BaseException] = queue.Queue(maxsize=1)
         self.cancelled = threading.Event()
+        self._results: queue.Queue[Result | BaseException] = queue.Queue(maxsize=1)
 
     def put(self, result: Result | BaseException) -> None:
         """Hand over a result, or what is raised in its place; waits for the one before it."""
@@ -73,7 +70,7 @@ class Job:
                 self._results.put(result, timeout=POLL_SECONDS)
                 return
 
-    def results(self, idle: Callable[[], None]) -> Iterator[Result]:
+    def results(self, idle: Callable[[], object]) -> Iterator[Result]:
         """Fetch the results in order; `idle` is called now and then while waiting."""
         while True:
             try:
@@ -87,70 +84,36 @@ class Job:
             if result.final:
                 return
 
-    def move_on(self, result: Result) -> Onward:
-        """Take note of a part that is done, and name the batch of the next."""
-        self.task = msgspec.structs.replace(self.task.after(result), batch=self._next_batch())
-        return Onward(self.task.batch)
 
-
-class LocalJob:
-    """The same for a small import: the task is done in this process when its results are asked."""
-
-    def __init__(
-        self,
-        task: Task,
-        flattener: Flattener,
-        next_batch: Callable[[], str],
-        on_beat: Callable[[Beat], None],
-    ) -> None:
-        self._task, self._flattener = task, flattener
-        self._next_batch, self._on_beat = next_batch, on_beat
-
-    def results(self, idle: Callable[[], None]) -> Iterator[Result]:
-        """Do the task; `idle` is called at each beat."""
-        work = perform(self._task, self._flattener)
-        batch: str | None = None
-        with contextlib.suppress(StopIteration):
-            while True:
-                message = work.send(batch)
-                batch = None
-                if isinstance(message, Beat):
-                    self._on_beat(message)
-                    idle()
-                else:
-                    yield message
-                    batch = None if message.final else self._next_batch()
-
-
-class _Worker:
+class Worker:
     """One child process."""
 
     def __init__(self) -> None:
-        self._said: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115 - close() closes it
+        self._stderr: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115 - close() closes it
         options = ["-P", *(["-s"] if sys.flags.no_user_site else [])]
-        self._process = subprocess.Popen(
+        self.process = subprocess.Popen(
             [sys.executable, *options, "-m", "verifyanalytics.importing.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._said,
+            stderr=self._stderr,
             env=child_environment(),
             # an interrupt from the keyboard goes to the import, which then stops the workers
             process_group=0 if os.name == "posix" else None,
             creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
         )
-        self._stdin = cast("BinaryIO", self._process.stdin)
-        self._stdout = cast("BinaryIO", self._process.stdout)
+        self._stdin = cast("BinaryIO", self.process.stdin)
+        self._stdout = cast("BinaryIO", self.process.stdout)
         self._decoder: msgspec.msgpack.Decoder[Up] = msgspec.msgpack.Decoder(Up)
 
-    def greet(self, setup: Setup) -> None:
-        """Wait until the worker is up, see that it is ours, and tell it what holds for all."""
+    def handshake(self, setup: Setup) -> None:
+        """Wait until the worker is up, check that it runs this package, send the setup."""
         hello = self.receive()
         ours = str(Path(package_file).resolve())
         if not isinstance(hello, Hello) or hello.package != ours:
             raise VerifyAnalyticsError(f"it runs another package: {hello}, not {ours}")
         self.send(setup)
 
-    def send(self, message: Setup | Task | Onward) -> None:
+    def send(self, message: Setup | Task | NextBatch) -> None:
         """Send a message; a dead worker is noticed here or at the next receive."""
         try:
             send(self._stdin, message)
@@ -165,29 +128,25 @@ class _Worker:
         return message
 
     def _death(self) -> WorkerDiedError:
-        """Describe how the process ended, with the last line it said."""
-        code = self._process.wait()
+        """Describe how the process ended, with the last line of its standard error."""
+        code = self.process.wait()
         how = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
         if code == -signal.SIGKILL:
             how += " (out of memory, or by hand)"
-        self._said.seek(0)
-        lines = self._said.read().decode(errors="replace").split("\n")
+        self._stderr.seek(0)
+        lines = self._stderr.read().decode(errors="replace").split("\n")
         last = next((line.strip() for line in reversed(lines) if line.strip()), "")
         return WorkerDiedError(f"a worker {how}{': ' + last[:300] if last else ''}")
 
-    def kill(self) -> None:
-        """End the process now."""
-        self._process.kill()
-
     def close(self) -> None:
         """Wait until the process is gone and close its pipes."""
-        self._process.wait()
-        for stream in (self._stdin, self._stdout, self._said):
+        self.process.wait()
+        for stream in (self._stdin, self._stdout, self._stderr):
             with contextlib.suppress(OSError):
                 stream.close()
 
 
-class Crew:
+class WorkerPool:
     """A number of workers and the queue they take jobs from.
 
     Parameters
@@ -195,31 +154,43 @@ class Crew:
     n_workers : int
     setup : Setup
         Sent to each worker first.
-    on_beat : callable
-        Gets each `Beat`, from the worker's thread.
+    next_batch : callable
+        Names the next batch of a task that has several.
+    on_progress : callable
+        Gets each `Progress`, from the worker's thread.
     on_death : callable
         Gets the message when a worker died and its task is tried again, from its thread.
+
+    Attributes
+    ----------
+    workers : set of Worker
+        Every worker that was started.
     """
 
     def __init__(
         self,
         n_workers: int,
         setup: Setup,
-        on_beat: Callable[[Beat], None],
-        on_death: Callable[[str], None],
+        next_batch: Callable[[], str],
+        on_progress: Callable[[Progress], object],
+        on_death: Callable[[str], object],
     ) -> None:
-        self._setup, self._on_beat, self._on_death = setup, on_beat, on_death
+        self._setup, self._next_batch = setup, next_batch
+        self._on_progress, self._on_death = on_progress, on_death
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._running: set[Job] = set()
-        self._workers: set[_Worker] = set()
+        self.workers: set[Worker] = set()
         self._lock = threading.Lock()
         self._stopping = threading.Event()
-        self._threads = [threading.Thread(target=self._keep, daemon=True) for _ in range(n_workers)]
+        self._threads = [
+            threading.Thread(target=self._serve, daemon=True) for _ in range(n_workers)
+        ]
         for thread in self._threads:
             thread.start()
 
-    def submit(self, job: Job) -> Job:
-        """Queue a job; workers take jobs in this order."""
+    def submit(self, task: Task) -> Job:
+        """Queue a task; workers take tasks in this order."""
+        job = Job(task)
         self._jobs.put(job)
         return job
 
@@ -229,33 +200,33 @@ class Crew:
             self._stopping.set()
             for job in self._running:
                 job.cancelled.set()
-            for worker in self._workers:
-                worker.kill()
+            for worker in self.workers:
+                worker.process.kill()
         for _ in self._threads:
             self._jobs.put(None)
         for thread in self._threads:
             thread.join()
-        for worker in self._workers:
+        for worker in self.workers:
             worker.close()
 
-    def _keep(self) -> None:
+    def _serve(self) -> None:
         """Serve one worker for as long as there are jobs."""
-        worker: _Worker | None = None
+        worker: Worker | None = None
         while (job := self._jobs.get()) is not None:
             with self._lock:
                 self._running.add(job)
                 if self._stopping.is_set():
                     return
-            for left in reversed(range(TRIES)):
+            for tries_left in reversed(range(TRIES)):
                 try:
-                    worker = worker or self._hire()
+                    worker = worker or self._start()
                     self._work(worker, job)
                     break
                 except WorkerDiedError as death:
                     if self._stopping.is_set():
                         return
                     worker = None
-                    self._mourn(job, death, left)
+                    self._retry(job, death, tries_left)
                 except (OSError, VerifyAnalyticsError) as error:  # it could not even be started
                     job.put(VerifyAnalyticsError(f"cannot start a worker: {error}"))
                     break
@@ -265,36 +236,36 @@ class Crew:
             with self._lock:
                 self._running.discard(job)
 
-    def _hire(self) -> _Worker:
+    def _start(self) -> Worker:
         with self._lock:
             if self._stopping.is_set():
                 raise WorkerDiedError("the import stops")
-            worker = _Worker()
-            self._workers.add(worker)
-        worker.greet(self._setup)
+            worker = Worker()
+            self.workers.add(worker)
+        worker.handshake(self._setup)
         return worker
 
-    def _work(self, worker: _Worker, job: Job) -> None:
+    def _work(self, worker: Worker, job: Job) -> None:
         """See one task through on one worker."""
         worker.send(job.task)
         while True:
             message = worker.receive()
-            if isinstance(message, Beat):
-                self._on_beat(message)
+            if isinstance(message, Progress):
+                self._on_progress(message)
             elif isinstance(message, Failure):
                 return job.put(message.error())
             elif isinstance(message, Result) and message.final:
                 return job.put(message)
             elif isinstance(message, Result):
-                onward = job.move_on(message)
+                job.task = job.task.after(message, self._next_batch())
                 job.put(message)
-                worker.send(onward)
+                worker.send(NextBatch(job.task.batch))
 
-    def _mourn(self, job: Job, death: WorkerDiedError, left: int) -> None:
-        """Try a task again whose worker died, or give up and say what it was reading."""
-        names = [piece.source.name for piece in job.task.pieces]
+    def _retry(self, job: Job, death: WorkerDiedError, tries_left: int) -> None:
+        """Prepare another try of a task whose worker died, or give up and name its sources."""
+        names = [part.source.name for part in job.task.ranges]
         reading = names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
-        if left:
+        if tries_left:
             self._on_death(f"{death}; trying {reading} again")
             job.task = msgspec.structs.replace(job.task, name=f"{job.task.name}-again")
         else:

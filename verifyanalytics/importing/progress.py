@@ -1,4 +1,4 @@
-"""The figures of an import: how far it is while it runs, and what it did in the end."""
+"""The counts of an import: how far it is while it runs, and what it did in the end."""
 
 from __future__ import annotations
 
@@ -9,15 +9,13 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from verifyanalytics.importing.worker import Beat
-
 REPORT_SECONDS = 0.1
 """How often a progress callback is called, at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImportProgress:
-    """How far an import is, as its `progress` callback sees it.
+    """How far an import is, as its `progress` callback gets it.
 
     Attributes
     ----------
@@ -30,7 +28,7 @@ class ImportProgress:
     seconds : float
         Since the import began.
     note : str
-        What a person should know: a worker died, a file was skipped; usually empty.
+        A message for the user: a worker died, a file was skipped; usually empty.
     """
 
     state: str
@@ -102,19 +100,19 @@ class ImportSummary:
 
     def __str__(self) -> str:
         """One line: what was read and what became of it."""
-        counts = ", ".join(f"{reason} {_spaced(n)}" for reason, n in sorted(self.rejects.items()))
+        counts = ", ".join(f"{reason} {spaced(n)}" for reason, n in sorted(self.rejects.items()))
         line = (
-            f"read {_spaced(self.read)} = added {_spaced(self.added)} + known "
-            f"{_spaced(self.known)} + rejected {_spaced(self.rejected)}"
+            f"read {spaced(self.read)} = added {spaced(self.added)} + known "
+            f"{spaced(self.known)} + rejected {spaced(self.rejected)}"
         )
         line += f" ({counts})" if counts else ""
         if self.already_imported:
-            line += f"; already imported {_spaced(self.already_imported)}"
+            line += f"; already imported {spaced(self.already_imported)}"
         if self.already_rejected:
-            line += f", of them rejected {_spaced(self.already_rejected)}"
+            line += f", of them rejected {spaced(self.already_rejected)}"
         left_out = [skipped for skipped in self.skipped if not skipped.endswith("hidden")]
         if left_out:
-            line += f"; files left out {_spaced(len(left_out))}"
+            line += f"; files left out {spaced(len(left_out))}"
         return line
 
     __repr__ = __str__
@@ -124,43 +122,45 @@ class ImportSummary:
         return asdict(self)
 
 
-def _spaced(n: int) -> str:
+def spaced(n: int) -> str:
+    """Write a count with a space between thousands."""
     return f"{n:_}".replace("_", " ")
 
 
-class Meter:
-    """Counts what the workers tell, from any thread, and reports it from the caller's."""
+class ProgressReporter:
+    """Adds up what the workers have read, from any thread; reports it from the caller's."""
 
     def __init__(self, report: Callable[[ImportProgress], object] | None) -> None:
         self._report, self._lock = report, threading.Lock()
-        self._began, self._told_at = time.monotonic(), 0.0
+        self._began, self._reported_at = time.monotonic(), 0.0
         self._notes: deque[str] = deque()
-        self.state, self.bytes_done, self.bytes_total, self.rows = "hashing", 0, 0, 0
+        self._state = "hashing"
+        self.bytes_done = self.bytes_total = self.rows = 0
 
     @property
     def seconds(self) -> float:
         """Seconds since the import began."""
         return time.monotonic() - self._began
 
-    def beat(self, beat: Beat) -> None:
-        """Add what a worker did since it last told."""
+    def add(self, n_rows: int, n_bytes: int) -> None:
+        """Add responses and stored bytes that were read."""
         with self._lock:
-            self.bytes_done += beat.n_bytes
-            self.rows += beat.n_rows
+            self.rows += n_rows
+            self.bytes_done += n_bytes
 
     def note(self, text: str) -> None:
-        """Keep a line for the next report of progress."""
+        """Keep a line for the next report."""
         self._notes.append(text)
 
-    def tell(self, state: str | None = None) -> None:
+    def report(self, state: str | None = None) -> None:
         """Report now if the state is new, else when it is time to."""
-        due = bool(self._notes) or self.seconds - self._told_at > REPORT_SECONDS
-        if self._report is None or not (due or state not in (None, self.state)):
-            self.state = state or self.state
+        changed = state is not None and state != self._state
+        self._state = state or self._state
+        due = self._notes or self.seconds - self._reported_at > REPORT_SECONDS
+        if self._report is None or not (due or changed):
             return
-        self.state, self._told_at = state or self.state, self.seconds
+        self._reported_at = self.seconds
         with self._lock:
-            done = min(self.bytes_done, self.bytes_total)
-            rows = self.rows
+            done, rows = min(self.bytes_done, self.bytes_total), self.rows
         note = self._notes.popleft() if self._notes else ""
-        self._report(ImportProgress(self.state, done, self.bytes_total, rows, self.seconds, note))
+        self._report(ImportProgress(self._state, done, self.bytes_total, rows, self.seconds, note))

@@ -2,16 +2,15 @@
 
 ::
 
-    discover → hash, cut, pack (_import_plan) → flatten and stage (worker) → Store.append
+    find sources → hash, cut, pack (plan) → flatten and stage (worker) → Store.append
 
-Nothing here is remembered between runs but what the store remembers: the hash of each source and
-how many of its rows are committed. So an import that was killed is repeated by calling it again,
-and one that was done costs a hash of each file.
+Between runs only the store keeps state: the hash of each source and how many of its rows are
+committed. So an import that was killed is repeated by calling it again, and one that was done
+costs a hash of each file.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import sys
@@ -21,28 +20,29 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
+from verifyanalytics.arguments import check_texts, number, printable
+from verifyanalytics.arguments import paths as checked_paths
 from verifyanalytics.errors import UsageError
-from verifyanalytics.importing.arguments import Found, check_texts, check_whole, given_paths, shown
+from verifyanalytics.importing.messages import Progress, Reading, Result, Setup, Task
 from verifyanalytics.importing.plan import (
-    Lot,
-    Portion,
+    Batch,
+    BatchPart,
     Prepared,
     Sizes,
     expansion,
     pack,
     prepare,
     reading_mark,
-    resume,
 )
-from verifyanalytics.importing.pool import Crew, Job, LocalJob
-from verifyanalytics.importing.progress import ImportProgress, ImportSummary, Meter
+from verifyanalytics.importing.pool import WorkerPool
+from verifyanalytics.importing.progress import ImportProgress, ImportSummary, ProgressReporter
 from verifyanalytics.importing.signals import Signals
-from verifyanalytics.importing.worker import Beat, Reading, Result, Setup, Task, write_error
+from verifyanalytics.importing.worker import perform, writing
 from verifyanalytics.journal.delivery import Delivered, deliver
 from verifyanalytics.journal.journal import Journal
 from verifyanalytics.parsing.envelope import ReadOptions
 from verifyanalytics.parsing.fast.flattener import Flattener
-from verifyanalytics.sources.reading import BLOCK_BYTES, Source, open_stored, spool
+from verifyanalytics.sources.reading import BLOCK_BYTES, Source, discover, open_stored, spool
 from verifyanalytics.store.files import fingerprint
 from verifyanalytics.store.store import Part, PartCount, StagedFile, Store
 
@@ -52,8 +52,8 @@ IN_PROCESS_BYTES = 48 << 20
 SMALL_FILES = 32
 """A month that holds more small files than this is compacted when the import is done."""
 
-LOTS_AHEAD = 3
-"""How many lots may be in the hands of the workers or wait for their commit."""
+BATCHES_AHEAD = 3
+"""How many batches may be in the hands of the workers or wait for their commit."""
 
 
 def import_responses(
@@ -74,11 +74,11 @@ def import_responses(
     batch_bytes: int | None = None,
     progress: Callable[[ImportProgress], object] | None = None,
 ) -> ImportSummary:
-    """Read stored responses into the store, each exactly once.
+    r"""Read stored responses into the store, each exactly once.
 
     Every response becomes a row of `verifications`, a row of `rejects`, or was there already. What
     was imported before is recognised by the hash of its file and not read again; an import that
-    was interrupted goes on where its last commit ended. Of two answers with one request_id and
+    was interrupted goes on where its last commit ended. Of two responses with one request_id and
     different content the first in the order of (source, row) stays, the other becomes a reject.
 
     Parameters
@@ -95,7 +95,7 @@ def import_responses(
     response_path, time_path, context_path : str, optional
         Where a foreign envelope holds them, as names joined by dots.
     context : mapping of str to str, optional
-        Becomes `ctx_…` of every response; what a response says itself wins.
+        Becomes `ctx_…` of every response; context that a response brings itself wins.
     column, time_column : str, optional
         Of a Parquet or CSV source: the column of responses, and that of their time.
     action, req_key : str, optional
@@ -123,20 +123,33 @@ def import_responses(
 
     Examples
     --------
-    >>> import_responses("answers/*.ndjson.gz", "data/store")  # doctest: +SKIP
-    read 20 000 = added 19 880 + known 40 + rejected 80
+    >>> import json, tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> reply = {"code": 10000, "request_id": "r1", "data": {"result": True}}
+    >>> lines = json.dumps(reply) + "\nno JSON\n"
+    >>> n_written = (folder / "day.ndjson").write_text(lines)
+    >>> import_responses(folder / "day.ndjson", folder / "store")
+    read 2 = added 1 + known 0 + rejected 1 (syntax 1)
+    >>> import_responses(folder / "day.ndjson", folder / "store")
+    read 0 = added 0 + known 0 + rejected 0; already imported 2, of them rejected 1
+
+    See Also
+    --------
+    verifyanalytics.import_labels : Ground truth for the stored responses.
+    verifyanalytics.collect : Call the vendor and store what it answers.
+    verifyanalytics.Store : What was imported, for reading.
     """
-    check_whole(workers, "workers", 0, "give 0 for none, 1 or more, or leave it out")
-    check_whole(batch_bytes, "batch_bytes", 1, "give 1 or more, or leave it out")
-    said = {
+    if workers is not None:
+        workers = int(number(workers, "workers", low=0, whole=True))
+    if batch_bytes is not None:
+        batch_bytes = int(number(batch_bytes, "batch_bytes", low=1, whole=True))
+    check_texts({
         "time_path": time_path, "response_path": response_path, "context_path": context_path,
         "column": column, "time_column": time_column, "action": action, "req_key": req_key,
         **{f"context {name!r}": value for name, value in (context or {}).items()},
-    }  # fmt: skip
-    check_texts(said)
-    found = Found(
-        given_paths(paths), column, time_column
-    )  # a path that is not there makes no store
+    })  # fmt: skip
+    # before the store: a path that is not there makes none
+    found = _Found.behind(checked_paths(paths), column, time_column)
     target = store if isinstance(store, Store) else Store(store, create=True)
     options = ReadOptions(
         strict=strict,
@@ -150,20 +163,48 @@ def import_responses(
         req_key=req_key,
         time_source="column" if time_column else "envelope",
     )
+    reporter = ProgressReporter(progress)
     with (
         Signals() as signals,
-        _Import(target, options, workers, Sizes.of(batch_bytes), progress, signals, column) as run,
+        _Import(target, options, workers, Sizes.of(batch_bytes), reporter, signals) as run,
     ):
         run.everything(found)
     return run.summary
 
 
 @dataclass(slots=True)
-class _Started:
-    """A lot whose tasks were handed out."""
+class _Found:
+    """What there is behind the paths: sources, files left out, and whether stdin is one."""
 
-    lot: Lot
-    jobs: list[Job | LocalJob]
+    sources: list[Source]
+    skipped: list[str]
+    with_stdin: bool
+    column: str | None
+    time_column: str | None
+
+    @classmethod
+    def behind(cls, paths: list[str | Path], column: str | None, time_column: str | None) -> Self:
+        """Discover the sources of some paths.
+
+        Raises
+        ------
+        UsageError
+            A path is not there, or leads to files of unknown suffixes only.
+        """
+        skipped: list[str] = []
+        named = [path for path in paths if str(path) != "-"]
+        sources = discover(
+            named, column=column, time_column=time_column,
+            on_skip=lambda name, why: skipped.append(f"{name}: {why}"),
+        )  # fmt: skip
+        with_stdin = len(named) < len(paths)
+        unknown = [text for text in skipped if text.endswith("unknown suffix")]
+        if unknown and not sources and not with_stdin:
+            raise UsageError(
+                f"no file here has a suffix of ours, {len(unknown)} have another or none: "
+                f"{'; '.join(unknown[:3])}; a file that is named is read whatever it is called"
+            )
+        return cls(sources, skipped, with_stdin, column, time_column)
 
 
 class _Import:
@@ -175,20 +216,17 @@ class _Import:
         options: ReadOptions,
         workers: int | None,
         sizes: Sizes,
-        report: Callable[[ImportProgress], object] | None,
+        reporter: ProgressReporter,
         signals: Signals,
-        column: str | None,
     ) -> None:
-        self._signals = signals
         self.summary = ImportSummary()
         self._store, self._options, self._workers = store, options, workers
-        self._sizes, self._meter = sizes, Meter(report)
-        self._crew: Crew | None = None
+        self._sizes, self._reporter, self._signals = sizes, reporter, signals
+        self._pool: WorkerPool | None = None
         self._flattener = Flattener(options)  # for a small input
         self._n_tasks = self._n_copies = 0
         self._seen: set[str] = set()
         self._again: list[str] = []
-        self._mark = reading_mark(options, column)
         self._batch = store.new_batch()
         self._folder = store.staging(self._batch)
 
@@ -197,25 +235,26 @@ class _Import:
 
     def __exit__(self, *_: object) -> None:
         """Stop the workers and remove what they staged; what was committed stays."""
-        if self._crew is not None:
-            self._crew.stop()
+        if self._pool is not None:
+            self._pool.stop()
         self._store.discard(self._batch)
 
-    def everything(self, given: Found) -> None:
+    def everything(self, found: _Found) -> None:
         """Import all there is behind the paths."""
-        found = self._find(given)
-        delivered = self._deliver([source for source in found if source.form == "journal"])
-        sources = [source for source in found if source.form != "journal"]
+        sources = self._distinct(found)
+        delivered = self._deliver([source for source in sources if source.form == "journal"])
+        sources = [source for source in sources if source.form != "journal"]
         self._choose_workers(sources)
-        self._meter.bytes_total = sum(source.n_bytes or 0 for source in sources)
+        self._reporter.bytes_total = sum(source.n_bytes or 0 for source in sources)
+        mark = reading_mark(self._options, found.column)
         batches = [
-            batch
-            for started in self._started(pack(self._prepared(sources), self._sizes))
-            for batch in self._committed(started)
+            batch_id
+            for started in self._started(pack(self._prepared(sources, mark), self._sizes))
+            for batch_id in self._committed(started)
         ]
         self._finish([*delivered, *batches])
 
-    def _find(self, given: Found) -> list[Source]:
+    def _distinct(self, found: _Found) -> list[Source]:
         """Give the sources, each once, in the order of their names; standard input is spooled.
 
         Raises
@@ -223,26 +262,20 @@ class _Import:
         UsageError
             Standard input is closed, or a file has a name that is no text.
         """
-        for skipped in given.skipped:
-            self._meter.note(f"skipped {skipped}")
-        self.summary.skipped += given.skipped
-        found = list(given.sources)
-        if given.with_stdin and sys.stdin is None:
+        for skipped in found.skipped:
+            self._reporter.note(f"skipped {skipped}")
+        self.summary.skipped += found.skipped
+        sources = list(found.sources)
+        if found.with_stdin and sys.stdin is None:
             raise UsageError("standard input is closed")
-        if given.with_stdin:
-            with _writing(self._folder):
-                found.append(
-                    spool(
-                        sys.stdin.buffer,
-                        self._folder,
-                        column=given.column,
-                        time_column=given.time_column,
-                    )
-                )
-        for source in found:
-            if shown(source.location) != source.location:
-                raise UsageError(f"rename {shown(source.location)}: its name is no UTF-8 text")
-        distinct = {source.location: source for source in reversed(found)}
+        if found.with_stdin:
+            with writing(self._folder):
+                sources.append(spool(sys.stdin.buffer, self._folder, column=found.column,
+                                     time_column=found.time_column))  # fmt: skip
+        for source in sources:
+            if printable(source.location) != source.location:
+                raise UsageError(f"rename {printable(source.location)}: its name is no UTF-8 text")
+        distinct = {source.location: source for source in reversed(sources)}
         self.summary.sources = len(distinct)
         return sorted(distinct.values(), key=lambda source: source.name)
 
@@ -264,21 +297,26 @@ class _Import:
 
     def _choose_workers(self, sources: list[Source]) -> None:
         """Start workers, unless the input is so small that they would come too late."""
-        n_workers = _cores() if self._workers is None else self._workers
+        cores = getattr(os, "sched_getaffinity", None)  # those that this process may use
+        n_cores = len(cores(0)) if cores else os.cpu_count() or 1
+        n_workers = n_cores if self._workers is None else self._workers
         weight = sum((source.n_bytes or IN_PROCESS_BYTES) * expansion(source) for source in sources)
-        if n_workers == 0 or (self._workers is None and weight <= IN_PROCESS_BYTES):
-            return
-        self._crew = Crew(n_workers, Setup(self._options), self._meter.beat, self._meter.note)
+        if n_workers > 0 and (self._workers is not None or weight > IN_PROCESS_BYTES):
+            self._pool = WorkerPool(
+                n_workers,
+                Setup(self._options),
+                self._store.new_batch,
+                lambda progress: self._reporter.add(progress.n_rows, progress.n_bytes),
+                self._reporter.note,
+            )
 
     # ---------------------------------------------------------------------------- reading
 
-    def _prepared(self, sources: Iterable[Source]) -> Iterator[Prepared]:
+    def _prepared(self, sources: Iterable[Source], mark: str) -> Iterator[Prepared]:
         """Hash the sources; leave out what is committed, or is the same file under another name."""
         for source in sources:
-            self._meter.tell("hashing")
-            prepared = prepare(
-                self._local(source), self._sizes, lambda _: self._meter.tell(), self._mark
-            )
+            self._reporter.report("hashing")
+            prepared = prepare(self._local(source), self._sizes, self._reporter.report, mark)
             done = self._store.done(prepared.sha256)
             if prepared.sha256 in self._seen:
                 self._again.append(prepared.sha256)
@@ -289,10 +327,10 @@ class _Import:
                 if done is not None:
                     self.summary.already_imported += done.n_read
                     self.summary.already_rejected += done.n_rejected
-                    prepared = resume(prepared, done.rows_done, done.bytes_done)
+                    prepared = prepared.after(done.rows_done, done.bytes_done)
                 yield prepared
                 continue
-            self._meter.beat(Beat(0, prepared.n_bytes))
+            self._reporter.add(0, prepared.n_bytes)
 
     def _skip(self, n_read: int, n_rejected: int) -> None:
         self.summary.already_imported += n_read
@@ -305,77 +343,80 @@ class _Import:
             return source
         self._n_copies += 1
         path = self._folder / f"copy-{self._n_copies}"
-        with open_stored(source) as remote, _writing(self._folder), path.open("xb") as copy:
+        with open_stored(source) as remote, writing(self._folder), path.open("xb") as copy:
             shutil.copyfileobj(remote, copy, BLOCK_BYTES)
         return replace(source, location=str(path), n_bytes=path.stat().st_size)
 
-    def _started(self, lots: Iterable[Lot]) -> Iterator[_Started]:
-        """Hand out the tasks of a few lots ahead of the one that is given for its commit."""
-        ahead: deque[_Started] = deque()
-        for lot in lots:
-            ahead.append(self._start(lot))
-            if len(ahead) == LOTS_AHEAD:
+    def _started(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Iterator[Result]]]:
+        """Hand out the tasks of a few batches ahead of the one that is given for its commit."""
+        ahead: deque[tuple[Batch, Iterator[Result]]] = deque()
+        for batch in batches:
+            ahead.append((batch, self._start(batch)))
+            if len(ahead) == BATCHES_AHEAD:
                 yield ahead.popleft()
         yield from ahead
 
-    def _start(self, lot: Lot) -> _Started:
-        batch = self._store.new_batch()
-        limits = (self._sizes.lot_rows, self._sizes.lot_bytes) if lot.in_parts else (None, None)
-        jobs = []
-        for pieces in lot.tasks():
+    def _start(self, batch: Batch) -> Iterator[Result]:
+        """Hand the tasks of a batch to the pool; without one they are done when asked for."""
+        batch_id = self._store.new_batch()
+        sizes = self._sizes
+        limits = (sizes.batch_rows, sizes.batch_bytes) if batch.is_open_ended else (None, None)
+        tasks = []
+        for ranges in batch.tasks():
             self._n_tasks += 1
-            task = Task(f"{self._n_tasks:05}", str(self._folder), batch, pieces, *limits)
-            jobs.append(self._job(task))
-        return _Started(lot, jobs)
+            tasks.append(Task(f"{self._n_tasks:05}", str(self._folder), batch_id, ranges, *limits))
+        if self._pool is None:
+            return self._performed(tasks)
+        jobs = [self._pool.submit(task) for task in tasks]
+        return (result for job in jobs for result in job.results(self._reporter.report))
 
-    def _job(self, task: Task) -> Job | LocalJob:
-        if self._crew is not None:
-            return self._crew.submit(Job(task, self._store.new_batch))
-        return LocalJob(task, self._flattener, self._store.new_batch, self._meter.beat)
+    def _performed(self, tasks: list[Task]) -> Iterator[Result]:
+        def on_progress(progress: Progress) -> None:
+            self._reporter.add(progress.n_rows, progress.n_bytes)
+            self._reporter.report()
+
+        for task in tasks:
+            yield from perform(task, self._flattener, on_progress, self._store.new_batch)
 
     # ---------------------------------------------------------------------------- committing
 
-    def _committed(self, started: _Started) -> Iterator[str]:
-        """Commit a lot when it is read, or part by part while it is; gives the batches."""
-        self._meter.tell("reading")
-        results = (result for job in started.jobs for result in job.results(self._meter.tell))
-        if started.lot.in_parts:
-            (portion,) = started.lot.portions
-            done = (portion.prepared.rows_done, portion.prepared.bytes_done)
+    def _committed(self, started: tuple[Batch, Iterator[Result]]) -> Iterator[str]:
+        """Commit a batch when it is read, or several while it is; gives their ids."""
+        batch, results = started
+        self._reporter.report("reading")
+        if batch.is_open_ended:
+            (prepared,) = [part.prepared for part in batch.parts]
+            done = (prepared.rows_done, prepared.bytes_done)
             for result in results:
-                part = _next_part(portion.prepared, result, *done)
+                part = _next_part(prepared, result, *done)
                 done = (part.rows_done, part.bytes_done)
-                yield self._commit(started.lot, [result], [part])
+                yield self._commit(batch, [result], [part])
         else:
             read = list(results)
             readings = iter([reading for result in read for reading in result.readings])
-            parts = [
-                _part(portion, [next(readings) for _ in portion.cuts])
-                for portion in started.lot.portions
-            ]
-            yield self._commit(started.lot, read, parts)
+            parts = [_part(part, [next(readings) for _ in part.ranges]) for part in batch.parts]
+            yield self._commit(batch, read, parts)
 
-    def _commit(self, lot: Lot, results: list[Result], parts: list[Part]) -> str:
+    def _commit(self, batch: Batch, results: list[Result], parts: list[Part]) -> str:
         """Commit what was read, if the sources are still what they were when they were hashed."""
-        self._meter.tell("committing")
-        for portion in lot.portions:
-            portion.prepared.verify()
-        batch = results[0].batch
+        self._reporter.report("committing")
+        for of_source in batch.parts:
+            of_source.prepared.verify()
         staged = [
             StagedFile(Path(file.path), file.kind, file.month, file.n_rows)
             for result in results
             for file in result.staged
         ]
         with self._signals.held():
-            counts = self._store.append(batch, staged, parts)
+            counts = self._store.append(results[0].batch, staged, parts)
         for part, count in zip(parts, counts, strict=True):
             self._add_up(part, count)
         self.summary.batches += 1
-        self._meter.tell("reading")
-        return batch
+        self._reporter.report("reading")
+        return results[0].batch
 
     def _add_up(self, part: Part, count: PartCount) -> None:
-        """Take over what became of a part; what another import did meanwhile was there before."""
+        """Count what became of a part; rows that another import committed meanwhile are known."""
         summary = self.summary
         if count.already_imported:
             summary.already_imported += part.n_read
@@ -387,44 +428,51 @@ class _Import:
         summary.rejected += count.n_rejected
         summary.bytes += part.n_bytes
 
-    def _finish(self, batches: list[str]) -> None:
+    def _finish(self, batch_ids: list[str]) -> None:
         """Compact; count the sources that came twice, and the rejects by reason."""
-        if batches:
+        if batch_ids:
             with self._signals.held():
                 self._store.compact(over=SMALL_FILES)
         for sha256 in self._again:
             done = self._store.done(sha256)
             self._skip(done.n_read if done else 0, done.n_rejected if done else 0)
         if self.summary.rejected:
-            self.summary.rejects = _reasons(self._store, batches)
-        self.summary.seconds = self._meter.seconds
-        self._meter.tell("done")
+            quoted = ", ".join(f"'{batch_id}'" for batch_id in batch_ids)
+            counted = self._store.sql(
+                "SELECT reason, count(*) AS n FROM rejects "
+                f"WHERE batch IN ({quoted}) GROUP BY reason ORDER BY reason"
+            )
+            self.summary.rejects = dict(
+                zip(counted["reason"].tolist(), counted["n"].tolist(), strict=True)
+            )
+        self.summary.seconds = self._reporter.seconds
+        self._reporter.report("done")
 
 
-def _part(portion: Portion, readings: list[Reading]) -> Part:
-    """Make the ledger's part of cuts that were read side by side."""
-    prepared, first, last = portion.prepared, portion.cuts[0].piece, portion.cuts[-1].piece
+def _part(planned: BatchPart, readings: list[Reading]) -> Part:
+    """Make the ledger's part of ranges that were read side by side."""
+    prepared, first, last = planned.prepared, planned.ranges[0], planned.ranges[-1]
     first_row = max(first.first_row, first.rows_done + 1)
     return Part(
         source=prepared.source.name,
         sha256=prepared.sha256,
         first_row=first_row,
         rows_done=max(first_row - 1, *(reading.rows_done for reading in readings)),
-        bytes_done=prepared.n_bytes if portion.complete else last.end or 0,
-        complete=portion.complete,
-        n_bytes=sum(cut.n_bytes for cut in portion.cuts),
+        bytes_done=prepared.n_bytes if planned.complete else last.end or 0,
+        complete=planned.complete,
+        n_bytes=sum(part.n_bytes for part in planned.ranges),
         n_read=sum(reading.n_read for reading in readings),
         n_rejected=sum(reading.n_rejected for reading in readings),
     )
 
 
 def _next_part(prepared: Prepared, result: Result, rows_done: int, bytes_done: int) -> Part:
-    """Make the next part of a source that is cut while it is read.
+    """Make the next part of a source that is read into several commits.
 
     How many stored bytes it took is a guess, but together the parts have as many as the source.
     """
     (reading,) = result.readings
-    guess = min(prepared.n_bytes - 1, reading.bytes_done // prepared.expansion)
+    guess = min(prepared.n_bytes - 1, reading.bytes_done // expansion(prepared.source))
     reached = prepared.n_bytes if result.final else max(1, bytes_done, guess)
     return Part(
         source=prepared.source.name,
@@ -437,27 +485,3 @@ def _next_part(prepared: Prepared, result: Result, rows_done: int, bytes_done: i
         n_read=reading.n_read,
         n_rejected=reading.n_rejected,
     )
-
-
-def _reasons(store: Store, batches: list[str]) -> dict[str, int]:
-    """Count the rejects of some batches by reason."""
-    quoted = ", ".join(f"'{batch}'" for batch in batches)
-    counted = store.sql(
-        f"SELECT reason, count(*) AS n FROM rejects WHERE batch IN ({quoted}) GROUP BY reason"
-    )
-    return dict(sorted(zip(counted["reason"].tolist(), counted["n"].tolist(), strict=True)))
-
-
-def _cores() -> int:
-    """Cores this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
-@contextlib.contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    """Turn a full disk under a folder into an error that says what stays."""
-    try:
-        yield
-    except OSError as error:
-        raise write_error(folder, error) from error

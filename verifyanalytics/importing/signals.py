@@ -1,4 +1,4 @@
-"""Ctrl-C and the request to terminate, while an import runs: they unwind it, but no commit."""
+"""Ctrl-C and SIGTERM while an import runs: they unwind it, but no commit."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Self
 
-_Handler = Callable[[int, FrameType | None], object]
-
 
 class Signals:
-    """Handlers that let an import clean up, and wait while it commits.
+    """Handlers of SIGINT and SIGTERM that unwind an import, and wait while it commits.
 
     Within the context SIGTERM unwinds as Ctrl-C does and ends the program with 143; within `held`
     both wait until the commit is in or refused. Handlers that were there are called in turn, and
@@ -21,7 +19,7 @@ class Signals:
     """
 
     def __init__(self) -> None:
-        self._before: dict[int, _Handler] = {}
+        self._before: dict[int, Callable[[int, FrameType | None], object]] = {}
         self._held = False
         self._waiting: list[int] = []
 

@@ -18,6 +18,7 @@ from builders.stored_answers import BAD, answer, expected, found, line, mixed, w
 import verifyanalytics as va
 from verifyanalytics.errors import UsageError
 from verifyanalytics.importing.pool import child_environment
+from verifyanalytics.importing.progress import ImportSummary
 from verifyanalytics.store.store import Store
 
 PACKAGE = Path(va.__file__).parents[1]
@@ -361,8 +362,8 @@ def test_a_file_that_vanishes_is_named_and_nothing_of_it_committed(store, tmp_pa
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"workers": -1}, "workers is -1"),
-        ({"batch_bytes": 0}, "batch_bytes is 0"),
+        ({"workers": -1}, "workers must be at least 0"),
+        ({"batch_bytes": 0}, "batch_bytes must be at least 1"),
         ({"context": {"no good": "x"}}, "no good"),
         ({"paths": "nowhere.ndjson"}, "nowhere"),
     ],
@@ -374,10 +375,10 @@ def test_an_argument_that_does_not_fit_is_told(store, tmp_path, options, text):
 
 
 def test_the_summary_is_one_line_and_a_dict():
-    summary = va.ImportSummary(20_000, 19_880, 40, 80, rejects={"syntax": 76, "conflict": 4})
+    summary = ImportSummary(20_000, 19_880, 40, 80, rejects={"syntax": 76, "conflict": 4})
     text = "read 20 000 = added 19 880 + known 40 + rejected 80 (conflict 4, syntax 76)"
     assert str(summary) == repr(summary) == text
-    assert str(va.ImportSummary(already_imported=1234)).endswith("; already imported 1 234")
+    assert str(ImportSummary(already_imported=1234)).endswith("; already imported 1 234")
     assert json.loads(json.dumps(summary.to_dict()))["rejects"] == {"syntax": 76, "conflict": 4}
 
 
