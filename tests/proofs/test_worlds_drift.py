@@ -14,7 +14,7 @@ import pytest
 from scipy import stats
 
 import verifyanalytics as va
-from verifyanalytics.analysis.tags.auc import area_limits
+from verifyanalytics.analysis.tags.risk import area_limits
 from verifyanalytics.schema import QUALITY_COLUMNS
 from verifyanalytics.simulator import Simulation, World
 

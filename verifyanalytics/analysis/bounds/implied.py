@@ -300,7 +300,7 @@ def bound(at: pd.DataFrame, k: float, share: float | None) -> pd.DataFrame:
     at["fnmr_low"] = _fnmr_low(n, n3, n_below, claim, k, impostors, tries, share, hidden)
     at["fnmr_high"] = _divide(n_below, n)
     at["impostor_share"] = np.nan if share is None else share
-    at["reason"] = pd.Series(np.where(known, "", BELOW), index=at.index, dtype="str")
+    at["reason"] = np.where(known, "", BELOW)
     return at.assign(covers=COVERS)
 
 

@@ -258,7 +258,7 @@ def _shares(
     table["share"] = table["n"] / table["n_of"].where(table["n_of"] > 0)
     table["share_low"], table["share_high"] = intervals.rate_interval(table["n"], table["n_of"])
     unclear = (table["line"] == "reproduced") & (table["share"] < REPRODUCED)
-    table["reason"] = pd.Series(np.where(unclear, "gates_do_not_explain_result", ""), dtype="str")
+    table["reason"] = np.where(unclear, "gates_do_not_explain_result", "")
     return table[
         [*keys, "regime", "threshold", "baseline", "unit", "line", "n", "n_of", "share",
          "share_low", "share_high", "reason"]

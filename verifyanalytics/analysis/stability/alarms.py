@@ -1,4 +1,4 @@
-"""What somebody should look at: rows of other tables that go beyond a limit, in a sentence."""
+"""Alerts: rows of other statistics beyond a limit, each with a sentence in English and Chinese."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from verifyanalytics.errors import MissingColumnError, UsageError
 
 SEVERITIES = ("critical", "warning", "info")
 
-_COLUMNS = ["severity", "kind", "starts_at", "what", "value", "limit", "sentence", "sentence_zh"]
+_TYPES = {
+    "severity": "str", "kind": "str", "starts_at": "datetime64[us]", "what": "str",
+    "value": "float64", "limit": "float64", "sentence": "str", "sentence_zh": "str",
+}  # fmt: skip
 _MANY_PSI = 0.25
 _TIMES_FAULTS, _LEAST_FAULTS, _BAD_FAULTS = 3.0, 5, 0.2
 _SPREADS, _LEAST_USUAL = 6.0, 20.0
@@ -21,7 +24,7 @@ _TIMES_SLOW, _TIMES_STUCK, _LEAST_TIMED = 2.0, 5.0, 100
 _MANY_CALLS = 10
 _FRIDAY, _LEAST_DAYS = 4, 3
 
-_NEEDED = {
+_REQUIRED = {
     "drift": ["alert", "critical", "psi", "column", "regime", "largest_bin", "share_reference"],
     "events": ["changed_from", "kind", "regime_before", "regime_after", "req_key", "shift_1e_4"],
     "volume": ["starts_at", "n_calls", "n_faults", "fault_rate", "fault_rate_low"],
@@ -43,21 +46,12 @@ def alerts(
 
     Parameters
     ----------
-    drift : DataFrame, optional
-        From `va.stability.drift` or `va.stability.over_time`.
-    events : DataFrame, optional
-        From `va.stability.regime_changes`.
-    volume : DataFrame, optional
-        From `va.operations.volume`, by hour or day.
-    latency : DataFrame, optional
-        From `va.operations.latency`, by hour or day.
+    drift, events : DataFrame, optional
+        From `va.stability.drift` or `over_time`; from `va.stability.regime_changes`.
+    volume, latency : DataFrame, optional
+        From `va.operations`, by hour or day.
     bursts : DataFrame, optional
         From `va.attempts.bursts`, of any kind.
-
-    Raises
-    ------
-    MissingColumnError, UsageError
-        A table is none of these.
 
     Returns
     -------
@@ -68,31 +62,48 @@ def alerts(
         none), `what` (column and regime, group, person), `value` and the `limit` it passed,
         `sentence`, `sentence_zh`. Worst first, then in order of time.
 
+    Raises
+    ------
+    MissingColumnError, UsageError
+        A table is none of these.
+
     Notes
     -----
     drift: the table's own alert; critical above 0.25. gap: hours without a call in which
     20 or more were usual, critical. volume: further than six spreads from the median of the same
     hour of the day, working days and weekends apart (a spread is 1.4826·MAD, at least √median),
-    where 20 or more are usual. faults:
-    5 or more, and the lower limit of their rate above three times the rate of all; critical from
-    20 %. latency: the 95th percentile of 100 or more calls above twice its median over time;
-    critical above five times. bursts: each person listed, critical from 10
-    calls in the hour; each signal above the control limit.
+    where 20 or more are usual. faults: 5 or more, and the lower limit of their rate above three
+    times the rate of all; critical from 20 %. latency: the 95th percentile of 100 or more calls
+    above twice its median over time; critical above five times. bursts: each person listed,
+    critical from 10 calls in the hour; each signal above the control limit.
+
+    See Also
+    --------
+    drift, over_time, regime_changes
+
+    Examples
+    --------
+    >>> calls = pd.DataFrame({"starts_at": pd.date_range("2024-05-01", periods=48, freq="h"),
+    ...     "n_calls": 100, "n_faults": [0] * 47 + [30], "fault_rate": [0.0] * 47 + [0.3],
+    ...     "fault_rate_low": [0.0] * 47 + [0.22]})
+    >>> alerts(volume=calls)[["severity", "kind", "value"]].values.tolist()
+    [['critical', 'faults', 0.3]]
     """
     found: list[tuple[Any, ...]] = []
     for name, table, pick in (
         ("drift", drift, _drifted), ("events", events, _events), ("volume", volume, _volume),
         ("latency", latency, _slow), ("bursts", bursts, _bursts),
     ):  # fmt: skip
-        if table is not None:
-            _check(name, table)
-            found += pick(table)
-    result = pd.DataFrame(found, columns=_COLUMNS)
-    result["starts_at"] = pd.to_datetime(result["starts_at"]).astype("datetime64[us]")
-    for name in ("value", "limit"):
-        result[name] = result[name].astype("float64")
-    for name in ("severity", "kind", "what", "sentence", "sentence_zh"):
-        result[name] = result[name].astype("str")
+        if table is None:
+            continue
+        if not isinstance(table, pd.DataFrame):
+            raise UsageError(
+                f"{name} is a frame of another function; {type(table).__name__} was given"
+            )
+        if missing := [column for column in _REQUIRED[name] if column not in table]:
+            raise MissingColumnError(missing, [str(column) for column in table])
+        found += pick(table)
+    result = pd.DataFrame(found, columns=[*_TYPES]).astype(_TYPES)
     rank = {name: i for i, name in enumerate(SEVERITIES)}
     return result.sort_values(
         ["severity", "starts_at", "kind", "what"],
@@ -100,14 +111,6 @@ def alerts(
         kind="stable",
         ignore_index=True,
     )
-
-
-def _check(name: str, table: Any) -> None:
-    if not isinstance(table, pd.DataFrame):
-        raise UsageError(f"{name} is a frame of another function; {type(table).__name__} was given")
-    missing = [column for column in _NEEDED[name] if column not in table]
-    if missing:
-        raise MissingColumnError(missing, [str(column) for column in table])
 
 
 def _drifted(table: pd.DataFrame) -> Iterator[tuple[Any, ...]]:
@@ -126,8 +129,16 @@ def _drifted(table: pd.DataFrame) -> Iterator[tuple[Any, ...]]:
             f"{row.psi:.2f}，限值 {limit:.2f}；变化最大的区间 {row.largest_bin}："
             f"{moved}（{row.regime}）"
         )
-        severity = "critical" if row.psi > _MANY_PSI else "warning"
-        yield severity, "drift", start, f"{row.column} {row.regime}", row.psi, limit, en, zh
+        yield (
+            _severity(row.psi > _MANY_PSI),
+            "drift",
+            start,
+            f"{row.column} {row.regime}",
+            row.psi,
+            limit,
+            en,
+            zh,
+        )
 
 
 def _events(table: pd.DataFrame) -> Iterator[tuple[Any, ...]]:
@@ -146,13 +157,14 @@ def _events(table: pd.DataFrame) -> Iterator[tuple[Any, ...]]:
         yield severity, kind, start, row.req_key, row.shift_1e_4, np.nan, en, zh
 
 
-def _groups(table: pd.DataFrame) -> list[str]:
-    return list(table.columns[: table.columns.get_loc("starts_at")])
+def _severity(grave: bool) -> str:
+    return "critical" if grave else "warning"
 
 
 def _parts(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     """Each group of `by`, named, with its rows whose time is known."""
-    known, by = table[table["starts_at"].notna()], _groups(table)
+    known = table[table["starts_at"].notna()]
+    by = list(table.columns[: table.columns.get_loc("starts_at")])
     if not by:
         yield "all", known
         return
@@ -171,7 +183,6 @@ def _faults(what: str, part: pd.DataFrame) -> Iterator[tuple[Any, ...]]:
     limit = _TIMES_FAULTS * part["n_faults"].sum() / part["n_calls"].sum()
     beyond = (part["n_faults"] >= _LEAST_FAULTS) & (part["fault_rate_low"] > limit)
     for row in part[beyond].itertuples():
-        severity = "critical" if row.fault_rate >= _BAD_FAULTS else "warning"
         at = f"{row.starts_at:%Y-%m-%d %H:%M}"
         en = (
             f"{row.n_faults:,} of {row.n_calls:,} calls failed from {at} on "
@@ -181,7 +192,8 @@ def _faults(what: str, part: pd.DataFrame) -> Iterator[tuple[Any, ...]]:
             f"{at} 起 {row.n_calls:,} 次调用中有 {row.n_faults:,} 次故障（{row.fault_rate:.1%}），"
             f"超过平常的三倍（{what}）"
         )
-        yield severity, "faults", row.starts_at, what, row.fault_rate, limit, en, zh
+        bad = _severity(row.fault_rate >= _BAD_FAULTS)
+        yield bad, "faults", row.starts_at, what, row.fault_rate, limit, en, zh
 
 
 def _unusual(what: str, part: pd.DataFrame) -> Iterator[tuple[Any, ...]]:
@@ -196,7 +208,13 @@ def _unusual(what: str, part: pd.DataFrame) -> Iterator[tuple[Any, ...]]:
     low, high = usual - _SPREADS * spread, usual + _SPREADS * spread
     low = low.where(is_told, 0.0)
     empty = (inner == 0) & (usual >= _LEAST_USUAL)
-    yield from _gaps(what, empty, usual, step)
+    runs = (empty != empty.shift()).cumsum()
+    for _, run in empty[empty].groupby(runs[empty]):  # one alert a run of empty hours
+        expected = float(usual[run.index].sum())
+        ends = f"{run.index[0]:%Y-%m-%d %H:%M} – {run.index[-1] + step:%Y-%m-%d %H:%M}"
+        en = f"no call at all {ends}, where {expected:,.0f} are usual ({what})"
+        zh = f"{ends} 没有任何调用，平常约 {expected:,.0f} 次（{what}）"
+        yield "critical", "gap", run.index[0], what, 0.0, expected, en, zh
     strange = ((inner < low) | (inner > high)) & (usual >= _LEAST_USUAL) & ~empty
     for start in inner.index[strange]:
         n, few = int(inner[start]), inner[start] < low[start]
@@ -223,20 +241,6 @@ def _usual(calls: pd.Series) -> tuple[pd.Series, pd.Series, pd.Series]:
     return usual.where(is_told, usual_all), spread.where(is_told, spread_all), is_told
 
 
-def _gaps(
-    what: str, empty: pd.Series, usual: pd.Series, step: pd.Timedelta
-) -> Iterator[tuple[Any, ...]]:
-    """One alert a run of empty hours."""
-    runs = (empty != empty.shift()).cumsum()
-    for _, run in empty[empty].groupby(runs[empty]):
-        start, end = run.index[0], run.index[-1] + step
-        expected = float(usual[run.index].sum())
-        ends = f"{start:%Y-%m-%d %H:%M} – {end:%Y-%m-%d %H:%M}"
-        en = f"no call at all {ends}, where {expected:,.0f} are usual ({what})"
-        zh = f"{ends} 没有任何调用，平常约 {expected:,.0f} 次（{what}）"
-        yield "critical", "gap", start, what, 0.0, expected, en, zh
-
-
 def _slow(table: pd.DataFrame) -> Iterator[tuple[Any, ...]]:
     if "starts_at" not in table:
         return
@@ -244,7 +248,6 @@ def _slow(table: pd.DataFrame) -> Iterator[tuple[Any, ...]]:
         enough = part[part["n_timed"] >= _LEAST_TIMED]
         usual = enough["p95_ms"].median()
         for row in enough[enough["p95_ms"] > _TIMES_SLOW * usual].itertuples():
-            severity = "critical" if row.p95_ms > _TIMES_STUCK * usual else "warning"
             at = f"{row.starts_at:%Y-%m-%d %H:%M}"
             en = (
                 f"the slowest 5 % of the calls from {at} on took {row.p95_ms:,.0f} ms or more, "
@@ -255,7 +258,8 @@ def _slow(table: pd.DataFrame) -> Iterator[tuple[Any, ...]]:
                 f"平常为 {usual:,.0f} ms（{what}）"
             )
             limit = float(_TIMES_SLOW * usual)
-            yield severity, "latency", row.starts_at, what, row.p95_ms, limit, en, zh
+            bad = _severity(row.p95_ms > _TIMES_STUCK * usual)
+            yield bad, "latency", row.starts_at, what, row.p95_ms, limit, en, zh
 
 
 def _bursts(table: pd.DataFrame) -> Iterator[tuple[Any, ...]]:
@@ -276,5 +280,5 @@ def _bursts(table: pd.DataFrame) -> Iterator[tuple[Any, ...]]:
             f"{n:,} calls of one {key} within the hour from {at} on, {row['n_accepted']:,} accepted"
         )
         zh = f"{at} 起一小时内同一 {key} 有 {n:,} 次调用，其中 {row['n_accepted']:,} 次通过"
-        severity = "critical" if n >= _MANY_CALLS else "warning"
-        yield severity, "burst", row["starts_at"], str(row[key]), float(n), np.nan, en, zh
+        bad = _severity(n >= _MANY_CALLS)
+        yield bad, "burst", row["starts_at"], str(row[key]), float(n), np.nan, en, zh

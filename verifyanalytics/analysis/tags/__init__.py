@@ -7,8 +7,8 @@ __getattr__, __dir__, __all__ = face(
     {
         "rates": "analysis.tags.frequencies",
         "lift": "analysis.tags.associations",
-        "pairs": "analysis.tags.overlap",
-        "catch": "analysis.tags.overlap",
+        "pairs": "analysis.tags.associations",
+        "catch": "analysis.tags.associations",
         "scores": "analysis.tags.score_shifts",
         "risk_bands": "analysis.tags.risk",
     },

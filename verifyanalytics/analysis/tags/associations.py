@@ -1,4 +1,4 @@
-"""Whether a tag goes with an outcome more often than chance would have it.
+"""Risk tags with an outcome and with each other: lift, pairs, catch.
 
 Without labels a tag that goes with non-matches is an association, and the frame says so. Against
 the vendor's own rejections it is circular as well: the risk score takes part in the rejection.
@@ -6,6 +6,7 @@ the vendor's own rejections it is circular as well: the risk score takes part in
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,14 +15,17 @@ from scipy import stats
 
 from verifyanalytics.analysis.base import intervals
 from verifyanalytics.analysis.base.intervals import FloatArray
+from verifyanalytics.analysis.base.outcomes import crowd_of
 from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.analysis.tags.sets import (
     TagSets,
+    Weighed,
     explained,
     named,
     outcome_sets,
     person_sets,
     share_limits,
+    tag_sets,
 )
 
 _LEVEL, _NORMAL = 0.05, float(stats.norm.ppf(0.975))
@@ -73,7 +77,11 @@ def lift(v: Any, outcome: str = "non_match", *, assume_random: bool = False) -> 
     Raises
     ------
     MissingColumnError, UsageError
-        A needed column is not there or holds something else; the outcome's holds no truth values.
+        A needed column is missing or of another type; the outcome's holds no truth values.
+
+    See Also
+    --------
+    catch, pairs, risk_bands, verifyanalytics.labels.join
 
     Notes
     -----
@@ -91,7 +99,7 @@ def lift(v: Any, outcome: str = "non_match", *, assume_random: bool = False) -> 
     Examples
     --------
     >>> v = pd.DataFrame({"risk_tags": [["13001"], ["13001"], [], []], "fraud": [1, 0, 0, 0]})
-    >>> tag_lift(v, "fraud")[["tag", "n_both", "precision", "recall", "lift"]].values.tolist()
+    >>> lift(v, "fraud")[["tag", "n_both", "precision", "recall", "lift"]].values.tolist()
     [['13001', 1, 0.5, 1.0, 2.0]]
     """
     question = outcome_sets(v, outcome, assume_random=assume_random)
@@ -100,27 +108,24 @@ def lift(v: Any, outcome: str = "non_match", *, assume_random: bool = False) -> 
     r, a = sets.weighed(sets.n), sets.weighed(sets.n_yes)
     n, c = sets.whole(sets.n), sets.whole(sets.n_yes)
     table = pd.DataFrame({"tag": pd.Series(sets.tags, dtype="str")})
-    table["outcome"] = pd.Series([outcome] * len(table), dtype="str")
-    table["basis"] = pd.Series([meaning.basis] * len(table), dtype="str")
-    table["circular"], table["clustered"] = meaning.circular, crowd.known
-    for name, of in (("n", n), ("n_tag", r), ("n_outcome", c), ("n_both", a)):
-        table[name] = of.n
+    table = table.assign(
+        outcome=outcome, basis=meaning.basis, circular=meaning.circular, clustered=crowd.known,
+        n=n.n, n_tag=r.n, n_outcome=c.n, n_both=a.n,
+    )  # fmt: skip
     with np.errstate(invalid="ignore"):
         table["hit_rate"] = r.w / n.w
     for name, of in (("precision", r), ("recall", c)):
-        found = share_limits(a, of, crowd.deff)
-        table[name], table[f"{name}_low"], table[f"{name}_high"] = found
-    cells, squares = _cells(a.w, r.w, c.w, n.w), _cells(a.ww, r.ww, c.ww, n.ww)
+        table[name], table[f"{name}_low"], table[f"{name}_high"] = share_limits(a, of, crowd.deff)
+    cells, squares = (
+        Cells(both, tag - both, yes - both, whole - tag - yes + both)
+        for both, tag, yes, whole in ((a.w, r.w, c.w, n.w), (a.ww, r.ww, c.ww, n.ww))
+    )
     worst = np.fmax(r.spread(), n.spread())
     table = _lifted(table, cells, squares, worst, crowd.deff)
     table["deff"] = crowd.deff
     square = [np.rint(cell / (worst * crowd.deff)) for cell in cells] if choice.weighted else None
     table = _tested(table, people, square, significant=crowd.known)
-    for name in ("n_unknown", "n_only_risk", "n_risk_not_asked"):
-        table[name] = getattr(sets, name)
-    table["reason"] = pd.Series(
-        _reasons(table, choice.reason, crowd.known), index=table.index, dtype="str"
-    )
+    table = table.assign(**sets.left_out, reason=_reasons(table, choice.reason, crowd.known))
     rates = ["hit_rate", "phi", "p_value", "p_adjusted"]
     rates += [name for name in table if name.startswith(("precision", "recall", "lift", "odds"))]
     table = named(explained(table, question, rates))
@@ -130,8 +135,118 @@ def lift(v: Any, outcome: str = "non_match", *, assume_random: bool = False) -> 
     )
 
 
-def _cells(a: FloatArray, r: FloatArray, c: FloatArray, n: FloatArray) -> Cells:
-    return Cells(a, r - a, c - a, n - r - c + a)
+@statistic("tags.pairs")
+def pairs(v: Any) -> pd.DataFrame:
+    """How often two risk tags stand on the same row, against chance.
+
+    Parameters
+    ----------
+    v : frame of verifications
+        Needs `risk_tags`.
+
+    Returns
+    -------
+    DataFrame
+        One row a pair, the strongest φ first: `tag_a`, `tag_b` (by falling frequency), names
+        `name_a_en`, `name_a_zh`, `name_b_en`, `name_b_zh`; `n` rows with a risk result, `n_a`,
+        `n_b`, `n_both`; `lift` = n·n_both / (n_a·n_b); `phi` in [−1, 1], NaN where a tag is on
+        every row; `jaccard` = n_both / n_either; `n_risk_not_asked`. Pairs that never meet are
+        listed too.
+
+    See Also
+    --------
+    rates, lift, catch
+
+    Examples
+    --------
+    >>> v = pd.DataFrame({"risk_tags": [["13001", "14004"], ["13001"], [], []]})
+    >>> pairs(v)[["tag_a", "tag_b", "n_both", "lift", "jaccard"]].values.tolist()
+    [['13001', '14004', 1, 2.0, 0.5]]
+    """
+    sets = tag_sets(v)
+    together = (sets.member.T.astype("int64") * sets.n) @ sets.member.astype("int64")
+    pairs = [*combinations(range(len(sets.tags)), 2)]
+    first, second = (np.array([p[i] for p in pairs], dtype=int) for i in (0, 1))
+    single = np.diag(together).astype(float) if len(sets.tags) else np.zeros(0)
+    a, b, both = single[first], single[second], together[first, second].astype(float)
+    n = float(sets.n.sum())
+    tags = np.array(sets.tags, dtype=object)
+    table = pd.DataFrame({"tag_a": tags[first], "tag_b": tags[second]}, dtype="str")
+    for end in ("a", "b"):
+        words = named(pd.DataFrame({"tag": table[f"tag_{end}"]}))
+        table[f"name_{end}_en"], table[f"name_{end}_zh"] = words["name_en"], words["name_zh"]
+    table["n"] = int(n)
+    for name, count in (("n_a", a), ("n_b", b), ("n_both", both)):
+        table[name] = count.astype("int64")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        table["lift"] = n * both / (a * b)
+        table["phi"] = (n * both - a * b) / np.sqrt(a * (n - a) * b * (n - b))
+        table["jaccard"] = both / (a + b - both)
+    table["n_risk_not_asked"] = sets.left_out["n_risk_not_asked"]
+    return table.sort_values(
+        ["phi", "tag_a", "tag_b"], ascending=[False, True, True], kind="stable", ignore_index=True
+    )
+
+
+@statistic("tags.catch")
+def catch(v: Any, outcome: str = "non_match", *, assume_random: bool = False) -> pd.DataFrame:
+    """What each risk tag adds to those before it: greedy order of catch, and unique catch.
+
+    Parameters
+    ----------
+    v : frame of verifications
+    outcome, assume_random
+        As in `lift`.
+
+    Returns
+    -------
+    DataFrame
+        One row a tag, in greedy order: each next tag is the one that catches most outcome rows not
+        caught yet; ties by fewer new hits, then by tag. `step` from 1, `tag` and its names,
+        `outcome`, `basis`, `circular`; `n_new_hits`, `n_new_outcome` rows that no earlier tag has,
+        `marginal_precision` (NaN: no new hit); `n_hits`, `n_caught` so far, `catch_rate` =
+        n_caught / n_outcome with 95 % limits, `hit_share` = n_hits / n; `n_unique_hits`,
+        `n_unique_outcome`: rows with this tag and no other; `n`, `n_outcome`, `n_unknown`,
+        `n_only_risk`, `n_risk_not_asked`; `deff`, `weighted`, `note` as in `lift`, and
+        `reason`: `selected_labels`. Where weighted, order and rates go by weights, counts by rows.
+
+    See Also
+    --------
+    lift, pairs
+
+    Examples
+    --------
+    >>> v = pd.DataFrame({"risk_tags": [["1", "2"], ["1"], ["2"], []], "fraud": [1, 1, 0, 0]})
+    >>> catch(v, "fraud")[["step", "tag", "n_caught", "catch_rate", "n_unique_outcome"]]
+       step tag  n_caught  catch_rate  n_unique_outcome
+    0     1   1         2         1.0                 1
+    1     2   2         2         1.0                 0
+    """
+    question = outcome_sets(v, outcome, assume_random=assume_random)
+    sets, meaning = question.sets, question.meaning
+    deff = crowd_of(question.counted).deff
+    tags, new_hits, new = _greedy(sets)
+    table = pd.DataFrame({"tag": pd.Series(tags, dtype="str")})
+    table.insert(0, "step", np.arange(1, len(table) + 1, dtype="int64"))
+    table = table.assign(
+        outcome=outcome, basis=meaning.basis, circular=meaning.circular, n_new_hits=new_hits.n,
+        n_new_outcome=new.n,
+    )  # fmt: skip
+    with np.errstate(divide="ignore", invalid="ignore"):
+        table["marginal_precision"] = new.w / new_hits.w
+        table["n_hits"], table["n_caught"] = new_hits.n.cumsum(), new.n.cumsum()
+        rate, low, high = share_limits(new.upto(), sets.whole(sets.n_yes), deff)
+        table["catch_rate"] = rate
+        table["hit_share"] = new_hits.w.cumsum() / sets.whole(sets.n).w
+    table["catch_rate_low"], table["catch_rate_high"] = low, high
+    alone = sets.member & (sets.member.sum(axis=1) == 1)[:, None]
+    for name, count in (("n_unique_hits", sets.n), ("n_unique_outcome", sets.n_yes)):
+        unique = dict(zip(sets.tags, (alone.T.astype("int64") @ count).tolist(), strict=True))
+        table[name] = table["tag"].map(unique).astype("int64")
+    table["n"], table["n_outcome"] = int(sets.n.sum()), int(sets.n_yes.sum())
+    table = table.assign(**sets.left_out, deff=deff, reason=question.choice.reason)
+    rates = ["marginal_precision", "catch_rate", "catch_rate_low", "catch_rate_high", "hit_share"]
+    return named(explained(table, question, rates))
 
 
 def _lifted(
@@ -201,3 +316,31 @@ def _reasons(table: pd.DataFrame, selected: str, clustered: bool) -> Any:
         [selected, "no_outcome", "all_outcome", "tag_on_every_row", "none_seen", "unclustered"],
         "",
     )
+
+
+def _greedy(sets: TagSets) -> tuple[list[str], Weighed, Weighed]:
+    """Order the tags by what they add; return them, their new hits and their new outcome rows."""
+    left = np.ones(len(sets.n), dtype=np.bool_)
+    rest, order = list(range(len(sets.tags))), []
+    found: list[list[float]] = []
+    hits = sets.n * sets.weight, sets.n_yes * sets.weight
+    while rest:
+        # sums of the same weights in another order are still equal
+        new = {
+            i: [round(float(of[left & sets.member[:, i]].sum()), 6) for of in hits] for i in rest
+        }
+        best = min(rest, key=lambda i: (-new[i][1], new[i][0], sets.tags[i]))
+        mine = left & sets.member[:, best]
+        found.append(
+            [
+                float(of[mine] @ sets.weight[mine] ** power)
+                for of in (sets.n, sets.n_yes)
+                for power in (0, 1, 2)
+            ]
+        )
+        order.append(sets.tags[best])
+        left &= ~sets.member[:, best]
+        rest.remove(best)
+    columns = np.array(found, dtype=float).reshape(len(order), 6).T
+    sides = [Weighed(part[0].astype("int64"), part[1], part[2]) for part in np.split(columns, 2)]
+    return order, sides[0], sides[1]

@@ -80,7 +80,7 @@ def rates(
     Examples
     --------
     >>> v = pd.DataFrame({"risk_tags": [["14004", "14004"], ["13001"], [], None]})
-    >>> tag_rates(v)[["tag", "n", "n_tag"]].values.tolist()
+    >>> rates(v)[["tag", "n", "n_tag"]].values.tolist()
     [['13001', 3, 1], ['14004', 3, 1]]
     """
     keys = group_keys(by, _MADE)

@@ -77,8 +77,8 @@ def _compared(
     part: pd.DataFrame, has: list[bool], regime: str, tag: str, edges: Any, width: float
 ) -> pd.DataFrame:
     table = pd.DataFrame({"score_low": edges, "score_high": np.round(edges + width, 6)})
-    table.insert(0, "regime", pd.Series([regime] * len(edges), dtype="str"))
-    table.insert(1, "tag", pd.Series([tag] * len(edges), dtype="str"))
+    table.insert(0, "regime", regime)
+    table.insert(1, "tag", tag)
     tagged, shares = np.array(has, dtype=np.bool_), {}
     for side, rows in (("with", part[tagged]), ("without", part[~tagged])):
         n = np.zeros(len(edges), dtype="int64")

@@ -6,6 +6,7 @@ per (set, outcome) answer every question about tags and their combinations in on
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -75,8 +76,9 @@ class TagSets:
         Rows whose outcome is known, and those that have it.
     weight : ndarray, shape (sets,)
         What each of these rows counts.
-    n_unknown, n_only_risk, n_risk_not_asked : int
-        Rows left out: outcome not known; nothing but risk against them; without a risk result.
+    left_out : dict of str to int
+        Rows left out: `n_unknown` (outcome not known), `n_only_risk` (nothing but risk against
+        them), `n_risk_not_asked` (without a risk result).
     """
 
     tags: list[str]
@@ -84,9 +86,7 @@ class TagSets:
     n: Ints
     n_yes: Ints
     weight: FloatArray
-    n_unknown: int = 0
-    n_only_risk: int = 0
-    n_risk_not_asked: int = 0
+    left_out: dict[str, int]
 
     def per_tag(self, of: Ints) -> Ints:
         """Add up a count of sets over the sets that hold each tag."""
@@ -199,7 +199,7 @@ def explained(table: pd.DataFrame, question: Question, rates: list[str]) -> pd.D
     if question.choice.reason:
         table[rates] = np.nan
     table["weighted"] = question.choice.weighted
-    table["note"] = pd.Series([question.choice.note] * len(table), dtype="str", index=table.index)
+    table["note"] = question.choice.note
     return table
 
 
@@ -208,27 +208,25 @@ def named(table: pd.DataFrame) -> pd.DataFrame:
     book = codebook.current()
     entries = [book.risk_tag(tag) for tag in table["tag"]]
     families = [book.tag_family(tag) for tag in table["tag"]]
-    words = {
+    columns = {
         "name_en": [e.gloss("en") for e in entries],
         "name_zh": [e.gloss("zh") for e in entries],
         "family": [f.code for f in families],
         "family_en": [f.gloss("en") for f in families],
         "family_zh": [f.gloss("zh") for f in families],
+        "known": [e.known for e in entries],
     }
-    at = table.columns.get_loc("tag") + 1
-    for i, (name, values) in enumerate(words.items()):
-        table.insert(at + i, name, pd.Series(values, index=table.index, dtype="str"))
-    known = pd.Series([e.known for e in entries], index=table.index, dtype="bool")
-    table.insert(at + len(words), "known", known)
+    for at, (name, values) in enumerate(columns.items(), table.columns.get_loc("tag") + 1):
+        kind = "bool" if name == "known" else "str"
+        table.insert(at, name, pd.Series(values, index=table.index, dtype=kind))
     return table
 
 
 def _sets(table: pd.DataFrame) -> TagSets:
     held = [frozenset(s) if isinstance(s, tuple) else frozenset() for s in table["risk_tags"]]
-    rows = dict.fromkeys(sorted(frozenset().union(*held)), 0)
+    rows: Counter[str] = Counter()
     for tags, count in zip(held, table["n"], strict=True):
-        for tag in tags:
-            rows[tag] += int(count)
+        rows.update(dict.fromkeys(tags, int(count)))
     # a tag that only rows without the outcome's knowledge have is no tag of this question
     order = sorted((tag for tag, count in rows.items() if count), key=lambda tag: (-rows[tag], tag))
     member = np.array([[tag in tags for tag in order] for tags in held], dtype=np.bool_)
@@ -239,5 +237,5 @@ def _sets(table: pd.DataFrame) -> TagSets:
         table["n"].to_numpy(),
         table["n_yes"].to_numpy(),
         weights(table).to_numpy(dtype=float),
-        **{name: int(table[name].sum()) for name in left_out if name in table},
+        {name: int(table[name].sum()) for name in left_out if name in table},
     )
