@@ -20,6 +20,7 @@ PACKAGE = Path(__file__).parents[1] / "verifyanalytics"
 LAYERS = (
     {"errors", "lazy", "schema"},
     {"arguments", "codebook"},
+    {"wording"},
     {"sources", "vendor", "charts", "analysis.base"},
     {"parsing", "simulator"},
     {"store", "analysis"},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import unicodedata
 from operator import attrgetter
 
 import numpy as np
@@ -14,7 +13,6 @@ from matplotlib import pyplot as plt
 
 import verifyanalytics as va
 from verifyanalytics.charts import panels
-from verifyanalytics.charts.names import name
 
 STEERING = "a\x1b[31m\u202eb\tc\n\U0001f9ff\ue000\u2063"
 NAMES = {
@@ -31,31 +29,6 @@ NAMES = {
 def _no_figure_stays():
     yield
     plt.close("all")
-
-
-def columns(text):
-    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
-
-
-@pytest.mark.parametrize("kind", NAMES)
-@pytest.mark.parametrize("most", [12, 40])
-def test_a_name_is_printable_and_no_longer_than_asked(kind, most):
-    shown = name(NAMES[kind], most)
-    assert columns(shown) <= most
-    assert shown.isprintable()
-    assert not any(unicodedata.category(c) in ("Cc", "Cf", "Co", "Cn", "Cs") for c in shown)
-
-
-@pytest.mark.parametrize("text", ["cert_pro_src_verify", "渠道甲", "app\u00a01.2", "ñandú", ""])
-def test_a_plain_name_stays_as_it_is(text):
-    if any("\u4e00" <= c <= "\u9fff" for c in text) and va.charts.style.cjk_font() is None:
-        pytest.skip("no font with Chinese is installed")
-    assert name(text) == text
-
-
-def test_names_that_begin_alike_stay_apart():
-    long = ["x" * 100 + end for end in "abc"]
-    assert len({name(text) for text in long}) == 3
 
 
 def test_a_regime_keeps_its_thresholds_whatever_its_key():

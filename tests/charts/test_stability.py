@@ -13,7 +13,6 @@ from matplotlib.colors import to_hex
 
 import verifyanalytics as va
 from verifyanalytics.charts import style
-from verifyanalytics.charts.sentences import _TEXT
 from verifyanalytics.errors import UsageError
 from verifyanalytics.simulator import Simulation, World
 
@@ -78,13 +77,6 @@ def test_every_chart_is_drawn_in_every_language_without_a_warning(frames, name, 
     text = words(axes)
     assert any("一" <= c <= "鿿" for c in text) == (lang != "en")
     assert ("n = " in text) or name in ("stability.over_time", "quality.bands", "quality.limits")
-
-
-def test_no_text_of_ours_is_without_its_other_language():
-    for key, (en, zh) in _TEXT.items():
-        assert en, key
-        assert zh, key
-        assert not any("一" <= c <= "鿿" for c in en), key
 
 
 @pytest.mark.parametrize("name", CHARTS)

@@ -25,16 +25,16 @@ from statsmodels.stats.proportion import confint_proportions_2indep, proportion_
 import verifyanalytics as va
 from verifyanalytics.cli import app as cli
 from verifyanalytics.errors import NoStoreError, UsageError
-from verifyanalytics.reporting import blocks, numbers
 from verifyanalytics.reporting import write as reporting
+from verifyanalytics.reporting.blocks import Heading
 from verifyanalytics.reporting.changes import Change, Count, hidden
 from verifyanalytics.reporting.data import Asked, figures
-from verifyanalytics.reporting.fonts import drawable
 from verifyanalytics.reporting.html import html
 from verifyanalytics.reporting.making import last_page
 from verifyanalytics.reporting.pages import first_page, second_page
 from verifyanalytics.reporting.pdf import pdf
 from verifyanalytics.reporting.periods import Covered, Period, chosen
+from verifyanalytics.wording import fonts, numbers
 
 NBSP = "\u00a0"
 
@@ -209,24 +209,6 @@ def test_tags_by_lift_are_those_of_a_plain_loop(store):
     lift = (both / tagged) / (outcome / n)
     assert rows["90001"][3].startswith(f"{lift:.1f} (")
     assert rows["90001"][1] == "not in the code book"
-
-
-@pytest.mark.parametrize(
-    ("limits", "expected"),
-    [
-        ((-0.0014, -0.0027, -0.0001), "−0.14 (−0.27 to −0.01)"),  # ±0.0 would deny its reading
-        ((-0.109, -0.15, -0.067), "−10.9 (−15.0 to −6.7)"),
-        ((0.0, -0.0004, 0.0003), "±0.000 (−0.040 to +0.030)"),
-        ((0.00001, -0.03, 0.03), "+0.001 (−3.0 to +3.0)"),
-    ],
-)
-def test_an_interval_says_how_many_digits_a_difference_has(limits, expected):
-    assert numbers.points_with_limits(*limits).en == expected
-
-
-def test_almost_all_is_not_all():
-    assert numbers.percent(0.99997).en == f"99.997{NBSP}%"
-    assert numbers.percent(1.0).en == f"100.0{NBSP}%"
 
 
 @st.composite
@@ -432,27 +414,6 @@ def test_a_hostile_store_becomes_a_pdf_that_shows_it_as_words(attacked):
     assert '#import"x";*bold*' in text  # Typst's own markup is only words too
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("app", "app"),
-        ("a\x00b\x1b[0m", "a\\x00b\\x1b[0m"),
-        ("\u202eabc\u2069", "\\u202eabc\\u2069"),
-        ("x" + "\u0301" * 40, "x\u0301\u0301\u0301… #"),
-        ("\ud800", "\\ud800"),
-        ("日本", "日本"),
-    ],
-)
-def test_what_may_be_shown(text, expected):
-    assert blocks.shown(text).startswith(expected)
-
-
-def test_two_long_names_that_begin_alike_are_told_apart():
-    one, other = (blocks.shown("a" * 5_000 + end) for end in "xy")
-    assert one != other
-    assert len(one) <= blocks.MAX_SHOWN
-
-
 # ------------------------------------------------------------------ the page itself
 
 
@@ -503,20 +464,6 @@ def test_chinese_is_chinese(store):
     assert not re.search(r"[\u4e00-\u9fff],|[\u4e00-\u9fff]\(", text), "half-width punctuation"
 
 
-def test_every_text_is_there_in_both_languages():
-    from verifyanalytics.reporting import words
-
-    for key, (english, chinese) in words._TEXT.items():
-        fields = [set(re.findall(r"\{(\w+)\}", text)) - {"nbsp"} for text in (english, chinese)]
-        plurals = {field for field in fields[0] if field.endswith("_s")}
-        assert {field.removesuffix("_s") for field in plurals} <= fields[1]
-        fields[0] -= plurals
-        assert english
-        assert chinese
-        assert fields[0] - {"other"} == fields[1] - {"other"}, key  # 环比 needs no other period
-        assert not re.search(r"[\u4e00-\u9fff]", english), key
-
-
 def test_how_it_was_made_is_written_down(store):
     rows = dict(r[:2] for r in page(store, by=("channel",)).tables["Parameters"])
     assert rows["version of the store"] == str(store.versions()["version"].iloc[-1])
@@ -556,7 +503,7 @@ def test_the_first_page_of_the_pdf_answers_a_risk_lead(store, tmp_path, lang):
         ["pdftotext", "-l", "1", str(tmp_path / "x.pdf"), "-"], capture_output=True, check=True
     )
     text = re.sub(r"[\s\u200b]+", "", done.stdout.decode())
-    parts = [block.words for block in document.blocks if isinstance(block, blocks.Heading)]
+    parts = [block.words for block in document.blocks if isinstance(block, Heading)]
     assert len(parts) == 6
     for words in [*parts, document.blocks[-1].words]:
         assert re.sub(r"\s+", "", words.zh if lang == "zh" else words.en) in text
@@ -640,19 +587,14 @@ def test_without_typst_the_message_says_what_to_install(store, tmp_path, monkeyp
 
 
 def test_a_chinese_pdf_without_a_chinese_font_is_refused(store, tmp_path, monkeypatch):
-    monkeypatch.setattr(va.charts.style, "CJK_FONTS", ())
-    monkeypatch.setattr(va.charts.style, "_FILES", ("no such font",))
-    va.charts.style.cjk_font.cache_clear()
+    monkeypatch.setattr(fonts, "CJK_FONTS", ())
+    monkeypatch.setattr(fonts, "CJK_FILES", ("no such font",))
+    fonts.cjk_font.cache_clear()
     try:
         with pytest.raises(UsageError, match="apt-get install fonts-wqy-microhei"):
             va.report(store, tmp_path / "x.pdf", lang="zh")
     finally:
-        va.charts.style.cjk_font.cache_clear()
-
-
-def test_what_no_font_has_is_set_as_an_escape():
-    assert drawable("h5 \u1780 \U0001f9ff") == "h5 \\u1780 \\U0001f9ff"
-    assert drawable("a\u00a0%\u2212") == "a\u00a0%\u2212"
+        fonts.cjk_font.cache_clear()
 
 
 # ------------------------------------------------------------------ held against a validator

@@ -15,10 +15,11 @@ from matplotlib import ticker
 from scipy import special
 
 from verifyanalytics.charts import panels
-from verifyanalytics.charts.style import COLOURS, GREY, RULE, style, text, usable
+from verifyanalytics.charts.style import COLOURS, GREY, RULE, style, usable
 from verifyanalytics.codebook.book import Lang
 from verifyanalytics.errors import UsageError
 from verifyanalytics.schema import THRESHOLD_LEVELS
+from verifyanalytics.wording.texts import text
 
 __all__ = ["det_curve", "error_rates", "operating_points"]
 
@@ -33,53 +34,9 @@ _FLOOR = 5e-7  # a little below the vendor's smallest claim
 _FEW = 12  # up to so many thresholds are marked
 _FEW_NAMES = 3  # so many regimes without a rate are named
 
-_TEXT = {
-    "fmr": ("FMR: strangers who match", "FMR：他人被误识"),
-    "fnmr": ("FNMR: owners turned away", "FNMR：本人被拒"),
-    "rate": ("error rate, log axis", "错误率（对数轴）"),
-    "claim": ("the vendor's claim", "厂商标称值"),
-    "det": ("Both errors against each other (DET)", "两类错误的权衡（DET 曲线）"),
-    "errors": ("Error rates by threshold, from labels", "各阈值下的错误率（基于标注）"),
-    "points": ("Operating points, from labels", "工作点（基于标注）"),
-    "fmr_axis": ("FMR, normal deviates", "FMR（正态偏差轴）"),
-    "fnmr_axis": ("FNMR, normal deviates", "FNMR（正态偏差轴）"),
-    "n_both": ("n = {a:,} mated · {b:,} non-mated", "同人 n = {a:,} · 非同人 {b:,}"),
-    "hollow": (
-        (
-            "circles: measured at the vendor's thresholds, with 95\u00a0% intervals; "
-            "diamonds: claimed FMR"
-        ),
-        "圆：在厂商阈值处的实测值及 95% 区间；菱形：该处的标称 FMR",
-    ),
-    "none_found": (
-        "triangles: no false match was found; up to here the sample cannot rule it out (95\u00a0%)",
-        "三角：未发现误识；样本只能排除更高的值（95%）",
-    ),
-    "none_found_of": (
-        "triangles: no such error was found; up to here the sample cannot rule it out (95\u00a0%)",
-        "三角：未发现此类错误；样本只能排除更高的值（95%）",
-    ),
-    "bands": (
-        "bands: 95\u00a0% intervals; a line ends where no error was found",
-        "色带：95% 区间；未发现错误处曲线中断",
-    ),
-    "weighted": (
-        "rows weighted by the probability with which they were chosen",
-        "各行按其抽样概率加权",
-    ),
-    "random": ("labels taken as random", "假定标注为随机抽取"),
-    "assured": (", assured {share}\u00a0%", "（把握 {share}%）"),
-    "target": ("bars: the target; right: the threshold", "竖线：目标值；右侧：阈值"),
-    "no_rate": (
-        "no rate is given for: {regimes}",
-        "以下阈值组不给出错误率：{regimes}",
-    ),
-}  # fmt: skip
-
 
 def _say(key: str, lang: Lang, joint: str = "\n", **values: Any) -> str:
-    en, zh = (part.format(**values) for part in _TEXT[key])
-    return {"en": en, "zh": zh}.get(lang, f"{en}{joint}{zh}")
+    return text(key, lang, joint, **values)
 
 
 # ------------------------------------------------------------------ error rates by threshold

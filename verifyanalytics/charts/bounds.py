@@ -10,9 +10,10 @@ from matplotlib import ticker
 from matplotlib.patches import Patch
 
 from verifyanalytics.charts import panels
-from verifyanalytics.charts.style import COLOURS, style, text, usable
+from verifyanalytics.charts.style import COLOURS, style, usable
 from verifyanalytics.codebook.book import Lang
 from verifyanalytics.errors import UsageError
+from verifyanalytics.wording.texts import text
 
 __all__ = ["label_free"]
 

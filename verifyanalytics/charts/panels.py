@@ -16,10 +16,13 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib import ticker
 
-from verifyanalytics.charts.names import MOST, name
-from verifyanalytics.charts.style import COLOURS, GREY, RULE, known, known_regime, text
+from verifyanalytics.charts.style import COLOURS, GREY, RULE, known, known_regime
 from verifyanalytics.codebook.book import Lang
 from verifyanalytics.errors import MissingColumnError, UsageError
+from verifyanalytics.wording.names import MOST, name
+from verifyanalytics.wording.numbers import percent as percent_words
+from verifyanalytics.wording.texts import text
+from verifyanalytics.wording.words import plain
 
 _LABEL_SIZE, _LINE, _MOST_PANELS = 8.0, 10.5, 40
 _REQ_KEY, _VALUE, TAG, GLOSS = 28, 24, 24, 72  # columns that these names may take
@@ -256,11 +259,7 @@ def share(rate: float, lang: Lang) -> str:
     Below one per cent with two decimals; what is more than nothing is never written as nothing,
     nor what is less than all as all.
     """
-    digits = 2 if 0 < rate < 0.01 else 1
-    while rate < 1 and digits < 4 and f"{100 * rate:.{digits}f}".startswith("100"):
-        digits += 1
-    shown = "< 0.01" if 0 < rate < 5e-5 else f"{100 * rate:.{digits}f}"
-    return f"{shown}%" if lang == "zh" else f"{shown}\u00a0%"
+    return plain(percent_words(rate, tiny="bound"), lang)
 
 
 class _Percent(ticker.Formatter):

@@ -9,11 +9,12 @@ import pandas as pd
 from matplotlib.transforms import ScaledTranslation
 
 from verifyanalytics.charts import panels
-from verifyanalytics.charts.names import name
-from verifyanalytics.charts.sentences import lines, say
+from verifyanalytics.charts.sentences import lines
 from verifyanalytics.charts.style import COLOURS, GREY, INK, RULE, style, usable
 from verifyanalytics.codebook.book import Lang
 from verifyanalytics.errors import UsageError
+from verifyanalytics.wording.names import name
+from verifyanalytics.wording.texts import text as say
 
 __all__ = ["bands", "coaching", "error_versus_discard", "face_vs_environment", "limits"]
 
@@ -217,7 +218,7 @@ def _curves(ax: Any, part: pd.DataFrame, regime: str, lang: Lang, *, labelled: b
     panels.percent(ax.xaxis, ax.get_xlim())
     panels.percent(ax.yaxis, ax.get_ylim())
     ax.set_xlabel(lines("discard", lang))
-    ax.set_ylabel(lines("fnmr" if labelled else "rest_rejected", lang))
+    ax.set_ylabel(lines("rest_fnmr" if labelled else "rest_rejected", lang))
     ax.legend(loc="best", fontsize=7.5)
     first = part.iloc[0]
     counted: dict[str, Any] = {"n": int(first["n"]), "null": int(first["n_null_quality"])}

@@ -9,10 +9,11 @@ import pandas as pd
 from matplotlib import ticker
 
 from verifyanalytics.charts import panels
-from verifyanalytics.charts.style import COLOURS, style, text, usable
+from verifyanalytics.charts.style import COLOURS, style, usable
 from verifyanalytics.codebook.book import Lang
 from verifyanalytics.errors import UsageError
 from verifyanalytics.schema import THRESHOLD_COLUMNS, THRESHOLD_LEVELS
+from verifyanalytics.wording.texts import text
 
 __all__ = ["histogram", "match_rates", "vendor_thresholds"]
 
@@ -154,7 +155,7 @@ def match_rates(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> Any:
         axes = panels.panels(len(regimes), ax, what="regimes", height=3.1)
         for one, part in zip(axes, regimes, strict=True):
             draw(one, part, by, usable_lang, colours)
-        notes = [text("interval", usable_lang), _no_regime(frame, by, usable_lang)]
+        notes = [text("limits", usable_lang), _no_regime(frame, by, usable_lang)]
         if over_time and frame["partial"].any():
             notes.insert(1, text("partial", usable_lang))
         panels.finish(axes, ax is None, text("match_rates", usable_lang, joint="\n"), notes)

@@ -9,11 +9,12 @@ import pandas as pd
 from matplotlib import dates as mdates
 
 from verifyanalytics.charts import panels
-from verifyanalytics.charts.names import name
-from verifyanalytics.charts.sentences import lines, say
+from verifyanalytics.charts.sentences import lines
 from verifyanalytics.charts.style import COLOURS, GREY, style, usable
 from verifyanalytics.codebook.book import Lang
 from verifyanalytics.errors import UsageError
+from verifyanalytics.wording.names import name
+from verifyanalytics.wording.texts import text as say
 
 __all__ = ["drift", "over_time"]
 

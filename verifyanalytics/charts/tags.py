@@ -9,11 +9,14 @@ import pandas as pd
 from matplotlib import ticker
 
 from verifyanalytics.charts import panels
-from verifyanalytics.charts.names import name
-from verifyanalytics.charts.sentences import lines, outcome, say
-from verifyanalytics.charts.style import COLOURS, GREY, INK, RULE, style, text, usable
+from verifyanalytics.charts.sentences import lines, outcome
+from verifyanalytics.charts.style import COLOURS, GREY, INK, RULE, style, usable
 from verifyanalytics.codebook.book import Lang
 from verifyanalytics.errors import UsageError
+from verifyanalytics.wording import texts
+from verifyanalytics.wording.names import name
+from verifyanalytics.wording.texts import text
+from verifyanalytics.wording.texts import text as say
 
 __all__ = ["catch", "lift", "pairs", "rates", "risk_bands", "scores"]
 
@@ -190,15 +193,17 @@ def lift(frame: pd.DataFrame, ax: Any = None, lang: str = "en", top: int = _MOST
     if not len(shown):
         raise UsageError("no tag has a lift; nothing to draw")
     first = frame.iloc[0]
-    words = outcome(first["outcome"])
+    named = outcome(first["outcome"])
     with style():
         (axes,) = panels.panels(1, ax, what="charts", height=1.3 + 0.32 * len(shown))
         _lifts(axes, shown)
         _named_rows(axes, shown, chosen)
-        axes.set_xlabel(lines("lift", chosen, **words), loc="right")  # often wider than the axes
+        label = lines("lift", chosen, outcome=named)  # often wider than the axes
+        axes.set_xlabel(label, loc="right")
         panels.heading(axes, "", panels.both(
             chosen,
-            lambda one: say("n_outcome", one, n=int(first["n"]), x=int(first["n_outcome"]), **words)
+            lambda one: say("n_outcome", one, n=int(first["n"]), x=int(first["n_outcome"]),
+                            outcome=named)
             + "\n" + say("left_out", one, unknown=int(first["n_unknown"]),
                           risk=int(first["n_risk_not_asked"])),
         ))  # fmt: skip
@@ -375,7 +380,7 @@ def catch(frame: pd.DataFrame, ax: Any = None, lang: str = "en", top: int = _MOS
     if not len(shown) or not shown["n_outcome"].iloc[0]:
         raise UsageError("no tag or no outcome in the frame; nothing to draw")
     first = frame.iloc[0]
-    words = outcome(first["outcome"])
+    named = outcome(first["outcome"])
     with style():
         (axes,) = panels.panels(1, ax, what="charts", height=1.5 + 0.34 * len(shown))
         y = np.arange(len(shown))
@@ -394,10 +399,10 @@ def catch(frame: pd.DataFrame, ax: Any = None, lang: str = "en", top: int = _MOS
         panels.percent(axes.xaxis, axes.get_xlim())
         axes.grid(visible=True, axis="x")
         axes.grid(visible=False, axis="y")
-        axes.set_xlabel(lines("catch_rate", chosen, **words))
+        axes.set_xlabel(lines("catch_rate", chosen, outcome=named))
         n, x = int(first["n"]), int(first["n_outcome"])
         panels.heading(
-            axes, "", panels.both(chosen, lambda o: say("n_outcome", o, n=n, x=x, **words))
+            axes, "", panels.both(chosen, lambda o: say("n_outcome", o, n=n, x=x, outcome=named))
         )
         notes = [lines("catch_note", chosen), *_basis(first, chosen)]
         panels.finish([axes], ax is None, lines("tag_catch", chosen), notes)
@@ -430,7 +435,7 @@ def risk_bands(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> Any:
     if not total:
         raise UsageError("no row with a risk score and a known outcome; nothing to draw")
     first = frame.iloc[0]
-    words = outcome(first["outcome"])
+    named = outcome(first["outcome"])
     with style():
         (axes,) = panels.panels(1, ax, what="charts", height=4.6 if chosen == "both" else 3.6)
         x = np.arange(len(frame))
@@ -445,10 +450,12 @@ def risk_bands(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> Any:
         axes.set_ylim(bottom=0)
         panels.percent(axes.yaxis, axes.get_ylim())
         axes.set_xlabel(say("risk_band", chosen))
-        axes.set_ylabel(lines("outcome_rate", chosen, **words))
+        axes.set_ylabel(lines("outcome_rate", chosen, outcome=named))
         yes = int(frame["n_outcome"].sum())
         panels.heading(
-            axes, "", panels.both(chosen, lambda o: say("n_outcome", o, n=total, x=yes, **words))
+            axes,
+            "",
+            panels.both(chosen, lambda o: say("n_outcome", o, n=total, x=yes, outcome=named)),
         )
         notes = [_direction(first, chosen), *_basis(first, chosen)]
         panels.finish([axes], ax is None, lines("risk_bands", chosen), notes)
@@ -459,7 +466,7 @@ def _direction(row: Any, lang: Lang) -> str:
     """Tell which end of the risk score goes with the outcome, where rows can tell."""
     if np.isnan(row["auc"]):
         return lines("one_sided", lang)
-    turn = {"direction": say(row["direction"], "en"), "direction_zh": say(row["direction"], "zh")}
+    turn = {"direction": texts.say(f"direction_{row['direction']}")}
     ends = {"auc": row["auc"], "low": row["auc_low"], "high": row["auc_high"]}
     return lines("direction", lang, **ends, **turn)
 

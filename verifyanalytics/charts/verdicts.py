@@ -9,10 +9,11 @@ import pandas as pd
 from matplotlib import ticker
 
 from verifyanalytics.charts import panels
-from verifyanalytics.charts.names import name
-from verifyanalytics.charts.style import COLOURS, GREY, INK, RULE, style, text, usable
+from verifyanalytics.charts.style import COLOURS, GREY, INK, RULE, style, usable
 from verifyanalytics.codebook.book import Lang
 from verifyanalytics.errors import UsageError
+from verifyanalytics.wording.names import name
+from verifyanalytics.wording.texts import text
 
 __all__ = ["acceptance_rate", "funnel", "reject_reasons"]
 
@@ -99,7 +100,7 @@ def _steps(ax: Any, part: pd.DataFrame, label: str, lang: Lang) -> None:
     ax.set_xticks([x for x in ticks if x <= total])
     ax.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,.0f}"))
     ax.grid(visible=False)
-    ax.set_xlabel(text("n_answers", lang))
+    ax.set_xlabel(text("answers", lang))
     panels.heading(ax, label, panels.counts_line(lang, ("n_answered_or_not", total)))
 
 
@@ -158,7 +159,7 @@ def acceptance_rate(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> An
         raise UsageError("the frame holds no acceptance rate; nothing to draw")
     by = panels.groups(frame, "n_rows")
     colours = panels.palette(rated, by, usable_lang)
-    notes = [text("interval_any", usable_lang)]
+    notes = [text("limits", usable_lang)]
     with style():
         (one,) = panels.panels(1, ax, what="charts", height=3.0 if over_time else 2.0)
         parts = panels.split(rated, by, usable_lang, colours)
@@ -249,7 +250,7 @@ def reject_reasons(
     if by := panels.groups(frame, "first_gate"):
         raise UsageError(f"the frame is split by {', '.join(by)}: choose one group")
     rows = frame.head(top)
-    notes = [text("interval_any", usable_lang)]
+    notes = [text("limits", usable_lang)]
     if len(frame) > len(rows):
         rest = frame.iloc[len(rows) :]
         notes.append(text("more_reasons", usable_lang, n=len(rest), rows=int(rest["n_rows"].sum())))

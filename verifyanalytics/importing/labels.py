@@ -22,9 +22,9 @@ import pyarrow.parquet as pq
 
 from verifyanalytics.errors import InputError, UsageError
 from verifyanalytics.importing.label_cells import PARSERS, RAW_TOKEN, CellReader, shown_cell
-from verifyanalytics.importing.progress import spaced
 from verifyanalytics.schema import LABELS
 from verifyanalytics.store.store import Store
+from verifyanalytics.wording.numbers import spaced
 
 _DELIMITERS = (",", ";", "\t")
 _SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")

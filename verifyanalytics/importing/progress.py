@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from verifyanalytics.wording.numbers import spaced
+
 REPORT_SECONDS = 0.1
 """How often a progress callback is called, at most."""
 
@@ -120,11 +122,6 @@ class ImportSummary:
     def to_dict(self) -> dict[str, Any]:
         """Every figure under its name, ready for JSON."""
         return asdict(self)
-
-
-def spaced(n: int) -> str:
-    """Write a count with a space between thousands."""
-    return f"{n:_}".replace("_", " ")
 
 
 class ProgressReporter:

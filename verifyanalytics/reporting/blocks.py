@@ -1,74 +1,17 @@
-"""What a report is made of: words in two languages, and blocks that every format can set.
+"""What a report is made of: blocks of words that every format can set.
 
-A document is a list of blocks without any markup. Text that came with the data passes `shown` on
-its way in: control, bidirectional and other invisible characters are written as escapes, and what
-is too long to read is cut; escaping is the writers' own duty, once each.
+A document is a list of blocks without any markup. Text that came with the data passes
+`wording.names` on its way in; each writer escapes, once, for its own format.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
-from verifyanalytics.charts.names import digest, visible
 from verifyanalytics.codebook.book import Lang
-
-MAX_SHOWN = 40
-"""Characters of a text of the data; longer ones are cut and get a digest to be told apart by."""
-
-
-def shown(text: object, most: int = MAX_SHOWN) -> str:
-    r"""Return a text of the data as it may be shown.
-
-    Examples
-    --------
-    >>> shown("app\x1b[31m\u202e")
-    'app\\x1b[31m\\u202e'
-    >>> shown("a" * 10_000)
-    'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa… #27dd1f'
-    """
-    whole = str(text)
-    clean = visible(whole[: most + 1])
-    if len(clean) <= most and len(whole) <= most:
-        return clean
-    return f"{clean[: most - 9]}… {digest(whole)}"
-
-
-class Say(NamedTuple):
-    """The same in English and Chinese."""
-
-    en: str
-    zh: str
-
-
-class Number(Say):
-    """A number as each language writes it; it stands once where both languages do."""
-
-    __slots__ = ()
-
-
-Words: TypeAlias = Say | str
-"""A text in both languages, or one that is the same in all: a number, a name of the data."""
-
-
-def spoken(words: Words, lang: Lang) -> list[tuple[str, str]]:
-    """Return (language, text) pairs: one, or two in `both` where the languages differ.
-
-    A text that is no language's own has the language "".
-    """
-    if isinstance(words, str):
-        return [("", words)]
-    if lang == "both" and isinstance(words, Number):
-        return [("", words.en)]
-    if lang == "both" and words.en != words.zh:
-        return [("en", words.en), ("zh", words.zh)]
-    return [("zh", words.zh)] if lang == "zh" else [("en", words.en)]
-
-
-def plain(words: Words, lang: Lang, joint: str = " / ") -> str:
-    """Return words as one string."""
-    return joint.join(text for _, text in spoken(words, lang))
+from verifyanalytics.wording.words import Words
 
 
 @dataclass(frozen=True, slots=True)

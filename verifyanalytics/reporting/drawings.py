@@ -18,12 +18,14 @@ from verifyanalytics.analysis.base.regimes import INCOMPLETE
 from verifyanalytics.analysis.base.rows import GATES
 from verifyanalytics.codebook.book import Lang
 from verifyanalytics.errors import UsageError
-from verifyanalytics.reporting.blocks import Figure, Say, Words, plain
+from verifyanalytics.reporting.blocks import Figure
 from verifyanalytics.reporting.data import Figures
-from verifyanalytics.reporting.numbers import number, percent, period_words
 from verifyanalytics.reporting.regimes import small, too_few
 from verifyanalytics.reporting.svg import compact
-from verifyanalytics.reporting.words import name_words, say
+from verifyanalytics.wording.names import name_words
+from verifyanalytics.wording.numbers import number, percent
+from verifyanalytics.wording.texts import say
+from verifyanalytics.wording.words import Say, Words, joined, plain
 
 _MOST_REGIMES, _MOST_TAGS = 4, 12
 Drawing: TypeAlias = tuple[Any, Words, Say]
@@ -91,10 +93,6 @@ def _largest(
     return _named(held[held["regime"].isin(kept)], lang), told, len(kept)
 
 
-def _also(caption: Say, more: Say) -> Say:
-    return Say(caption.en + more.en, caption.zh + more.zh)
-
-
 # ------------------------------------------------------------------ the charts
 
 
@@ -102,7 +100,7 @@ def _trend(f: Figures, lang: Lang) -> Drawing:
     axes = charts.verdicts.acceptance_rate(f.trend, lang=lang)
     rates = f.trend["acceptance_rate"].dropna()
     alternative = say(
-        "alt_trend", n=len(rates), period=period_words(f.period), low=percent(rates.min()),
+        "alt_trend", n=len(rates), period=f.period.words, low=percent(rates.min()),
         high=percent(rates.max()), now=percent(f.now.accepted.rate),
     )  # fmt: skip
     every = say(f"every_{f.period.every}")
@@ -118,7 +116,7 @@ def _funnel(f: Figures, lang: Lang) -> Drawing:
         "alt_funnel", n=number(f.now.n_rows), accepted=number(passed),
         worst=told or say("lost_nothing"),
     )  # fmt: skip
-    caption = say("fig_funnel", period=period_words(f.period), n=number(f.now.n_rows))
+    caption = say("fig_funnel", period=f.period.words, n=number(f.now.n_rows))
     return charts.verdicts.funnel(f.now.funnel, lang=lang), alternative, caption
 
 
@@ -143,36 +141,36 @@ def _reasons(f: Figures, lang: Lang) -> Drawing:
     alternative = say(
         "alt_reasons", share=percent(first["share"]), n=number(first["n_not_accepted"])
     )
-    return axes, alternative, say("fig_reasons", period=period_words(f.period))
+    return axes, alternative, say("fig_reasons", period=f.period.words)
 
 
 def _scores(f: Figures, lang: Lang) -> Drawing:
     frame, more, k = _largest(f, lang, f.now.histogram, "n_scored")
     axes = charts.scores.histogram(frame, lang=lang)
     alternative = say("alt_scores", n=number(frame["n"].sum()), k=k)
-    return axes, alternative, _also(say("fig_scores", period=period_words(f.period)), more)
+    return axes, alternative, joined([say("fig_scores", period=f.period.words), more], "")
 
 
 def _match(f: Figures, lang: Lang) -> Drawing:
     frame, more, k = _largest(f, lang, f.now.matched, "n")
     axes = charts.scores.match_rates(frame, lang=lang)
-    return axes, say("alt_match", k=k), _also(
-        say("fig_match", period=period_words(f.period)), more
-    )  # fmt: skip
+    return axes, say("alt_match", k=k), joined([say("fig_match", period=f.period.words), more], "")
 
 
 def _thresholds(f: Figures, lang: Lang) -> Drawing:
     frame, more, k = _largest(f, lang, f.thresholds, "n")
     axes = charts.scores.vendor_thresholds(frame, lang=lang)
-    return axes, say("alt_thresholds", k=k), _also(say("fig_thresholds"), more)
+    return axes, say("alt_thresholds", k=k), joined([say("fig_thresholds"), more], "")
 
 
 def _bounds(f: Figures, lang: Lang) -> Drawing:
     frame, more, k = _largest(f, lang, f.now.bounds, "n_compared")
     axes = charts.bounds.label_free(frame, lang=lang)
-    return axes, say("alt_bounds", k=k), _also(
-        say("fig_bounds", period=period_words(f.period)), more
-    )  # fmt: skip
+    return (
+        axes,
+        say("alt_bounds", k=k),
+        joined([say("fig_bounds", period=f.period.words), more], ""),
+    )
 
 
 def _tags(f: Figures, lang: Lang) -> Drawing:
@@ -181,4 +179,4 @@ def _tags(f: Figures, lang: Lang) -> Drawing:
     axes = charts.tags.rates(frame, lang=lang, top=_MOST_TAGS)
     n = int(frame["n"].iloc[0])
     alternative = say("alt_tags", k=len(frame), n=number(n))
-    return axes, alternative, say("fig_tags", period=period_words(f.period))
+    return axes, alternative, say("fig_tags", period=f.period.words)

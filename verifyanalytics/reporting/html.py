@@ -21,11 +21,9 @@ from verifyanalytics.reporting.blocks import (
     Table,
     Tile,
     Tiles,
-    Words,
-    plain,
     sections,
-    spoken,
 )
+from verifyanalytics.wording.words import Words, plain, spoken
 
 _TAGS = {"en": "en", "zh": "zh-CN"}
 

@@ -7,11 +7,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from verifyanalytics.codebook.book import Lang, current
-from verifyanalytics.reporting.blocks import Block, Bullets, Heading, Words, shown, table
+from verifyanalytics.reporting.blocks import Block, Bullets, Heading, table
 from verifyanalytics.reporting.data import Figures
-from verifyanalytics.reporting.numbers import NOTHING, local_minute, number, period_words
 from verifyanalytics.reporting.summary import by_words, why_alone
-from verifyanalytics.reporting.words import enumerated, regime_words, say
+from verifyanalytics.wording.names import regime_words, shown
+from verifyanalytics.wording.numbers import NOTHING, local_minute, number
+from verifyanalytics.wording.texts import say
+from verifyanalytics.wording.words import Words, enumerated
 
 _MOST = 200
 """Characters of a name in the command, which is to be copied."""
@@ -35,12 +37,12 @@ def last_page(f: Figures, lang: Lang, code_version: str, formats: Sequence[str])
 def _parameters(f: Figures, code_version: str, again: str) -> list[list[Words]]:
     book, asked = current(), f.asked
     compared: Words = (
-        period_words(f.compared) if f.before and f.compared else say("m_nothing", why=why_alone(f))
+        f.compared.words if f.before and f.compared else say("m_nothing", why=why_alone(f))
     )
     deffs = [f"{part.deff:.2f}" if part else NOTHING for part in (f.now, f.before)]
     persons = NOTHING if f.now.persons is None else number(f.now.persons)
     rows: dict[str, Any] = {
-        "m_period": period_words(f.period),
+        "m_period": f.period.words,
         "m_compare": compared,
         "m_by": by_words(f) if f.by else NOTHING,
         "m_regimes": enumerated([regime_words(n) for n in asked.regimes] or [say("m_all")]),

@@ -15,27 +15,12 @@ from verifyanalytics.reporting.blocks import (
     Document,
     Heading,
     Paragraph,
-    Say,
     Table,
-    Words,
     table,
 )
 from verifyanalytics.reporting.changes import Change, Count, hidden
 from verifyanalytics.reporting.checks import Check, checks, despite
 from verifyanalytics.reporting.data import Figures, Slice
-from verifyanalytics.reporting.numbers import (
-    NOTHING,
-    local_minute,
-    number,
-    percent,
-    period_head,
-    period_words,
-    places,
-    points_with_limits,
-    rate_with_limits,
-    size,
-    split,
-)
 from verifyanalytics.reporting.regimes import Move, moves, one_sided, parts, small
 from verifyanalytics.reporting.summary import (
     REJECTING,
@@ -49,28 +34,37 @@ from verifyanalytics.reporting.summary import (
     tags_sentence,
     tiles,
 )
-from verifyanalytics.reporting.words import (
-    enumerated,
-    joined,
+from verifyanalytics.wording.names import (
     name_words,
     names_words,
     regime_words,
     reject_words,
     rule_words,
-    say,
 )
+from verifyanalytics.wording.numbers import (
+    NOTHING,
+    local_minute,
+    number,
+    percent,
+    places,
+    points_with_limits,
+    rate_with_limits,
+    size,
+    split,
+)
+from verifyanalytics.wording.texts import say
+from verifyanalytics.wording.words import Say, Words, enumerated, joined
 
 _MOST_TAGS, _MOST_REGIMES, _MOST_GROUPS = 5, 6, 12
 
 
 def first_page(f: Figures, lang: Lang) -> Document:
     """Begin the document: everything a risk lead asks first."""
-    period = period_words(f.period)
+    period = f.period.words
     subtitle = say("subtitle", period=period, first=f.period.start, last=f.period.last,
                    tz=f.asked.tz)  # fmt: skip
     if f.before is not None:
-        against = say("against", other=other(f))
-        subtitle = type(subtitle)(subtitle.en + against.en, subtitle.zh + against.zh)
+        subtitle = joined([subtitle, say("against", other=other(f))], "")
     page = Document(say(f"title_{f.period.every}"), subtitle, lang)
     if f.asked.regimes:
         names = enumerated([regime_words(name) for name in f.asked.regimes])
@@ -78,12 +72,12 @@ def first_page(f: Figures, lang: Lang) -> Document:
     if f.partial:
         ends = {"first": f.first_at, "last": f.last_at}
         told = {name: local_minute(moment, f.asked.tz) for name, moment in ends.items()}
-        page.add(Paragraph(say("partial", **told), "warning"))
+        page.add(Paragraph(say("partial_period", **told), "warning"))
     page.add(tiles(f), Heading(say("in_short")), in_short(f))
     page.add(Heading(say("key_figures")), key_figures(f))
     page.add(Heading(say("turned_away")), turned_away(f), _turned_note(f))
     page.add(Heading(say("regimes")), *regimes(f))
-    page.add(Heading(say("tags")), *tags(f))
+    page.add(Heading(say("tags_by_lift")), *tags(f))
     page.add(Heading(say("quality")), *quality(f))
     return page
 
@@ -120,11 +114,11 @@ def _counted(key: str, change: Change, **values: Words) -> Say:
 
 
 def _now(f: Figures) -> Words:
-    return say("c_now", period=period_words(f.period))
+    return say("c_now", period=f.period.words)
 
 
 def _before(f: Figures) -> Words:
-    return say("c_before", period=period_head(f.compared)) if f.compared else ""
+    return say("c_before", period=f.compared.head) if f.compared else ""
 
 
 def _rate(count: Count) -> Words:
@@ -156,7 +150,7 @@ def reading(change: Change) -> Words:
 
 def turned_away(f: Figures) -> Table | Paragraph:
     """Rejections by the first gate that failed; or that there are none."""
-    columns: list[Words] = [say("c_gate"), say("c_answers"), say("c_share")]
+    columns: list[Words] = [say("c_gate"), say("answers"), say("c_share")]
     if f.before is not None:
         columns += [_before(f), say("c_difference"), say("c_reading"), say("c_split")]
     rows = []
@@ -209,7 +203,7 @@ def by_groups(f: Figures) -> Iterable[Block]:
     by = by_words(f)
     columns: list[Words] = [
         say("c_group", by=by), say("c_decided"), say("c_of_all"),
-        say("c_acceptance", period=period_words(f.period)),
+        say("c_acceptance", period=f.period.words),
     ]  # fmt: skip
     if f.before is not None:
         columns += [_before(f), say("c_difference"), say("c_contribution")]
@@ -282,7 +276,7 @@ def regimes(f: Figures) -> Iterable[Block]:
     if not rows:
         return [Paragraph(say("regimes_nothing"))]
     columns: list[Words] = [
-        say("c_regime"), say("c_first"), say("c_n_now", period=period_words(f.period))
+        say("c_regime"), say("c_first"), say("c_n_now", period=f.period.words)
     ]  # fmt: skip
     if f.before is not None:
         columns += [_before(f), say("c_state")]
@@ -323,15 +317,15 @@ def tags(f: Figures) -> Iterable[Block]:
     if lifts.empty:
         return [Paragraph(tags_sentence(f))]
     columns: list[Words] = [
-        say("c_tag"), say("c_meaning"), say("c_tagged"), say("c_lift"),
-        say("c_tag_share", period=period_words(f.period)),
+        say("c_tag"), say("c_meaning"), say("answers"), say("c_lift"),
+        say("c_tag_share", period=f.period.words),
     ]  # fmt: skip
     if f.before is not None:
         columns += [_before(f), say("c_difference")]
     rows = []
     for row in lifts.head(_MOST_TAGS).itertuples():
         change = f.change("with_tag", row.tag)
-        lift = say("lift", lift=f"{row.lift:.1f}", low=f"{row.lift_low:.1f}",
+        lift = say("lift_with_limits", lift=f"{row.lift:.1f}", low=f"{row.lift_low:.1f}",
                    high=f"{row.lift_high:.1f}")  # fmt: skip
         told: list[Words] = [name_words(row.tag), tag_name(row), number(change.now.x), lift]
         share = percent(change.now.rate, places(*change.now.limits))
@@ -341,7 +335,7 @@ def tags(f: Figures) -> Iterable[Block]:
         "tags_note", n=number(first["n"]), least=f.asked.min_group,
         n_not_asked=number(first["n_risk_not_asked"]),
     )  # fmt: skip
-    return [table(say("tags"), columns, rows, texts=[1]), Paragraph(note, "note")]
+    return [table(say("tags_by_lift"), columns, rows, texts=[1]), Paragraph(note, "note")]
 
 
 # ------------------------------------------------------------------ data quality
@@ -354,7 +348,7 @@ def quality(f: Figures) -> Iterable[Block]:
     latencies = map(_latency, parts(f))
     rows.append([say("d_latency"), *latencies, *_compared(f, NOTHING)])
     fine = [say(check.key) for check in looked if check.absent]
-    columns: list[Words] = [say("c_check"), say("c_before", period=period_head(f.period))]
+    columns: list[Words] = [say("c_check"), say("c_before", period=f.period.head)]
     if f.before is not None:
         columns += [_before(f), say("c_difference")]
     blocks: list[Block] = [table(say("quality"), columns, rows)]
@@ -379,7 +373,7 @@ def _whole_store(f: Figures) -> list[Block]:
         undated=number(f.n_undated), stored=number(f.n_stored),
     )  # fmt: skip
     if len(f.rejects):
-        told = joined(told, say("d_reasons", names=_most(f.rejects, "reason", reject_words)))
+        told = joined([told, say("d_reasons", names=_most(f.rejects, "reason", reject_words))])
     issues = f.now.issues
     odd = [Paragraph(say("d_issue_names", names=_most(issues, "issue", name_words)), "note")]
     return [Paragraph(told, "note"), *(odd if len(issues) else [])]

@@ -24,12 +24,10 @@ from verifyanalytics.reporting.blocks import (
     Paragraph,
     Table,
     Tiles,
-    Words,
-    plain,
     sections,
-    spoken,
 )
-from verifyanalytics.reporting.fonts import drawable, files, names
+from verifyanalytics.wording.fonts import cjk_font, drawable, font_files, font_names
+from verifyanalytics.wording.words import Words, plain, spoken
 
 _TEMPLATE = """
 #let data = json("report.json")
@@ -178,7 +176,7 @@ def pdf(document: Document) -> bytes:
             (root / "report.typ").write_text(_TEMPLATE, encoding="utf-8")
             made: bytes = typst.compile(
                 str(root / "report.typ"), root=folder, format="pdf", ignore_system_fonts=True,
-                font_paths=[str(file.parent) for file in files()],
+                font_paths=[str(file.parent) for file in font_files()],
             )  # fmt: skip
             return made
     except OSError as error:
@@ -202,6 +200,15 @@ def engine() -> Any:
     return typst
 
 
+def check_font(lang: Lang) -> None:
+    """Raise UsageError when Chinese is asked for and no font has it."""
+    if lang != "en" and cjk_font() is None:
+        raise UsageError(
+            "a PDF in Chinese needs a font with Chinese characters, and none is installed (Debian, "
+            "Ubuntu: apt-get install fonts-wqy-microhei); or ask for HTML, or for English"
+        )
+
+
 _UNBROKEN = re.compile(r"[!-~]{12}(?=[!-~]{12})")
 
 
@@ -219,7 +226,7 @@ def _data(document: Document, root: Path) -> dict[str, Any]:
         "title": _set(document.title, lang),
         "subtitle": _set(document.subtitle, lang),
         "lang": "zh" if lang == "zh" else "en",
-        "fonts": names(),
+        "fonts": font_names(),
         "sections": [
             {"kept": Figure not in map(type, blocks),
              "blocks": [_block(block, lang, root) for block in blocks]}

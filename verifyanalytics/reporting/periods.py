@@ -14,6 +14,8 @@ from typing import Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
 from verifyanalytics.errors import UsageError
+from verifyanalytics.wording.numbers import period_words
+from verifyanalytics.wording.words import Say
 
 Every = Literal["week", "month"]
 
@@ -81,10 +83,17 @@ class Period:
     @property
     def name(self) -> str:
         """The name: `2024-W23`, `2024-06`."""
-        if self.every == "week":
-            year, week, _ = self.start.isocalendar()
-            return f"{year:04d}-W{week:02d}"
-        return f"{self.start:%Y-%m}"
+        return self.words.en
+
+    @property
+    def words(self) -> Say:
+        """The name in both languages."""
+        return period_words(self.start, self.every)
+
+    @property
+    def head(self) -> Say:
+        """The name at the head of a narrow column."""
+        return Say(self.name, self.words.zh.replace("年", "年\n"))
 
     @property
     def after(self) -> Period:

@@ -5,24 +5,25 @@ from __future__ import annotations
 from typing import Any
 
 from verifyanalytics.analysis.base.rows import GATES
-from verifyanalytics.reporting.blocks import Bullets, Say, Tile, Tiles, Words, shown
+from verifyanalytics.reporting.blocks import Bullets, Tile, Tiles
 from verifyanalytics.reporting.changes import Change
 from verifyanalytics.reporting.checks import checks
 from verifyanalytics.reporting.data import Figures, Slice
-from verifyanalytics.reporting.numbers import (
+from verifyanalytics.reporting.regimes import complete, moves, named, parts, small
+from verifyanalytics.wording.names import name_words, regime_words, shown
+from verifyanalytics.wording.numbers import (
     Points,
     interval,
     local_minute,
     number,
     percent,
-    period_words,
     places,
     points,
     relative,
     size,
 )
-from verifyanalytics.reporting.regimes import complete, moves, named, parts, small
-from verifyanalytics.reporting.words import enumerated, joined, name_words, regime_words, say
+from verifyanalytics.wording.texts import say
+from verifyanalytics.wording.words import Say, Words, enumerated, joined
 
 REJECTING = (*GATES, "unknown", "none")
 """First gates of a rejection; `none`: all gates pass, and nothing explains it."""
@@ -37,7 +38,7 @@ def by_words(f: Figures) -> str:
 
 def other(f: Figures) -> Words:
     """Name the period compared with."""
-    return period_words(f.compared) if f.compared else ""
+    return f.compared.words if f.compared else ""
 
 
 def why_alone(f: Figures) -> Say:
@@ -50,7 +51,7 @@ def tiles(f: Figures) -> Tiles:
     return Tiles(
         (
             Tile(say("tile_answers"), number(f.now.n_rows), _volume(f)),
-            _tile("tile_acceptance", f.change("accepted")),
+            _tile("acceptance_rate", f.change("accepted")),
             _tile("tile_match", f.change("matches")),
             _tile("tile_faults", f.change("faults")),
         )
@@ -99,7 +100,7 @@ def _acceptance(f: Figures) -> Say:
         now=percent(change.now.rate, digits), smallest=size(change.smallest), other=other(f),
         **Points.of(change.difference, *change.limits)._asdict(),
     )  # fmt: skip
-    return joined(told, _explained(f, change)) if change.verdict != "none" else told
+    return joined([told, _explained(f, change)]) if change.verdict != "none" else told
 
 
 def _explained(f: Figures, change: Change) -> Say:
@@ -146,7 +147,7 @@ def _reasons(f: Figures) -> list[Say]:
             told.append(say(f"reasons_{verdict}", other=other(f), names=enumerated(names)))
     if len(told) == 1:
         told.append(say("reasons_same", other=other(f)))
-    return [joined(*told)]
+    return [joined(told)]
 
 
 def nobody(f: Figures) -> Say:
@@ -170,7 +171,7 @@ def _regimes(f: Figures) -> Say:
     if set(named(f, f.now)["regime"]) & set(named(f, f.before)["regime"]):
         same = "regimes_rest" if told else "regimes_same_named" if small(f) else "regimes_same"
         told.append(say(same, other=other(f), least=f.asked.min_group))
-    return joined(*told) if told else say("regimes_small", least=f.asked.min_group)
+    return joined(told) if told else say("regimes_small", least=f.asked.min_group)
 
 
 def _regimes_alone(f: Figures) -> Say:
@@ -184,10 +185,8 @@ def _regimes_alone(f: Figures) -> Say:
     ]
     if later:
         return joined(
-            *(
-                say("regimes_within", name=regime_words(row["regime"]), when=_first_seen(row, f))
-                for row in later[:_FEW]
-            )
+            say("regimes_within", name=regime_words(row["regime"]), when=_first_seen(row, f))
+            for row in later[:_FEW]
         )
     names = [regime_words(name) for name in held["regime"].head(2 * _FEW)]
     return say("regimes_alone", names=enumerated(names))
@@ -258,7 +257,7 @@ def _quality(f: Figures) -> Say:
     faults = f.change("faults")
     found = [_found("d_faults", faults)] if faults.now.x else []
     if faults.verdict == "up":
-        found = [joined(found[0], say("q_more", other=other(f)))]
+        found = [joined([found[0], say("q_more", other=other(f))])]
     found += [_found(check.key, check.change) for check in checks(f) if check.change.now.x]
     whole = {"q_rejects": int(f.rejects["n_rows"].sum()), "q_undated": f.n_undated}
     found += [say(key, n=number(n)) for key, n in whole.items() if n]

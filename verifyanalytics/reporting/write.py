@@ -22,7 +22,6 @@ from typing import Any
 from verifyanalytics.analysis.base.periods import TZ
 from verifyanalytics.codebook.book import checked_lang
 from verifyanalytics.errors import StorageError, UsageError
-from verifyanalytics.reporting import fonts as _report_fonts
 from verifyanalytics.reporting.blocks import Document, Heading
 from verifyanalytics.reporting.changes import MIN_GROUP
 from verifyanalytics.reporting.data import Asked, Figures, figures
@@ -30,9 +29,9 @@ from verifyanalytics.reporting.drawings import drawn
 from verifyanalytics.reporting.html import html
 from verifyanalytics.reporting.making import last_page
 from verifyanalytics.reporting.pages import first_page, second_page
-from verifyanalytics.reporting.pdf import engine, pdf
-from verifyanalytics.reporting.words import say
+from verifyanalytics.reporting.pdf import check_font, engine, pdf
 from verifyanalytics.store.store import Store
+from verifyanalytics.wording.texts import say
 
 FORMATS = ("html", "pdf")
 
@@ -126,7 +125,7 @@ def report(
     targets = _targets(Path(out), [formats] if isinstance(formats, str) else list(formats))
     if "pdf" in targets:
         engine()  # before minutes of counting
-        _report_fonts.check(language)
+        check_font(language)
     if min_group < 1:
         raise UsageError(f"min_group is a number of rows from 1 on, not {min_group}")
     asked = Asked(

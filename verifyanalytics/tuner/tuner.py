@@ -372,7 +372,7 @@ class Tuner:
             "threshold": self._slider,
         }
         for key, control in controls.items():
-            control.description = panel.word(key, lang)
+            control.description = panel.word(f"control_{key}", lang)
         truth = "code_truth" if self._given else "code"
         self._title.value = panel.word(truth, lang, truth=self._given)
 

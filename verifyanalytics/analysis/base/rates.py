@@ -13,6 +13,7 @@ from verifyanalytics.analysis.base.intervals import (
     clustered,
     rate_interval,
 )
+from verifyanalytics.wording.numbers import short
 
 
 class Rated(NamedTuple):
@@ -150,17 +151,3 @@ def claims(limit: float, persons: float) -> str:
         f"< {short(limit)} is all this sample can say "
         f"(one-sided 95 %, {persons:.0f} independent comparisons)"
     )
-
-
-def short(x: float) -> str:
-    """Write a rate with two digits, small ones by the power of ten as people do.
-
-    Examples
-    --------
-    >>> short(0.0372), short(5.99e-4), short(2.5e-6)
-    ('0.037', '6e-4', '2.5e-6')
-    """
-    if x >= 0.01 or x == 0:
-        return f"{x:.2g}"
-    digits, power = f"{x:.1e}".split("e")
-    return f"{digits.removesuffix('.0')}e{int(power)}"

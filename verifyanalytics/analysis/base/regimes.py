@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from verifyanalytics.analysis.base.periods import UNKNOWN
 from verifyanalytics.errors import UsageError
 from verifyanalytics.schema import THRESHOLD_COLUMNS, THRESHOLD_LEVELS
+from verifyanalytics.wording.numbers import exact
 
 REGIME = ("req_key", *THRESHOLD_COLUMNS)
 """The columns that make a regime: scores are never pooled across them."""
@@ -42,16 +43,11 @@ def name_regimes(table: pd.DataFrame) -> pd.DataFrame:
     table.loc[~whole, list(THRESHOLD_COLUMNS)] = np.nan
     table.loc[~whole, "req_key"] = UNKNOWN
     names = [
-        f"{key} {'/'.join(map(_exactly, row))}" if ok else INCOMPLETE
+        f"{key} {'/'.join(map(exact, row))}" if ok else INCOMPLETE
         for key, row, ok in zip(table["req_key"], points, whole, strict=True)
     ]
     table.insert(0, "regime", pd.Series(names, index=table.index, dtype="str"))
     return table
-
-
-def _exactly(score: float) -> str:
-    """Write a score with as few digits as tell it from every other one: 70, 69.9999999."""
-    return repr(float(score)).removesuffix(".0")
 
 
 def regime_number(named: pd.DataFrame) -> nw.Expr | None:

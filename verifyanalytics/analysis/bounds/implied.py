@@ -47,6 +47,7 @@ from verifyanalytics.analysis.bounds.persons import reached, with_attempts
 from verifyanalytics.arguments import number, numbers
 from verifyanalytics.errors import UsageError
 from verifyanalytics.schema import THRESHOLD_COLUMNS
+from verifyanalytics.wording.numbers import short
 
 By = str | Sequence[str] | None
 
@@ -115,7 +116,7 @@ def implied_fmr(v: Any) -> pd.DataFrame:
             score < points[:, 0], "> 1e-3", np.where(score > points[:, 3], "< 1e-6", "")
         )
     table["implied_fmr"] = claim
-    words = [o if math.isnan(c) else _short(c) for c, o in zip(claim, outside, strict=True)]
+    words = [o if math.isnan(c) else short(c) for c, o in zip(claim, outside, strict=True)]
     table["says"] = pd.Series(words, index=table.index, dtype="str")
     return table[[*ids, "regime", "score", "implied_fmr", "says"]].assign(meaning=MEANING)
 
@@ -471,8 +472,3 @@ def _divide(x: FloatArray, n: FloatArray) -> FloatArray:
     with np.errstate(divide="ignore", invalid="ignore"):
         result: FloatArray = np.where(n > 0, x / n, np.nan)
     return result
-
-
-def _short(x: float) -> str:
-    digits, power = f"{x:.1e}".split("e")
-    return f"{digits.removesuffix('.0')}e{int(power)}"

@@ -27,6 +27,7 @@ from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.arguments import number
 from verifyanalytics.errors import MissingColumnError, UsageError
 from verifyanalytics.schema import THRESHOLD_COLUMNS
+from verifyanalytics.wording.numbers import exact
 
 _PLAN = ("request_id", "stratum", "n_stratum", "mated")
 _VERDICTS = {True: "result true", False: "result false"}
@@ -249,11 +250,7 @@ def _names(table: pd.DataFrame, reached: Any, edges: FloatArray) -> pd.Series:
 
 
 def _band(low: float, high: float) -> str:
-    return f">= {_exactly(low)}" if np.isinf(high) else f"{_exactly(low)} to {_exactly(high)}"
-
-
-def _exactly(score: float) -> str:
-    return repr(float(score)).removesuffix(".0")
+    return f">= {exact(low)}" if np.isinf(high) else f"{exact(low)} to {exact(high)}"
 
 
 def _known_rows(known: Any, table: pd.DataFrame) -> pd.DataFrame:

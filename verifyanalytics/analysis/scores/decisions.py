@@ -16,7 +16,6 @@ import numpy as np
 import pandas as pd
 
 from verifyanalytics.analysis.accuracy.rates import error_rates
-from verifyanalytics.analysis.base.rates import short
 from verifyanalytics.analysis.base.regimes import INCOMPLETE
 from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.analysis.bounds.implied import COVERS
@@ -25,6 +24,7 @@ from verifyanalytics.analysis.scores.distributions import match_rates
 from verifyanalytics.analysis.scores.swap_sets import what_if
 from verifyanalytics.arguments import numbers
 from verifyanalytics.schema import THRESHOLD_LEVELS
+from verifyanalytics.wording.numbers import short
 
 TODAY = float(THRESHOLD_LEVELS[1])
 """The claimed false-match rate of the threshold that passes today."""

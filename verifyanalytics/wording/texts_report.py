@@ -1,14 +1,14 @@
-"""The texts of a report's pages but for its charts and its last page; see `_report_words`.
+"""The texts of the risk report, English and Chinese; see `texts`.
 
-Chinese is written as a risk team writes it: 通过率, 环比, 个百分点, and no space before a per cent
-sign. `{n_s}` is the s of an English plural, empty where n is 1.
+Chinese is written as a risk team writes it: 通过率, 环比, 个百分点, and no space before a
+per cent sign.
 """
 
 from __future__ import annotations
 
-from verifyanalytics.reporting.blocks import Say
+from verifyanalytics.wording.words import Say
 
-PAGES: dict[str, Say] = {
+REPORT: dict[str, Say] = {
     # ---------------------------------------------------------------- the page's head
     "title_week": Say("Identity verification: weekly risk report", "人脸核验风险周报"),
     "title_month": Say("Identity verification: monthly risk report", "人脸核验风险月报"),
@@ -18,7 +18,7 @@ PAGES: dict[str, Say] = {
     ),
     "against": Say("; compared with {other}", "，对比{other}"),
     "only_regimes": Say("Only these regimes: {names}.", "仅统计以下阈值组：{names}。"),
-    "partial": Say(
+    "partial_period": Say(
         "The data cover a part of this period only (they go from {first} to {last}): its figures "
         "are not compared with other periods.",
         "本期数据不完整（数据起止：{first} 至 {last}），不与其他时段作比较。",
@@ -31,39 +31,38 @@ PAGES: dict[str, Say] = {
     "alone_undecided": Say("a period has no verdict at all", "有一期没有任何核验结论"),
     # ---------------------------------------------------------------- tiles
     "tile_answers": Say("calls: answers and faults", "调用量"),
-    "tile_acceptance": Say("acceptance rate", "通过率"),
     "tile_match": Say("match rate at own 1e-4", "匹配率（1e-4 阈值）"),
     "tile_faults": Say("faults: not answered", "故障率（未作答）"),
     "volume_change": Say("{change} on {other}", "较{other} {change}"),
     "volume_previous": Say("{change} on {other}", "环比 {change}"),
     "rate_change": Say(
-        "{points} points ({low}{nbsp}to{nbsp}{high})",
-        "{points} 个百分点（{low}{nbsp}至{nbsp}{high}）",
+        "{points} points ({low}\u00a0to\u00a0{high})",
+        "{points} 个百分点（{low}\u00a0至\u00a0{high}）",
     ),
-    "rate_interval": Say("95{nbsp}% interval {interval}", "95% 区间 {interval}"),
+    "rate_interval": Say("95\u00a0% interval {interval}", "95% 区间 {interval}"),
     "no_interval": Say("nothing to count", "无可统计的数据"),
     # ---------------------------------------------------------------- in short
     "in_short": Say("In short", "要点"),
     "acceptance_up": Say(
-        "Acceptance rose from {before} to {now}: {points} points (95{nbsp}% interval {low} "
+        "Acceptance rose from {before} to {now}: {points} points (95\u00a0% interval {low} "
         "to {high}).",
         "通过率由 {before} 升至 {now}，变化 {points} 个百分点（95% 区间 {low} 至 {high}）。",
     ),
     "acceptance_down": Say(
-        "Acceptance fell from {before} to {now}: {points} points (95{nbsp}% interval {low} "
+        "Acceptance fell from {before} to {now}: {points} points (95\u00a0% interval {low} "
         "to {high}).",
         "通过率由 {before} 降至 {now}，变化 {points} 个百分点（95% 区间 {low} 至 {high}）。",
     ),
     "acceptance_none": Say(
         "No evidence of change in acceptance: {before} in {other}, now {now} ({points} points, "
-        "95{nbsp}% interval {low} to {high}). With this volume a change of {smallest} points "
-        "or more would have shown (80{nbsp}% power).",
+        "95\u00a0% interval {low} to {high}). With this volume a change of {smallest} points "
+        "or more would have shown (80\u00a0% power).",
         "没有证据表明通过率发生变化：{other} {before}，本期 {now}（{points} 个百分点，95% 区间 "
         "{low} 至 {high}）。以本期样本量，变化达到 {smallest} 个百分点才可检出（检验效能 "
         "80%）。",
     ),
     "acceptance_alone": Say(
-        "Acceptance was {now} (95{nbsp}% interval {interval}) of {n} answer{n_s} with a verdict. "
+        "Acceptance was {now} (95\u00a0% interval {interval}) of {n} answer{n_s} with a verdict. "
         "Not compared: {why}.",
         "通过率为 {now}（95% 区间 {interval}），共 {n} 条有核验结论。未作对比：{why}。",
     ),
@@ -157,7 +156,7 @@ PAGES: dict[str, Say] = {
         "{tag} {name} (lift {lift}, {low} to {high}; n = {n})",
         "{tag} {name}（提升度 {lift}，{low} 至 {high}；n = {n}）",
     ),
-    "lift": Say("{lift} ({low}–{high})", "{lift}（{low}–{high}）"),
+    "lift_with_limits": Say("{lift} ({low}–{high})", "{lift}（{low}–{high}）"),
     "tags_none": Say(
         "There is no evidence that any risk tag goes with non-matches (n = {n}, {x} of them "
         "non-matches).",
@@ -194,9 +193,9 @@ PAGES: dict[str, Say] = {
     # ---------------------------------------------------------------- key figures
     "key_figures": Say("Key figures", "核心指标"),
     "c_figure": Say("figure", "指标"),
-    "c_now": Say("{period}\n(95{nbsp}% interval)", "{period}\n（95% 区间）"),
+    "c_now": Say("{period}\n(95\u00a0% interval)", "{period}\n（95% 区间）"),
     "c_before": Say("{period}", "{period}"),
-    "c_difference": Say("difference, points\n(95{nbsp}% interval)", "变化，百分点\n（95% 区间）"),
+    "c_difference": Say("difference, points\n(95\u00a0% interval)", "变化，百分点\n（95% 区间）"),
     "c_reading": Say("reading", "判断"),
     "f_acceptance": Say(
         "accepted: {x} of {n} with a verdict",
@@ -214,8 +213,8 @@ PAGES: dict[str, Say] = {
     "up": Say("higher", "上升"),
     "down": Say("lower", "下降"),
     "none": Say(
-        "no evidence of change\n(≥{nbsp}{smallest} would show)",
-        "无变化证据（≥{nbsp}{smallest}{nbsp}可检出）",
+        "no evidence of change\n(≥\u00a0{smallest} would show)",
+        "无变化证据（≥\u00a0{smallest}\u00a0可检出）",
     ),
     "none_blunt": Say("no evidence of change", "无变化证据"),
     # ---------------------------------------------------------------- gates
@@ -224,8 +223,7 @@ PAGES: dict[str, Say] = {
         "被拒原因：首个未通过的关口",
     ),
     "c_gate": Say("first gate that failed", "首个未通过的关口"),
-    "c_answers": Say("answers", "应答数"),
-    "c_share": Say("share\n(95{nbsp}% interval)", "占比\n（95% 区间）"),
+    "c_share": Say("share\n(95\u00a0% interval)", "占比\n（95% 区间）"),
     "c_split": Say("mix / rate", "结构 / 组内"),
     "gate_answered": Say("not answered, yet a verdict", "未作答却有结论"),
     "gate_scored": Say("no comparison score", "无比对分数"),
@@ -260,7 +258,7 @@ PAGES: dict[str, Say] = {
     ),
     "c_group": Say("{by}", "{by}"),
     "c_acceptance": Say(
-        "acceptance, {period}\n(95{nbsp}% interval)", "{period}通过率\n（95% 区间）"
+        "acceptance, {period}\n(95\u00a0% interval)", "{period}通过率\n（95% 区间）"
     ),
     "c_decided": Say("with a\nverdict", "有结论"),
     "c_of_all": Say("of all", "占比"),
@@ -292,19 +290,15 @@ PAGES: dict[str, Say] = {
     "s_key_gone": Say("not called", "本期未调用"),
     "s_same": Say("as before", "未变"),
     "regimes_more": Say("Regimes not listed: {n}.", "另有 {n} 个阈值组未列出。"),
-    "incomplete": Say("no complete thresholds", "阈值不完整"),
-    "unknown": Say("unknown", "未知"),
     "empty": Say("(empty)", "（空）"),
     "no_tag": Say("no tag {tag}", "无标签 {tag}"),
     "named_count": Say("{name} {n}", "{name} {n}"),
     # ---------------------------------------------------------------- tags
-    "tags": Say("Risk tags by lift against non-matches", "风险标签：对分数不匹配的提升度"),
+    "tags_by_lift": Say("Risk tags by lift against non-matches", "风险标签：对分数不匹配的提升度"),
     "c_tag": Say("tag", "标签"),
     "c_meaning": Say("meaning", "含义"),
-    "c_tagged": Say("answers", "应答数"),
-    "c_lift": Say("lift\n(95{nbsp}% interval)", "提升度\n（95% 区间）"),
+    "c_lift": Say("lift\n(95\u00a0% interval)", "提升度\n（95% 区间）"),
     "c_tag_share": Say("share,\n{period}", "{period}\n占比"),
-    "unknown_tag": Say("not in the code book", "不在码表中"),
     "tags_note": Say(
         "Lift: how many times as often non-matches occur with the tag as on average, over "
         "{n} compared answer{n_s} with a risk result; tags on {least} answers or more, the "
@@ -325,7 +319,7 @@ PAGES: dict[str, Say] = {
     "d_issues": Say("answers with a value not as documented", "有字段与接口文档不符的应答"),
     "d_days": Say("days without any call", "没有任何调用的天数"),
     "d_latency": Say(
-        "vendor's time, median / 95{nbsp}% / 99{nbsp}%",
+        "vendor's time, median / 95\u00a0% / 99\u00a0%",
         "厂商耗时：中位数 / 95% / 99%",
     ),
     "d_store": Say(
@@ -356,5 +350,148 @@ PAGES: dict[str, Say] = {
     "rule": Say(
         "{regime}: {rule} ({agreement} of {n})",
         "{regime}：{rule}（{n} 条中吻合 {agreement}）",
+    ),
+    # ---------------------------------------------------------------- charts
+    "charts": Say("Charts", "图表"),
+    "figure": Say("Figure {n}. {text}", "图 {n}　{text}"),
+    "fig_trend": Say("Acceptance by {every}, times of {tz}.", "按{every}的通过率（{tz} 时间）。"),
+    "alt_trend": Say(
+        "Line chart: acceptance over {n} period{n_s} up to {period}, between {low} and {high}; "
+        "{now} in the last one.",
+        "折线图：截至{period}的 {n} 期通过率，介于 {low} 与 {high} 之间，最近一期为 {now}。",
+    ),
+    "fig_funnel": Say(
+        "Where calls were lost, gate by gate, in {period}. Shares are of all {n} calls, those "
+        "on the first page of the answers with a verdict.",
+        "{period}各关口的流失。占比的分母为全部 {n} 次调用；首页的分母为有核验结论的应答。",
+    ),
+    "alt_funnel": Say(
+        "Bar chart: of {n} call{n_s}, answers and faults, {accepted} passed every gate and were "
+        "accepted; largest loss: {worst}.",
+        "条形图：{n} 次调用中 {accepted} 次过各关口并通过；流失最多的环节：{worst}。",
+    ),
+    "lost_most": Say("{gate}, {lost}", "{gate}，{lost} 次"),
+    "lost_nothing": Say("none", "无"),
+    "fig_reasons": Say(
+        "The most frequent reasons in {period}, coloured by the gate that failed first; a bar "
+        "for each set of gates that failed together.",
+        "{period}最常见的未通过原因，按首个未通过的关口着色；同时未通过的关口组合各占一条。",
+    ),
+    "alt_reasons": Say(
+        "Bar chart of reasons; the most frequent accounts for {share} of {n} answers not accepted.",
+        "未通过原因条形图：最常见的一项占 {n} 条未通过应答的 {share}。",
+    ),
+    "fig_scores": Say(
+        "Scores in {period} against the vendor's thresholds; regimes are never pooled.",
+        "{period}的分数分布与厂商阈值；不同阈值组不合并。",
+    ),
+    "alt_scores": Say(
+        "Histogram of {n} score{n_s} in {k} regime{k_s}, with the four thresholds of each.",
+        "{k} 个阈值组共 {n} 个分数的直方图，并标出各组四个阈值。",
+    ),
+    "fig_match": Say(
+        "Match rate at the vendor's own thresholds in {period}.",
+        "{period}在厂商各阈值下的匹配率。",
+    ),
+    "alt_match": Say(
+        "Line chart: match rate of {k} regime{k_s} at the claimed false-match rates 1e-3 to 1e-6.",
+        "折线图：{k} 个阈值组在标称误识率 1e-3 至 1e-6 处的匹配率。",
+    ),
+    "fig_thresholds": Say(
+        "The vendor's thresholds over the last periods; a dashed rule is a change.",
+        "近期厂商阈值的变化；虚线为变更时刻。",
+    ),
+    "alt_thresholds": Say(
+        "Step chart of the four thresholds over time; {k} regime{k_s} shown.",
+        "四个阈值随时间变化的阶梯图，共出现 {k} 个阈值组。",
+    ),
+    "fig_bounds": Say(
+        "What can be said without labels in {period}: read the band of the k that you believe.",
+        "{period}在没有标注时可得的结论：按您认可的 k 读对应色带。",
+    ),
+    "alt_bounds": Say(
+        "Bands for k = 1, 3, 10 in {k} regime{k_s}: upper limits of false matches, and limits of "
+        "the share of owners turned away, by threshold.",
+        "{k} 个阈值组在 k = 1、3、10 时的色带：各阈值下误识数上限与拒真率的上下限。",
+    ),
+    "fig_tags": Say(
+        "How often each risk tag was set in {period}.",
+        "{period}各风险标签的出现比例。",
+    ),
+    "alt_tags": Say(
+        "Dot chart of {k} risk tag{k_s} over {n} answer{n_s} with a risk result.",
+        "{n} 条有风险结果的应答中 {k} 个风险标签的出现比例点图。",
+    ),
+    "largest": Say(" The {n} largest of {all} regimes.", "仅列 {all} 个阈值组中最大的 {n} 个。"),
+    "every_week": Say("week", "周"),
+    "every_month": Say("month", "月"),
+    # ---------------------------------------------------------------- how it was made
+    "made": Say("How this was made", "编制说明"),
+    "m_parameters": Say("Parameters", "参数"),
+    "c_parameter": Say("parameter", "参数"),
+    "c_value": Say("value", "取值"),
+    "m_store": Say("version of the store", "数据仓版本"),
+    "m_code": Say("version of verifyanalytics", "verifyanalytics 版本"),
+    "m_period": Say("period", "统计周期"),
+    "m_compare": Say("compared with", "对比周期"),
+    "m_nothing": Say("nothing: {why}", "无：{why}"),
+    "m_tz": Say("time zone; weeks begin on Monday 00:00", "时区；周从周一 00:00 起"),
+    "m_data": Say("the data go from … to", "数据起止"),
+    "m_by": Say("groups", "分组"),
+    "m_regimes": Say("regimes", "阈值组"),
+    "m_all": Say("all", "全部"),
+    "m_least": Say("smallest group shown", "可单独列出的最小组"),
+    "m_book": Say("code book", "码表"),
+    "m_builtin": Say("built in", "内置"),
+    "m_own": Say("built in, with entries of one's own", "内置，并含自定义条目"),
+    "m_answered": Say("codes that count as answered", "计入已作答的错误码"),
+    "m_risk_fail": Say("risk score that fails", "判为不通过的风险分"),
+    "m_deff": Say("design effect, this period / the other", "设计效应（本期 / 对比期）"),
+    "m_persons": Say("persons known, this period", "本期可识别的用户数"),
+    "m_again": Say("the same report again", "重新生成本报告"),
+    "m_read": Say("How to read it", "阅读说明"),
+    "h_interval": Say(
+        "Intervals are 95\u00a0%: Wilson's for rates (exact ones for few events), Newcombe's for "
+        "differences. Sample sizes are reduced by the design effect of the acceptance rate, "
+        "because one person's tries are alike. Of twenty lines without any change about one will "
+        "look changed. Numbers of calls are counted whole, not sampled, and have no interval.",
+        "区间均为 95% 置信区间：比率用 Wilson 法（事件很少时用精确法），差值用 Newcombe 法；同一"
+        "用户的多次尝试彼此相似，样本量已按通过率的设计效应折减。即便毫无变化，每二十行也约有一行会"
+        "显示为有变化。调用量为全量计数而非抽样，故不附区间。",
+    ),
+    "h_nobody": Say(
+        "Persons are not known in this period: intervals take attempts as independent, and "
+        "are too narrow where people try again.",
+        "本期没有用户标识：区间按各次尝试相互独立计算，若存在重试则偏窄。",
+    ),
+    "h_change": Say(
+        "“No evidence of change” is not “no change”: the smallest change beside it is what "
+        "this volume shows in four of five cases.",
+        "“无变化证据”不等于“没有变化”：其后的最小变化，是以本期样本量有八成把握检出的幅度。",
+    ),
+    "h_mix": Say(
+        "Mix and rate: Kitagawa's split of a difference into who came and how they fared; "
+        "the two add up to it. The split is arithmetic and has no interval.",
+        "“结构”与“组内”：按 Kitagawa 方法把变化拆成客群结构与组内比率两部分，二者之和即为总变化；"
+        "此为算术分解，不附区间。",
+    ),
+    "h_gates": Say(
+        "Gates in order: answered, scored, alive, match (score at or above the answer's own "
+        "1e-4 threshold), risk. The vendor's verdict is compared with them, never derived "
+        "from them.",
+        "关口依次为：已作答、有分数、活体、匹配（分数不低于该次返回的 1e-4 阈值）、风险。厂商"
+        "结论只与关口对照，从不由关口推算。",
+    ),
+    "h_regime": Say(
+        "A regime is the request kind with its four thresholds. Scores are never pooled "
+        "across regimes; a rate “at own 1e-4” holds each answer against its own threshold.",
+        "阈值组指请求类型及其四个阈值。不同阈值组的分数从不合并；“1e-4 阈值匹配率”以每条应答"
+        "各自的阈值判定。",
+    ),
+    "h_bounds": Say(
+        "Without labels nothing here is a measured error rate. Bounds speak of zero-effort "
+        "false matches only: no presentation or injection attack, no look-alike.",
+        "没有标注时，本报告中没有任何实测错误率。界限仅涉及随机他人的误识，不含呈现攻击、注入"
+        "攻击与相似人脸。",
     ),
 }
