@@ -2,7 +2,7 @@
 
 from verifyanalytics.lazy import face
 
-_BOOK = ("Code", "Codebook", "GatewayCode", "Limit", "Measure", "RiskLevel", "RiskTag", "SubCode")
+_BOOK = ("Code", "Codebook", "Entry", "GatewayCode", "Limit", "Measure", "SubCode")
 
 __getattr__, __dir__, __all__ = face(
     __name__,

@@ -1,16 +1,16 @@
 """What the vendor's codes, risk tags and quality limits mean, in English and Chinese.
 
 The book is `codebook.json` beside this file: facts of the vendor's public pages, with our reading
-of each sub code's stage. All codes are open sets, so a look-up never fails: what is not in the book
-answers `known=False` and "unknown". A file of the same shape, named by `VERIFYANALYTICS_CODEBOOK`
-or given to `use_codebook`, overrides single fields or adds entries::
+of each sub code's stage. All codes are open sets, so a look-up never fails: for what is not in the
+book it returns an entry "unknown" with `known=False`. A file of the same shape, named by
+`VERIFYANALYTICS_CODEBOOK` or given to `use_codebook`, overrides single fields or adds entries::
 
     {"risk_tags": {"16001": {"en": "house list", "zh": "内部名单"}},
      "sub_codes": {"210313": {"stage": "acquire"}},
      "rules": {"risk_fail": 600}}
 
-Statistics ask the book for three things: which codes count as answered, the risk score that fails,
-and the stage of a sub code.
+Statistics take three things from the book: which codes count as answered, the risk score that
+fails, and the stage of a sub code.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
@@ -35,7 +35,6 @@ ENVIRONMENT = "VERIFYANALYTICS_CODEBOOK"
 
 Lang = Literal["en", "zh", "both"]
 _LANGS: tuple[Lang, ...] = ("en", "zh", "both")
-_UNKNOWN_EN, _UNKNOWN_ZH = "unknown", "未知"
 
 _Text = Annotated[str, msgspec.Meta(max_length=200)]
 _Http = tuple[Annotated[int, msgspec.Meta(ge=100, le=599)], ...]
@@ -103,24 +102,6 @@ class GatewayCode(Entry, frozen=True, kw_only=True, forbid_unknown_fields=True):
     http: _Http = ()
 
 
-class RiskLevel(Entry, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A risk score."""
-
-    code: int
-
-
-class RiskTag(Entry, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A risk tag: a string of digits, its first two the family."""
-
-    code: str
-
-
-class Word(Entry, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A tag family, a stage or a gate: a key with its meaning."""
-
-    code: str
-
-
 class Measure(Entry, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A quality measure of an image, named as our columns end.
 
@@ -155,17 +136,7 @@ class Limit(Entry, frozen=True, kw_only=True, forbid_unknown_fields=True):
     value: float
 
 
-class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the statistics take from the book.
-
-    Attributes
-    ----------
-    answered_codes : frozenset of int
-        Service codes that answer the question that was asked.
-    risk_fail : int
-        The risk gate fails from this score on.
-    """
-
+class _Rules(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     answered_codes: frozenset[int]
     risk_fail: int
 
@@ -185,15 +156,17 @@ _SECTIONS: dict[str, tuple[type[Entry], type]] = {
     "codes": (Code, int),
     "sub_codes": (SubCode, int),
     "gateway_codes": (GatewayCode, str),
-    "risk_levels": (RiskLevel, int),
-    "risk_tags": (RiskTag, str),
-    "tag_families": (Word, str),
-    "stages": (Word, str),
-    "gates": (Word, str),
+    "risk_levels": (Entry, int),
+    "risk_tags": (Entry, str),
+    "tag_families": (Entry, str),
+    "stages": (Entry, str),
+    "gates": (Entry, str),
     "quality": (Measure, str),
     "limits": (Limit, str),
 }
-"""Each section of the file: what its entries are, and the type of its keys."""
+"""Each section of the file: the type of its entries, and of its keys."""
+
+_E = TypeVar("_E", bound=Entry)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,71 +192,55 @@ limits : mapping
     'acquire'
     >>> book.risk_tag("14999").known, book.tag_family("14999").en
     (False, 'device')
+
+    See Also
+    --------
+    verifyanalytics.use_codebook : choose the book that everything uses
+    verifyanalytics.explain : what a code means, in a sentence
     """
 
     codes: Mapping[int, Code]
     sub_codes: Mapping[int, SubCode]
     gateway_codes: Mapping[str, GatewayCode]
-    risk_levels: Mapping[int, RiskLevel]
-    risk_tags: Mapping[str, RiskTag]
-    tag_families: Mapping[str, Word]
-    stages: Mapping[str, Word]
-    gates: Mapping[str, Word]
+    risk_levels: Mapping[int, Entry]
+    risk_tags: Mapping[str, Entry]
+    tag_families: Mapping[str, Entry]
+    stages: Mapping[str, Entry]
+    gates: Mapping[str, Entry]
     quality: Mapping[str, Measure]
     limits: Mapping[str, Limit]
-    rules: Rules
+    answered_codes: frozenset[int]
+    risk_fail: int
     source: str = "built-in"
-
-    @property
-    def answered_codes(self) -> frozenset[int]:
-        """Service codes that answer the question that was asked."""
-        return self.rules.answered_codes
-
-    @property
-    def risk_fail(self) -> int:
-        """The risk score from which the risk gate fails."""
-        return self.rules.risk_fail
 
     def code(self, code: int) -> Code:
         """Look up a service code."""
-        return self.codes.get(code) or Code(code=code, known=False, en=_UNKNOWN_EN, zh=_UNKNOWN_ZH)
+        return self.codes.get(code) or unknown(Code, code)
 
     def sub_code(self, code: int) -> SubCode:
         """Look up a sub code; one that is not in the book has the stage `unknown`."""
-        return self.sub_codes.get(code) or SubCode(
-            code=code, known=False, en=_UNKNOWN_EN, zh=_UNKNOWN_ZH
-        )
+        return self.sub_codes.get(code) or unknown(SubCode, code)
 
     def gateway_code(self, code: str) -> GatewayCode:
         """Look up an error of the gateway by its word."""
-        return self.gateway_codes.get(code) or GatewayCode(
-            code=code, known=False, en=_UNKNOWN_EN, zh=_UNKNOWN_ZH
-        )
+        return self.gateway_codes.get(code) or unknown(GatewayCode, code)
 
-    def risk_level(self, score: int) -> RiskLevel:
+    def risk_level(self, score: int) -> Entry:
         """Look up a risk score."""
-        return self.risk_levels.get(score) or RiskLevel(
-            code=score, known=False, en=_UNKNOWN_EN, zh=_UNKNOWN_ZH
-        )
+        return self.risk_levels.get(score) or unknown(Entry, score)
 
-    def risk_tag(self, tag: str) -> RiskTag:
-        """Look up a risk tag."""
-        return self.risk_tags.get(tag) or RiskTag(
-            code=tag, known=False, en=_UNKNOWN_EN, zh=_UNKNOWN_ZH
-        )
+    def risk_tag(self, tag: str) -> Entry:
+        """Look up a risk tag: a string of digits."""
+        return self.risk_tags.get(tag) or unknown(Entry, tag)
 
-    def tag_family(self, tag: str) -> Word:
+    def tag_family(self, tag: str) -> Entry:
         """Look up the family of a risk tag: its first two digits, a reading of ours."""
-        return self.tag_families.get(tag[:2]) or Word(
-            code=tag[:2], known=False, en=_UNKNOWN_EN, zh=_UNKNOWN_ZH
-        )
+        return self.tag_families.get(tag[:2]) or unknown(Entry, tag[:2])
 
     def measure(self, name: str) -> Measure:
         """Look up a quality measure by its name, with or without `face_` or `env_` before it."""
         short = name.removeprefix("face_").removeprefix("env_")
-        return self.quality.get(short) or Measure(
-            code=name, known=False, en=_UNKNOWN_EN, zh=_UNKNOWN_ZH
-        )
+        return self.quality.get(short) or unknown(Measure, name)
 
     def stage(self, sub_code: int) -> str:
         """Return the stage of a sub code, `unknown` when the book has none."""
@@ -302,6 +259,11 @@ limits : mapping
         return tuple(sorted(c for c, entry in self.sub_codes.items() if entry.stage == stage))
 
 
+def unknown(kind: type[_E], code: int | str) -> _E:
+    """Make the entry of a code that the book does not have."""
+    return kind(code=code, known=False, en="unknown", zh="未知")
+
+
 # ------------------------------------------------------------------ reading a book
 
 
@@ -318,8 +280,18 @@ def load(path: str | os.PathLike[str] | None = None) -> Codebook:
     ------
     CodebookError
         The file cannot be read or an entry does not fit; the message names file, section, entry.
+
+    Examples
+    --------
+    >>> load().quality["clarity"].poor
+    ('<=', 3.0)
+
+    See Also
+    --------
+    verifyanalytics.use_codebook : choose the book that everything uses
     """
-    raw: dict[str, dict[str, Any]] = json.loads(_builtin())
+    text = (files("verifyanalytics.codebook") / "codebook.json").read_text(encoding="utf-8")
+    raw: dict[str, dict[str, Any]] = json.loads(text)
     raw.pop("about")
     if path is None:
         return _build(raw, "built-in")
@@ -328,53 +300,57 @@ def load(path: str | os.PathLike[str] | None = None) -> Codebook:
     return _build(raw, source)
 
 
+_load_once = cache(load)
+_chosen: list[Codebook] = []  # the process's choice, at most one
+
+
 def use_codebook(book: str | os.PathLike[str] | Codebook | None) -> Codebook:
     """Choose the book that everything in this process uses from now on.
 
     Parameters
     ----------
     book : path, Codebook or None
-        A user's file, a book from `load`, or None for the file that the environment names, else
-        the built-in one.
+        A user's file, a book from `load`, or None for the file that the environment variable
+        `VERIFYANALYTICS_CODEBOOK` names, else the built-in one.
 
     Returns
     -------
     Codebook
         The book now in use.
+
+    Raises
+    ------
+    CodebookError
+        The file cannot be read or an entry does not fit.
+
+    Examples
+    --------
+    >>> use_codebook(None).risk_fail
+    900
+
+    See Also
+    --------
+    verifyanalytics.explain : what a code means, by the book in use
+    verifyanalytics.Codebook : the look-ups
     """
-    _chosen.book = book if isinstance(book, Codebook) or book is None else load(book)
+    if book is not None and not isinstance(book, Codebook):
+        book = load(book)
+    _chosen[:] = [] if book is None else [book]
     return current()
 
 
 def current() -> Codebook:
     """Return the book in use: `use_codebook`, else `VERIFYANALYTICS_CODEBOOK`, else built-in."""
-    return _chosen.book or _cached(os.environ.get(ENVIRONMENT) or None)
-
-
-@dataclass(slots=True)
-class _Chosen:
-    """The process's choice; one object, so that no function needs `global`."""
-
-    book: Codebook | None = None
-
-
-_chosen = _Chosen()
-
-
-@cache
-def _cached(path: str | None) -> Codebook:
-    return load(path)
-
-
-@cache
-def _builtin() -> str:
-    return (files("verifyanalytics.codebook") / "codebook.json").read_text(encoding="utf-8")
+    return _chosen[0] if _chosen else _load_once(os.environ.get(ENVIRONMENT) or None)
 
 
 def _read(path: Path) -> dict[str, Any]:
+    def refuse_constant(name: str) -> None:
+        raise ValueError(f"{name} is not JSON")
+
     try:
         # utf-8-sig: editors on Windows write a byte order mark
-        raw = json.loads(path.read_text(encoding="utf-8-sig"), parse_constant=_no_constant)
+        raw = json.loads(path.read_text(encoding="utf-8-sig"), parse_constant=refuse_constant)
     except OSError as error:
         raise CodebookError(f"code book {path}: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
@@ -382,10 +358,6 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise CodebookError(f"code book {path}: an object of sections is needed")
     return raw
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _lay_over(raw: dict[str, dict[str, Any]], own: dict[str, Any], source: str) -> None:
@@ -416,11 +388,18 @@ def _build(raw: dict[str, dict[str, Any]], source: str) -> Codebook:
         )
         sections[section] = {entry.code: entry for entry in entries}
     try:
-        rules = msgspec.convert(raw["rules"], Rules)
+        rules = msgspec.convert(raw["rules"], _Rules)
     except msgspec.ValidationError as error:
         raise CodebookError(f"code book {source}: rules: {error}") from error
-    _check_stages(sections, source)
-    return Codebook(rules=rules, source=source, **sections)
+    for code, entry in sections["sub_codes"].items():
+        if entry.stage not in {*sections["stages"], "unknown"}:
+            raise CodebookError(
+                f"code book {source}: sub_codes '{code}': no stage {entry.stage!r}; "
+                f"there are: {', '.join(sections['stages'])}"
+            )
+    return Codebook(
+        answered_codes=rules.answered_codes, risk_fail=rules.risk_fail, source=source, **sections
+    )
 
 
 def _entry(
@@ -436,15 +415,6 @@ def _entry(
         return msgspec.convert({**fields, "code": key_type(key)}, kind)
     except msgspec.ValidationError as error:
         raise CodebookError(f"{where}: {error}") from error
-
-
-def _check_stages(sections: dict[str, dict[Any, Any]], source: str) -> None:
-    for code, entry in sections["sub_codes"].items():
-        if entry.stage not in {*sections["stages"], "unknown"}:
-            raise CodebookError(
-                f"code book {source}: sub_codes '{code}': no stage {entry.stage!r}; "
-                f"there are: {', '.join(sections['stages'])}"
-            )
 
 
 def checked_lang(lang: str) -> Lang:

@@ -1,7 +1,7 @@
-"""What one code means, in a sentence: the code book read aloud.
+"""What one code means, in a sentence of English or Chinese.
 
 A number can mean several things (0 is a sub code and a risk score), so the answer is a list; a
-number that the book does not have is answered too, for the vendor's codes are open sets.
+number that the book does not have gets an answer too, for the vendor's codes are open sets.
 """
 
 from __future__ import annotations
@@ -18,12 +18,10 @@ from verifyanalytics.codebook.book import (
     GatewayCode,
     Lang,
     Measure,
-    RiskLevel,
-    RiskTag,
     SubCode,
-    Word,
     checked_lang,
     current,
+    unknown,
 )
 
 
@@ -96,6 +94,10 @@ def explain(code: int | str, lang: Lang = "en", book: Codebook | None = None) ->
     --------
     >>> print(explain(14004))
     14004 (risk tag): cheating environment (script, emulator); family 14: device (our reading)
+
+    See Also
+    --------
+    verifyanalytics.use_codebook : name codes that the built-in book does not have
     """
     return "\n".join(meaning.text(lang) for meaning in meanings(code, book))
 
@@ -105,36 +107,31 @@ def meanings(code: int | str, book: Codebook | None = None) -> tuple[Meaning, ..
     book = book or current()
     key = str(code).strip()
     number = int(key) if key.isascii() and key.isdigit() and len(key) <= 9 else None
-    entries: list[tuple[str, Entry | None]] = [
-        ("code", book.codes.get(number) if number is not None else None),
-        ("sub_code", book.sub_codes.get(number) if number is not None else None),
-        ("gateway_code", book.gateway_codes.get(key) or _by_number(number, book)),
-        ("risk_level", book.risk_levels.get(number) if number is not None else None),
-        ("risk_tag", book.risk_tags.get(key)),
-        ("tag_family", book.tag_families.get(key)),
-        ("stage", book.stages.get(key)),
-        ("gate", book.gates.get(key)),
-        ("quality", book.quality.get(key.removeprefix("face_").removeprefix("env_"))),
-    ]
-    found = tuple(Meaning(kind, entry, _facts(entry, book)) for kind, entry in entries if entry)
-    return found or (_not_there(key, book),)
-
-
-def _by_number(number: int | None, book: Codebook) -> GatewayCode | None:
-    matches = (entry for entry in book.gateway_codes.values() if entry.number == number)
-    return None if number is None else next(matches, None)
-
-
-def _not_there(key: str, book: Codebook) -> Meaning:
+    gateway = [e for e in book.gateway_codes.values() if number is not None and e.number == number]
+    entries: dict[str, Entry | None] = {
+        "code": book.codes.get(number) if number is not None else None,
+        "sub_code": book.sub_codes.get(number) if number is not None else None,
+        "gateway_code": book.gateway_codes.get(key) or next(iter(gateway), None),
+        "risk_level": book.risk_levels.get(number) if number is not None else None,
+        "risk_tag": book.risk_tags.get(key),
+        "tag_family": book.tag_families.get(key),
+        "stage": book.stages.get(key),
+        "gate": book.gates.get(key),
+        "quality": book.quality.get(key.removeprefix("face_").removeprefix("env_")),
+    }
+    found = [Meaning(kind, e, _facts(kind, e, book)) for kind, e in entries.items() if e]
+    if found:
+        return tuple(found)
+    family = _family(key, book) if len(key) == 5 and key.isdigit() else {}
+    facts = {
+        "en": (
+            *family.get("en", ()),
+            "the vendor's codes are open sets; a code book of your own can name it",
+        ),
+        "zh": (*family.get("zh", ()), "码表可由自己的文件补充"),
+    }
     shown = key if len(key) <= 40 else f"{key[:40]}…"
-    entry = Entry(code=shown, known=False, en="unknown", zh="未知")
-    facts = _family(key, book) if len(key) == 5 and key.isdigit() else {}
-    hint = ("the vendor's codes are open sets; a code book of your own can name it",)
-    return Meaning(
-        "unknown",
-        entry,
-        {"en": facts.get("en", ()) + hint, "zh": (*facts.get("zh", ()), "码表可由自己的文件补充")},
-    )
+    return (Meaning("unknown", unknown(Entry, shown), facts),)
 
 
 def _family(tag: str, book: Codebook) -> dict[str, tuple[str, ...]]:
@@ -147,41 +144,35 @@ def _family(tag: str, book: Codebook) -> dict[str, tuple[str, ...]]:
     }
 
 
-def _facts(entry: Entry, book: Codebook) -> dict[str, tuple[str, ...]]:
+def _facts(kind: str, entry: Entry, book: Codebook) -> dict[str, tuple[str, ...]]:
     match entry:
-        case RiskTag():
-            return _family(entry.code, book)
         case SubCode():
-            return _sub_code_facts(entry, book)
+            stage = book.stages.get(entry.stage) or unknown(Entry, entry.stage)
+            billed = {
+                True: ("billed", "计费"),
+                False: ("not billed", "不计费"),
+                None: ("billing not known", "是否计费未知"),
+            }[entry.billed]
+            return {
+                "en": (f"stage {entry.stage}: {stage.gloss('en')}", billed[0]),
+                "zh": (f"阶段 {entry.stage}：{stage.gloss('zh')}", billed[1]),
+            }
         case Code():
             answered = entry.code in book.answered_codes
-            en = ("counts as answered",) if answered else ("does not count as answered",)
-            zh = ("计入已作答",) if answered else ("不计入已作答",)
-            return {"en": (*_http(entry.http), *en), "zh": (*_http(entry.http), *zh)}
+            en = "counts as answered" if answered else "does not count as answered"
+            zh = "计入已作答" if answered else "不计入已作答"
+            return {"en": (*_http(entry.http), en), "zh": (*_http(entry.http), zh)}
         case GatewayCode():
             number = () if entry.number is None else (str(entry.number),)
             return {lang: (*number, *_http(entry.http)) for lang in ("en", "zh")}
-        case RiskLevel() if entry.code >= book.risk_fail:
-            return {"en": ("fails the risk gate",), "zh": ("判定为不通过",)}
         case Measure() if entry.poor:
             limit = f"{entry.poor[0]} {entry.poor[1]:g}"
             return {"en": (f"poor {limit}",), "zh": (f"{limit} 为差",)}
+    if kind == "risk_tag":
+        return _family(str(entry.code), book)
+    if kind == "risk_level" and int(entry.code) >= book.risk_fail:
+        return {"en": ("fails the risk gate",), "zh": ("判定为不通过",)}
     return {}
-
-
-def _sub_code_facts(entry: SubCode, book: Codebook) -> dict[str, tuple[str, ...]]:
-    stage = book.stages.get(entry.stage) or Word(
-        code=entry.stage, known=False, en="unknown", zh="未知"
-    )
-    billed = {
-        True: ("billed", "计费"),
-        False: ("not billed", "不计费"),
-        None: ("billing not known", "是否计费未知"),
-    }[entry.billed]
-    return {
-        "en": (f"stage {entry.stage}: {stage.gloss('en')}", billed[0]),
-        "zh": (f"阶段 {entry.stage}：{stage.gloss('zh')}", billed[1]),
-    }
 
 
 def _http(statuses: tuple[int, ...]) -> tuple[str, ...]:
