@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from verifyanalytics.sources import reading as sources
-from verifyanalytics.sources.formats import json_blocks, line_blocks
+from verifyanalytics.sources.formats import line_blocks
+from verifyanalytics.sources.json_stream import JsonStream
 
 names = st.sampled_from(["code", "data", "id", "x", "message", "ResponseMetadata"])
 scalars = st.none() | st.booleans() | st.integers(-5, 10**6) | st.floats(0, 100)
@@ -53,9 +54,8 @@ def read_json(data, sizes, *, block_bytes=100, max_document=1000):
     """(row, offset, bytes) of documents and of rejects."""
     documents, rejects = [], []
     chunks = cut(data, sizes)
-    for block in json_blocks(
-        "x", chunks, offset=0, block_bytes=block_bytes, max_document=max_document
-    ):
+    stream = JsonStream("x", offset=0, block_bytes=block_bytes, max_document=max_document)
+    for block in stream.blocks(chunks):
         rejects += [(r.row, r.byte_offset, r.n_bytes, r.reason, r.sha256) for r in block.rejects]
         for row, start, end in block.documents:
             documents.append((row, block.byte_offset + start, block.data[start:end]))

@@ -936,7 +936,7 @@ def test_a_long_line_is_not_held_in_memory(tmp_path):
         file.write(b'"}\n' + lines_of(3))
     program = (
         "import re, sys\n"
-        "from verifyanalytics import sources\n"
+        "from verifyanalytics.sources import reading as sources\n"
         "[source] = sources.discover([sys.argv[1]])\n"
         "rejects = [r for b in sources.blocks(source) for r in b.rejects]\n"
         "peak = re.search(r'VmHWM:\\s+([0-9]+)', open('/proc/self/status').read())[1]\n"

@@ -1,4 +1,4 @@
-"""Where sources are: files, folders, globs, URLs; and what each one is, told by its first bytes."""
+"""Discovery: the sources behind files, folders, globs and URLs, each with the form of its bytes."""
 
 from __future__ import annotations
 
@@ -37,14 +37,11 @@ from verifyanalytics.sources.streams import (
 )
 from verifyanalytics.sources.tabular import check_columns
 
-TEXT_SUFFIXES = frozenset({".json", ".txt", ".json5"}) | LINE_SUFFIXES
-"""Suffixes read as text; `.gz` and its like may follow."""
-
-JOURNAL_SUFFIX = ".sqlite"
-"""Suffix of the collector's and the taps' journals; what one is, is told by its first bytes."""
-
 TABLE_SUFFIXES = {".parquet": "parquet", ".csv": "csv", ".tsv": "tsv"}
 """Suffixes read as tables."""
+
+SUFFIXES = {".json", ".txt", ".json5", ".sqlite", *LINE_SUFFIXES, *TABLE_SUFFIXES}
+"""Suffixes taken in a folder; `.gz` and its like may follow."""
 
 _Skip = Callable[[str, str], None]
 
@@ -70,7 +67,6 @@ def discover(
         For tables: the column that holds the answers, and the one with their time.
     on_skip : callable, optional
         Called with (name, why) for each thing in a folder that is left out.
-
     spool_folder : Path, optional
         Where ``-`` (standard input) is spooled to, see `spool`; without it ``-`` is refused.
 
@@ -128,7 +124,7 @@ def spool(
         while chunk := stream.read(BLOCK_BYTES):
             file.write(chunk)
     try:
-        return recognise(name, location, "", column=column, time_column=time_column)
+        return _recognise(name, location, "", column=column, time_column=time_column)
     except UsageError:
         Path(location).unlink()
         raise
@@ -177,7 +173,7 @@ class _Search:
             if in_folder and _known_suffix(path.name) is None:
                 self._on_skip(_printable(path.as_posix()), "unknown suffix")
             else:
-                self._take(path.as_posix(), str(path), in_folder=in_folder)
+                self._take(path.as_posix(), path, in_folder=in_folder)
         else:
             kind = stat.filemode(path.stat().st_mode)[0]
             raise UsageError(f"{path} is no file or folder (type {kind}); pipe it in with -")
@@ -204,39 +200,28 @@ class _Search:
             elif _known_suffix(name) is None:
                 self._on_skip(name, "unknown suffix")
             else:
-                self._take(name, str(entry), in_folder=True)
+                self._take(name, entry, in_folder=True)
 
-    def _is_new(self, path: Path) -> bool:
-        real = str(path.resolve())
+    def _is_new(self, path: str | Path) -> bool:
+        real = str(path.resolve()) if isinstance(path, Path) else path
         if real in self._seen:
             return False
         self._seen.add(real)
         return True
 
-    def _take(self, given: str, location: str, *, in_folder: bool) -> None:
-        name = _printable(given)
-        if "://" not in location:
-            path = Path(location)
-            if not self._is_new(path):
-                return
-            location = str(path.absolute())
-        elif location in self._seen:
+    def _take(self, given: str, location: str | Path, *, in_folder: bool) -> None:
+        if not self._is_new(location):
             return
-        self._seen.add(location)
+        name = _printable(given)
+        suffix = _known_suffix(name)
+        location = str(location.absolute()) if isinstance(location, Path) else location
+        columns = {"column": self._column, "time_column": self._time_column}
         try:
-            source = recognise(
-                name,
-                location,
-                _known_suffix(name) or "",
-                column=self._column,
-                time_column=self._time_column,
-            )
+            self.found.append(_recognise(name, location, suffix or "", **columns))
         except _NoColumnError as error:
             if not in_folder:
                 raise
             self._on_skip(name, str(error))
-        else:
-            self.found.append(source)
 
     def _add_url(self, url: str) -> None:
         shown = _without_secrets(url)
@@ -290,52 +275,37 @@ def _known_suffix(name: str) -> str | None:
     if packed:
         suffixes.pop()
     last = suffixes[-1] if suffixes else ""
-    if last in TEXT_SUFFIXES or last in TABLE_SUFFIXES or last == JOURNAL_SUFFIX:
-        return last
-    return "" if packed else None
+    return last if last in SUFFIXES else "" if packed else None
 
 
 class _NoColumnError(UsageError):
     """A table, and no column of it is named to be read."""
 
 
-def recognise(
+def _recognise(
     name: str, location: str, suffix: str, *, column: str | None, time_column: str | None
 ) -> Source:
-    """Make a `Source` of one file: its size, compression and form are read off its first bytes.
-
-    Parameters
-    ----------
-    name, location : str
-        As `Source` has them.
-    suffix : str
-        What the name promises, without compression; ``""``: nothing.
-    column, time_column : str, optional
-        For tables.
-
-    Raises
-    ------
-    UsageError
-        It cannot be opened, or is a table without the column.
-    """
+    """Make a `Source` of one file: its size, compression and form are read off its first bytes."""
     try:
         n_bytes, stored_head = _size_and_head(location, name)
     except InputError as error:
         raise UsageError(str(error)) from error
     compression = compression_of(stored_head)
-    promised = COMPRESSIONS.get(PurePosixPath(name).suffix.lower())
     if compression is None and stored_head and not _is_text(stored_head):
-        compression = promised  # its decoder will say what is wrong
+        # the decoder of the codec that the name promises will say what is wrong
+        compression = COMPRESSIONS.get(PurePosixPath(name).suffix.lower())
     head, whole = stored_head, n_bytes == len(stored_head)
     if compression is not None:
-        head, whole = _inflated_head(location, name, compression)
+        chunks = inflated_chunks(location, name, compression, MAX_RATIO, FREE_BYTES, held_bytes=0)
+        head, whole = _head_of(chunks)
     elif not whole and b"\n" not in head:
-        head, whole = _longer_head(location, name)
+        head, whole = _head_of(stored_chunks(location, name, HEAD_BYTES, 0, None))
     form = _form(head, suffix, whole=whole, column=column)
     if form not in TABLE_SUFFIXES.values():
         return Source(name, location, n_bytes, form, compression)
     source = Source(name, location, n_bytes, form, compression, column, time_column)
-    _check_table(source, head)
+    if complaint := check_columns(source, head):
+        raise _NoColumnError(f"{name}: {complaint}")
     return source
 
 
@@ -348,17 +318,6 @@ def _size_and_head(location: str, name: str) -> tuple[int | None, bytes]:
     filesystem, path = fsspec.core.url_to_fs(location)
     size = filesystem.size(path)
     return (None if size is None else int(size)), head
-
-
-def _inflated_head(location: str, name: str, compression: str) -> tuple[bytes, bool]:
-    chunks = inflated_chunks(
-        location, name, compression, MAX_RATIO, FREE_BYTES, held_bytes=0
-    )  # the form is told in any case
-    return _head_of(chunks)
-
-
-def _longer_head(location: str, name: str) -> tuple[bytes, bool]:
-    return _head_of(stored_chunks(location, name, HEAD_BYTES, 0, None))
 
 
 def _head_of(chunks: Iterator[bytes]) -> tuple[bytes, bool]:
@@ -399,22 +358,10 @@ def _form(head: bytes, suffix: str, *, whole: bool, column: str | None) -> str:
         return "json5"
     if suffix in LINE_SUFFIXES:
         return "lines"
-    if column is not None and (table := _unnamed_table(text, column)):
-        return table
+    if column is not None:  # a CSV or TSV whose name does not say so is told by its header
+        header = text.partition(b"\n")[0].decode(errors="replace").strip()
+        for form, mark in (("tsv", "\t"), ("csv", ",")):
+            names = [cell.strip('"') for cell in header.split(mark)]
+            if column in names and header[:1] not in "{[":
+                return form
     return text_form(text, whole=whole)
-
-
-def _unnamed_table(text: bytes, column: str) -> str | None:
-    """Tell a CSV or TSV by its header when its name does not say so."""
-    header = text.partition(b"\n")[0].decode(errors="replace").strip()
-    for form, mark in (("tsv", "\t"), ("csv", ",")):
-        if column in [cell.strip('"') for cell in header.split(mark)] and header[:1] not in "{[":
-            return form
-    return None
-
-
-def _check_table(source: Source, head: bytes) -> None:
-    """Refuse a table whose answers cannot be found, and say which columns there are."""
-    missing = check_columns(source, head)
-    if missing:
-        raise _NoColumnError(f"{source.name}: {missing}")

@@ -1,6 +1,6 @@
-"""Text forms: which one a source has, and how lines, JSON5 and foreign encodings become blocks.
+"""Formats of text: which one a source has, and how lines and JSON5 become blocks.
 
-The form is told from the bytes. A file of lines is the usual case and wins every doubt, so a
+The format is told from the bytes. A file of lines is the usual case and wins every doubt, so a
 torn or foreign first line never turns a million good lines into one broken document.
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from verifyanalytics.sources.blocks import MAX_DOCUMENTS, Block, BlockReject, Document, count_lines
-from verifyanalytics.sources.json_stream import JsonStream, Walk
+from verifyanalytics.sources.json_stream import Scanner
 from verifyanalytics.sources.streams import StreamDamageError
 
 LINE_SUFFIXES = frozenset({".ndjson", ".jsonl", ".log"})
@@ -97,37 +97,35 @@ def _lines_win(text: bytes, *, whole: bool) -> bool:
     if not whole or len(lines) > _TRIES:
         lines.pop()  # cut off
     lines = [line for line in map(bytes.strip, lines) if line]
-    n_good = sum(_is_one_response(line) for line in lines)
+    n_good = sum(line.startswith((b"b'{", b'b"{')) or is_whole_object(line) for line in lines)
     return len(lines) > 1 and 2 * n_good >= len(lines) and n_good > 0
 
 
-def _is_one_response(line: bytes) -> bool:
-    return line.startswith((b"b'{", b'b"{')) or is_whole_object(line)
-
-
 def is_whole_object(line: bytes) -> bool:
-    """Is this one bracketed object and nothing behind it? What is inside may be anything."""
-    walk = Walk(0)
-    return line.startswith(b"{") and walk.advance(line) == "ended" and walk.position == len(line)
+    """Whether a line is one bracketed object, whatever is inside, and nothing behind it."""
+    scanner = Scanner(0)
+    return (
+        line.startswith(b"{") and scanner.advance(line) == "ended" and scanner.position == len(line)
+    )
 
 
 def _array_form(text: bytes, *, whole: bool) -> str:
     inner = text[1:].lstrip(b" \t\r\n")
-    walk = Walk(0)
+    scanner = Scanner(0)
     # `[2024-05-01 08:00:00] ERROR …` is a line of a log
-    alone = whole and walk.advance(text) == "ended" and not text[walk.position :].strip()
+    alone = whole and scanner.advance(text) == "ended" and not text[scanner.position :].strip()
     spread = text.partition(b"\n")[0].strip() == b"["
     return "json" if inner.startswith(b"{") or alone or spread else "lines"
 
 
 def _object_form(text: bytes, *, whole: bool) -> str:
     first_line, newline, others = text.partition(b"\n")
-    walk = Walk(0)
-    verdict = walk.advance(first_line)
+    scanner = Scanner(0)
+    verdict = scanner.advance(first_line)
     if verdict == "ended":
-        behind = first_line[walk.position :].lstrip(b" \t\r\n,\x1e")
+        behind = first_line[scanner.position :].lstrip(b" \t\r\n,\x1e")
         return "json" if behind.startswith((b"{", b"[")) else "lines"
-    if verdict == "broken" or not newline or walk.is_in_string:
+    if verdict == "broken" or not newline or scanner.is_in_string:
         return "lines"
     following = others.lstrip(b"\r\n")
     new_line_of_its_own = following.startswith((b'{"', b"b'", b'b"')) or (whole and not following)
@@ -142,36 +140,40 @@ def line_blocks(
     A longer line is counted and hashed as it passes and becomes a reject. Where the stream is
     damaged, a last line that is not whole is part of the reject `source`.
     """
-    held = _HeldLine(name, offset, first_row, max_document)
+    lines = _Lines(name, offset, first_row, max_document)
     try:
         for chunk in chunks:
-            yield from held.add(chunk)
+            yield from lines.add(chunk)
     except StreamDamageError as damage:
-        yield from held.end(str(damage))
+        yield from lines.end(str(damage))
     else:
-        yield from held.end(None)
+        yield from lines.end(None)
 
 
-class _HeldLine:
-    """The bytes behind the last newline, until their own newline comes."""
+class _Lines:
+    """Cuts chunks behind their last newline; what is behind waits for its own newline."""
 
     def __init__(self, name: str, offset: int, row: int, max_document: int) -> None:
         self._name, self._offset, self._row = name, offset, row
         self._max_document = max_document
         self._pieces: list[bytes] = []
         self._n_bytes = 0
-        self._hash: Any = None  # set once the line is too long to be held
+        self._hash: Any = None  # set once the line is too long to be kept
 
     def add(self, chunk: bytes) -> Iterator[Block]:
         """Give out the lines that `chunk` completes."""
         first = chunk.find(b"\n")
-        if self._n_bytes and self._n_bytes + (len(chunk) if first < 0 else first) > (
-            self._max_document
-        ):
-            self._drop(chunk if first < 0 else chunk[:first])
+        rest = chunk if first < 0 else chunk[:first]
+        if self._n_bytes and self._n_bytes + len(rest) > self._max_document:
+            if self._hash is None:
+                self._hash = hashlib.sha256()
+            for piece in (*self._pieces, rest):
+                self._hash.update(piece)
+            self._pieces = []
+            self._n_bytes += len(rest)
             if first < 0:
                 return
-            yield self._too_long()
+            yield self._too_long(newline=1)
             chunk = chunk[first + 1 :]
         cut = chunk.rfind(b"\n") + 1
         if cut == len(chunk) > 0 and not self._pieces:
@@ -185,7 +187,7 @@ class _HeldLine:
             self._n_bytes += len(chunk)
 
     def end(self, damage: str | None) -> Iterator[Block]:
-        """Give out what is held at the end of the stream."""
+        """Give out what is left at the end of the stream."""
         if self._hash is not None:
             yield self._too_long(newline=0)
         rest = b"".join(self._pieces)
@@ -195,42 +197,34 @@ class _HeldLine:
             rest = b""
         if damage is not None:
             digest = hashlib.sha256(rest).hexdigest() if rest else None
-            reject = BlockReject(self._row, self._offset, "source", damage, digest, len(rest))
-            yield Block(self._name, b"", self._row, self._offset, None, (reject,))
+            yield self._refuse("source", damage, digest, len(rest))
 
     def _blocks(self, data: bytes) -> Iterator[Block]:
         """Whole lines as one block, or as several where they are tiny and many."""
         self._pieces, self._n_bytes = [], 0
         n_lines = count_lines(data)
-        for part in (data,) if n_lines <= MAX_DOCUMENTS else _parts(data):
-            yield Block(self._name, part, self._row, self._offset)
-            self._row += n_lines if part is data else count_lines(part)
-            self._offset += len(part)
+        cuts = [0, len(data)]
+        if n_lines > MAX_DOCUMENTS:
+            newlines = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n"))
+            cuts[1:1] = (newlines[MAX_DOCUMENTS - 1 :: MAX_DOCUMENTS] + 1).tolist()
+        for start, end in itertools.pairwise(cuts):
+            if start < end:
+                yield Block(self._name, data[start:end], self._row, self._offset)
+                self._row += min(MAX_DOCUMENTS, n_lines)
+                n_lines -= min(MAX_DOCUMENTS, n_lines)
+                self._offset += end - start
 
-    def _drop(self, data: bytes) -> None:
-        if self._hash is None:
-            self._hash = hashlib.sha256()
-        for piece in (*self._pieces, data):
-            self._hash.update(piece)
-        self._pieces = []
-        self._n_bytes += len(data)
-
-    def _too_long(self, newline: int = 1) -> Block:
+    def _too_long(self, newline: int) -> Block:
         detail = f"a line larger than {self._max_document} bytes"
-        digest = self._hash.hexdigest()
-        reject = BlockReject(self._row, self._offset, "size", detail, digest, self._n_bytes)
-        block = Block(self._name, b"", self._row, self._offset, None, (reject,))
+        block = self._refuse("size", detail, self._hash.hexdigest(), self._n_bytes)
         self._row += 1
         self._offset += self._n_bytes + newline
         self._hash, self._n_bytes = None, 0
         return block
 
-
-def _parts(data: bytes) -> Iterator[bytes]:
-    """Cut behind each `MAX_DOCUMENTS`th newline."""
-    newlines = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n"))
-    cuts = [0, *(newlines[MAX_DOCUMENTS - 1 :: MAX_DOCUMENTS] + 1).tolist(), len(data)]
-    return (data[start:end] for start, end in itertools.pairwise(cuts) if start < end)
+    def _refuse(self, reason: str, detail: str, digest: str | None, n_bytes: int) -> Block:
+        reject = BlockReject(self._row, self._offset, reason, detail, digest, n_bytes)
+        return Block(self._name, b"", self._row, self._offset, None, (reject,))
 
 
 def refused_block(
@@ -248,30 +242,24 @@ def refused_block(
     return Block(name, b"", 1, offset, None, (reject,))
 
 
-def json_blocks(
-    name: str, chunks: Iterator[bytes], *, offset: int, block_bytes: int, max_document: int
-) -> Iterator[Block]:
-    """Blocks of documents cut out of arrays, pretty-printed or concatenated JSON."""
-    stream = JsonStream(name, offset=offset, block_bytes=block_bytes, max_document=max_document)
-    return stream.blocks(chunks)
-
-
 def json5_block(name: str, chunks: Iterator[bytes]) -> Block:
     """Turn a hand-pasted JSON5 sample into one block of JSON documents, an array's elements each.
 
     Numbers keep every digit a double has; NaN and Infinity stay what they are, so that the
-    strict reader can refuse them. The block has no byte offset: the text was rewritten.
+    strict parser can refuse them. The block has no byte offset: the text was rewritten.
     """
-    held, n_bytes = [], 0
+    import json5  # slow to load, and seldom wanted
+
+    pieces, n_bytes = [], 0
     for chunk in chunks:
-        held.append(chunk)
+        pieces.append(chunk)
         n_bytes += len(chunk)
         if n_bytes > MAX_JSON5:
             detail = f"JSON5 larger than {MAX_JSON5} bytes; write JSON instead"
-            return refused_block(name, itertools.chain(held, chunks), "size", detail)
-    data = b"".join(held)
+            return refused_block(name, itertools.chain(pieces, chunks), "size", detail)
+    data = b"".join(pieces)
     try:
-        values = _json5_values(data.decode())
+        value = json5.loads(text) if (text := data.decode()).strip() else []
     except UnicodeDecodeError:
         return refused_block(name, iter((data,)), "encoding", "not UTF-8")
     except RecursionError:
@@ -279,17 +267,8 @@ def json5_block(name: str, chunks: Iterator[bytes]) -> Block:
     except ValueError:
         return refused_block(name, iter((data,)), "syntax", "not JSON5")
     documents, start = [], 0
-    texts = [json.dumps(value).encode() for value in values]
-    for row, text in enumerate(texts, 1):
-        documents.append(Document(row, start, start + len(text)))
-        start += len(text) + 1
+    texts = [json.dumps(item).encode() for item in (value if isinstance(value, list) else [value])]
+    for row, line in enumerate(texts, 1):
+        documents.append(Document(row, start, start + len(line)))
+        start += len(line) + 1
     return Block(name, b"\n".join(texts), 1, None, tuple(documents))
-
-
-def _json5_values(text: str) -> list[Any]:
-    if not text.strip():
-        return []
-    import json5
-
-    value = json5.loads(text)
-    return value if isinstance(value, list) else [value]

@@ -1,7 +1,7 @@
 r"""JSON that is not one response a line: arrays, pretty-printed objects, objects in a row.
 
 The stream is cut into documents by its brackets and strings alone; whether a document is JSON,
-and ours, is decided later by the strict reader. Every byte is a separator, part of a document,
+and ours, is decided later by the parser. Every byte is a separator, part of a document,
 or part of a reject:
 
 - Outside an array, white space, commas and record separators (0x1e) stand between documents.
@@ -9,7 +9,7 @@ or part of a reject:
   reject of no bytes, because an answer may be missing there; so is an array that never ends.
 - A document that starts with ``{`` or ``[`` ends with its matching bracket. Anything else, a
   string at its start passed over, runs to the next ``,``, bracket or newline: a lone number or
-  plain garbage is a document of its own, which the strict reader refuses.
+  plain garbage is a document of its own, which the parser refuses.
 - A document is **broken** when its structure cannot be right: a bracket that does not match, a
   string with a raw newline or with no ``, : } ]`` behind it, a bracket that opens in an object
   but not after a colon or in an array but not after ``[`` or a comma, more than 128 levels,
@@ -35,14 +35,14 @@ from verifyanalytics.sources.blocks import MAX_DOCUMENTS, Block, BlockReject, Do
 from verifyanalytics.sources.streams import StreamDamageError
 
 MAX_LEVELS = 128
-"""Nesting at which the structure is no longer followed; the strict reader stops at 64."""
+"""Nesting at which the structure is no longer followed; the parser stops at 64."""
 
 _TOP_NAMES = (
     b"code", b"data", b"message", b"request_id", b"status", b"time_elapsed", b"ResponseMetadata",
     b"response", b"occurred_at", b"action", b"req_key", b"byted_token", b"http_status",
     b"subject", b"context",
 )  # fmt: skip
-_MAX_NAMES = 32  # names learnt from hostile input must not grow without bound
+_MAX_NAMES = 32  # hostile input must not fill the memory with names
 
 # As many whole strings and as much text between them as there is: the fast path, in C.
 _RUN = re.compile(
@@ -54,13 +54,14 @@ _BETWEEN = re.compile(rb"[ \t\r\n\x1e]*+")
 _LOOSE = re.compile(rb'(?:"(?:[^"\\\n]++|\\[^\n])*+(?:"|\\?+)|[}\]])?+[^\[\]{},\n]*+')
 _FIRST_NAME = re.compile(rb'\{[ \t\r\n]{0,64}"([^"\\\x00-\x1f]{1,64})"')
 _LONGEST_START = 256  # a start with all the white space it may have is shorter
+_MISPLACED = "a bracket opens where none can"
 _LOOK_BACK = 64  # white space looked through before a start
 
 _Bytes = bytes | bytearray
 
 
-class Walk:
-    """Follows one bracketed value over a growing buffer, from the bracket at `start`.
+class Scanner:
+    """Scans one bracketed value over a growing buffer, from the bracket at `start`.
 
     Attributes
     ----------
@@ -108,8 +109,12 @@ class Walk:
 
     def _bracket(self, data: _Bytes, bracket: int) -> str:
         if bracket in b"{[":
-            if self._closers and not self._may_open(data):
-                return self._break("syntax", "a bracket opens where none can")
+            before = self.position - 1
+            while self._closers and data[before] in b" \t\r\n":
+                before -= 1
+            may_follow = b":" if self._closers.endswith(b"}") else b",["
+            if self._closers and data[before] not in may_follow:
+                return self._break("syntax", _MISPLACED)
             if len(self._closers) == MAX_LEVELS:
                 return self._break("depth", f"nested deeper than {MAX_LEVELS}")
             self._closers.append(bracket + 2)  # ASCII: each closing bracket lies two further on
@@ -117,12 +122,6 @@ class Walk:
             return self._break("syntax", "a bracket closes another kind")
         self.position += 1
         return "go" if self._closers else "ended"
-
-    def _may_open(self, data: _Bytes) -> bool:
-        before = self.position - 1
-        while data[before] in b" \t\r\n":
-            before -= 1
-        return data[before] in (b":" if self._closers[-1] == ord("}") else b",[")
 
     def _string(self, data: _Bytes) -> str:
         """Go through a string that the fast path found broken, or without its end."""
@@ -181,11 +180,12 @@ class JsonStream:
     def __init__(self, name: str, *, offset: int, block_bytes: int, max_document: int) -> None:
         self._name, self._offset = name, offset
         self._block_bytes, self._max_document = block_bytes, max_document
+        self._too_large = f"larger than {max_document} bytes"
         self._data = bytearray()
         self._at = 0
         self._row = 1
         self._in_array = self._wants_element = self._is_fresh = False
-        self._walk: Walk | None = None
+        self._scanner: Scanner | None = None
         self._loss: _Loss | None = None
         self._names = list(_TOP_NAMES)
         self._start = _start_pattern(self._names)
@@ -206,23 +206,19 @@ class JsonStream:
         yield from self._parse(final=True)
         self._finish(damage)
         self._cut()
-        yield from self._take_ready()
-
-    def _take_ready(self) -> list[Block]:
-        ready, self._ready = self._ready, []
-        return ready
+        yield from self._ready
 
     def _parse(self, *, final: bool) -> Iterator[Block]:
         going = True
         while going:
             if self._loss is not None:
                 going = self._seek(self._loss, final=final)
-            elif self._walk is not None:
-                going = self._follow(self._walk, final=final)
+            elif self._scanner is not None:
+                going = self._follow(self._scanner, final=final)
             else:
                 going = self._between(final=final)
-            if self._ready:  # of tiny documents one chunk makes many blocks
-                yield from self._take_ready()
+            ready, self._ready = self._ready, []  # of tiny documents one chunk makes many blocks
+            yield from ready
 
     def _between(self, *, final: bool) -> bool:
         """Take separators, or begin what stands behind them; False: more bytes are needed."""
@@ -230,8 +226,13 @@ class JsonStream:
         if self._at == len(self._data):
             return False
         sign = self._data[self._at]
-        if sign == ord(",") or (sign == ord("]") and self._in_array):
-            self._separate(closes=sign == ord("]"))
+        closes = sign == ord("]") and self._in_array
+        if sign == ord(",") or closes:
+            if self._in_array and self._wants_element and not (closes and self._is_fresh):
+                self._refuse("syntax", "an array element is empty")
+            self._in_array = self._in_array and not closes
+            self._wants_element, self._is_fresh = True, False
+            self._at += 1
         elif sign == ord("[") and not self._in_array:
             self._in_array = self._wants_element = self._is_fresh = True
             self._at += 1
@@ -246,25 +247,18 @@ class JsonStream:
         start = self._at
         match = _whole_value().match(self._data, start)
         if match is None or match.end() - start > self._max_document:
-            self._walk = Walk(start)
+            self._scanner = Scanner(start)
             return
         self._at = match.end()
         self._learn(start)
         self._document(start, self._at)
 
-    def _separate(self, *, closes: bool) -> None:
-        if self._in_array and self._wants_element and not (closes and self._is_fresh):
-            self._refuse("syntax", "an array element is empty")
-        self._in_array = self._in_array and not closes
-        self._wants_element, self._is_fresh = True, False
-        self._at += 1
-
     def _take_loose(self, *, final: bool) -> bool:
         """Take what is neither object nor array: a scalar, or garbage."""
         start, end = self._at, _end(_LOOSE, self._data, self._at)
         if end - start > self._max_document:
-            self._walk = Walk(start)
-            self._lose(self._walk, "size", self._too_large(), start + 1)
+            self._scanner = Scanner(start)
+            self._lose(self._scanner, "size", self._too_large, start + 1)
         elif end == len(self._data) and not final:
             return False
         else:
@@ -272,25 +266,24 @@ class JsonStream:
             self._document(start, start + len(self._data[start:end].rstrip()))
         return True
 
-    def _follow(self, walk: Walk, *, final: bool) -> bool:
+    def _follow(self, scanner: Scanner, *, final: bool) -> bool:
         """Follow a bracketed value to its end or its break; False: more bytes are needed."""
-        verdict = walk.advance(self._data)
-        if walk.position - walk.start > self._max_document:
-            self._lose(walk, "size", self._too_large(), walk.start + 1)
+        verdict = scanner.advance(self._data)
+        if scanner.position - scanner.start > self._max_document:
+            self._lose(scanner, "size", self._too_large, scanner.start + 1)
         elif verdict == "ended":
-            self._at, self._walk = walk.position, None
-            self._learn(walk.start)
-            self._document(walk.start, walk.position)
+            self._at, self._scanner = scanner.position, None
+            self._learn(scanner.start)
+            self._document(scanner.start, scanner.position)
         elif verdict == "broken":
-            self._lose(walk, walk.reason, walk.detail, max(walk.resume, walk.start + 1))
+            self._lose(
+                scanner, scanner.reason, scanner.detail, max(scanner.resume, scanner.start + 1)
+            )
         elif final:
-            self._lose(walk, "syntax", "the input ends inside a document", walk.start + 1)
+            self._lose(scanner, "syntax", "the input ends inside a document", scanner.start + 1)
         else:
             return False
         return True
-
-    def _too_large(self) -> str:
-        return f"larger than {self._max_document} bytes"
 
     def _learn(self, start: int) -> None:
         match = _FIRST_NAME.match(self._data, start)
@@ -311,9 +304,9 @@ class JsonStream:
         self._row += 1
         self._cut_when_full()
 
-    def _lose(self, walk: Walk, reason: str, detail: str, search: int) -> None:
-        self._at, self._search = walk.start, search
-        self._walk = None
+    def _lose(self, scanner: Scanner, reason: str, detail: str, search: int) -> None:
+        self._at, self._search = scanner.start, search
+        self._scanner = None
         self._loss = _Loss(self._row, self._offset + self._at, reason, detail)
         self._row += 1
         self._wants_element = self._is_fresh = False
@@ -326,7 +319,7 @@ class JsonStream:
             self._rejects.append(loss.reject())
             self._loss = None
             self._cut_when_full()
-            self._walk = Walk(self._at)
+            self._scanner = Scanner(self._at)
             return True
         if not final:
             decided = max(self._search, len(self._data) - _LONGEST_START)
@@ -337,7 +330,7 @@ class JsonStream:
         return False
 
     def _next_start(self, loss: _Loss) -> int | None:
-        broke_here = loss.detail == "a bracket opens where none can"
+        broke_here = loss.detail == _MISPLACED
         if broke_here and self._data[self._search : self._search + 1] == b"{":
             return self._search
         for match in self._start.finditer(self._data, self._search):
@@ -358,8 +351,8 @@ class JsonStream:
         self._offset += n_bytes
         self._at -= n_bytes
         self._search -= n_bytes
-        if self._walk is not None:
-            self._walk.move(n_bytes)
+        if self._scanner is not None:
+            self._scanner.move(n_bytes)
 
     def _cut_when_full(self) -> None:
         # the buffer begins where the last block ended, lost stretches and separators included
@@ -404,8 +397,8 @@ def _end(pattern: re.Pattern[bytes], data: _Bytes, position: int) -> int:
 def _whole_value(levels: int = 6) -> re.Pattern[bytes]:
     """A pattern of an object or array that nests `levels` deep at most.
 
-    What it matches, `Walk` would have followed to the same end, a dozen times slower; what it
-    does not match is left to `Walk`. It is compiled when first wanted: import stays light.
+    What it matches, `Scanner` would have followed to the same end, a dozen times slower; what it
+    does not match is left to `Scanner`. It is compiled when first wanted: import stays light.
     """
     blank = rb"[ \t\r\n]*+"
     string = rb'"(?:[^"\\\n]++|\\[^\n])*+"'

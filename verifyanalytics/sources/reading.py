@@ -1,12 +1,8 @@
-"""Files, folders, stdin, archives and table columns become blocks of bytes with provenance.
+"""Reading: a source becomes a stream of blocks, some megabytes of responses each.
 
-`discover` finds the sources and tells each one's form; `blocks` reads one as a stream of
-`Block`, some megabytes each, in which every response has its row and its byte offset;
-`line_ranges` cuts a plain file of lines into pieces that workers read side by side. Nothing
-here parses an answer: that is the work of `responses` and `flatten`.
-
-The parts: `_source_search` finds files, `_source_streams` opens and decompresses,
-`_source_forms` and `_json_stream` cut text, `_source_tables` reads Parquet and CSV.
+`discover` finds the sources and tells each one's form; `blocks` reads one; `line_ranges` cuts a
+plain file of lines into ranges that workers read side by side. In a block every response has its
+row and its byte offset. Nothing here parses a response.
 """
 
 from __future__ import annotations
@@ -31,11 +27,11 @@ from verifyanalytics.sources.discovery import discover, spool
 from verifyanalytics.sources.formats import (
     UTF8_MARK,
     json5_block,
-    json_blocks,
     line_blocks,
     refusal_of,
     refused_block,
 )
+from verifyanalytics.sources.json_stream import JsonStream
 from verifyanalytics.sources.streams import (
     FREE_BYTES,
     MAX_RATIO,
@@ -62,11 +58,9 @@ __all__ = [
     "spool",
 ]
 
-NEWLINE = ord("\n")
-
 
 class Range(NamedTuple):
-    """A piece of a plain file of lines: bytes [start, end), whole lines only.
+    """A range of a plain file of lines: bytes [start, end), whole lines only.
 
     `first_row` is the row of its first line; `n_lines` counts its lines, blank ones too.
     """
@@ -108,7 +102,7 @@ def blocks(
     column : str, optional
         Tables: read this column instead of `source.column`.
     start, end, first_row : int
-        A piece as `line_ranges` gave it; for `splittable` sources only.
+        A range that `line_ranges` gave; for `splittable` sources only.
     block_bytes, max_document : int
         Size of a block aimed at; most bytes one response may have.
     max_ratio, free_bytes : float, int
@@ -120,7 +114,7 @@ def blocks(
     InputError
         The disk or the network fails: nothing is known about the rest of the source.
     UsageError
-        A piece of a source that cannot be split, or a table without the column.
+        A range of a source that cannot be split, or a table without the column.
     """
     if (start or end is not None) and not source.splittable:
         raise UsageError(f"{source.name} cannot be read in pieces: it is not a plain file of lines")
@@ -131,34 +125,36 @@ def blocks(
         return
     size = max(len(UTF8_MARK), min(block_bytes, max_document))
     offset, chunks = _unmarked(start, _chunks(source, start, end, size, max_ratio, free_bytes))
+    name = source.name
     if source.form == "lines":
-        made = line_blocks(
-            source.name, chunks, offset=offset, first_row=first_row, max_document=max_document
+        yield from line_blocks(
+            name, chunks, offset=offset, first_row=first_row, max_document=max_document
         )
     elif source.form == "json":
-        made = json_blocks(
-            source.name, chunks, offset=offset, block_bytes=block_bytes, max_document=max_document
-        )
+        yield from JsonStream(
+            name, offset=offset, block_bytes=block_bytes, max_document=max_document
+        ).blocks(chunks)
     elif source.form in {"csv", "tsv"}:
-        made = text_table_blocks(source, chunks, offset, block_bytes, max_document)
+        yield from text_table_blocks(source, chunks, offset, block_bytes, max_document)
     elif source.form == "json5":
-        made = iter((json5_block(source.name, chunks),))
+        yield json5_block(name, chunks)
     else:
-        made = iter((_refused(source, chunks),))
-    yield from made
+        first = next(chunks, b"")
+        reason, detail = refusal_of(first) or ("source", "not text")
+        yield refused_block(name, itertools.chain((first,), chunks), reason, detail)
 
 
 def line_ranges(
     source: Source, target_bytes: int, *, update: Callable[[bytes], object] | None = None
 ) -> Iterator[Range]:
-    """Cut a splittable source into pieces of about `target_bytes`, in one pass over it.
+    """Cut a splittable source into ranges of about `target_bytes`, in one pass over it.
 
     Parameters
     ----------
     source : Source
         With `splittable` true.
     target_bytes : int
-        A piece ends behind the first newline at which it is this long, give or take a block.
+        A range ends behind the first newline at which it is this long, give or take a block.
     update : callable, optional
         Called with every stored byte in order, as ``hashlib.sha256().update`` wants it.
 
@@ -183,7 +179,7 @@ def line_ranges(
         if update is not None:
             update(chunk)
         cut = chunk.rfind(b"\n") + 1
-        n_lines += int(np.count_nonzero(np.frombuffer(chunk, np.uint8) == NEWLINE))
+        n_lines += int(np.count_nonzero(np.frombuffer(chunk, np.uint8) == ord("\n")))
         if cut and position + cut - start >= target_bytes:
             yield Range(start, position + cut, first_row, n_lines)
             start, first_row, n_lines = position + cut, first_row + n_lines, 0
@@ -208,22 +204,21 @@ def _chunks(
 
 def _coalesced(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:
     """Join small chunks until they are `size` long; an error comes behind what preceded it."""
-    held: list[bytes] = []
-    n_held = 0
-    damage = None
+    joined: list[bytes] = []
+    n_bytes = 0
     try:
         for chunk in chunks:
-            if n_held + len(chunk) > size and held:
-                yield b"".join(held)
-                held, n_held = [], 0
-            held.append(chunk)
-            n_held += len(chunk)
-    except StreamDamageError as error:
-        damage = error
-    if held:
-        yield b"".join(held)
-    if damage is not None:
-        raise damage
+            if n_bytes + len(chunk) > size and joined:
+                yield b"".join(joined)
+                joined, n_bytes = [], 0
+            joined.append(chunk)
+            n_bytes += len(chunk)
+    except StreamDamageError:
+        if joined:
+            yield b"".join(joined)
+        raise
+    if joined:
+        yield b"".join(joined)
 
 
 def _unmarked(start: int, chunks: Iterator[bytes]) -> tuple[int, Iterator[bytes]]:
@@ -242,10 +237,3 @@ def _raising(damage: StreamDamageError) -> Iterator[bytes]:
     """Raise once it is read."""
     yield from ()
     raise damage
-
-
-def _refused(source: Source, chunks: Iterator[bytes]) -> Block:
-    """One reject for the whole source, with the reason its first bytes give."""
-    first = next(chunks, b"")
-    reason, detail = refusal_of(first) or ("source", "not text")
-    return refused_block(source.name, itertools.chain((first,), chunks), reason, detail)

@@ -1,9 +1,9 @@
-"""Stored bytes: opened wherever they lie, decompressed as they come, and stopped when damaged.
+"""Streams: stored bytes of files and URLs, decompressed as they come, stopped where damaged.
 
-What was read of a stream that is cut off is handed on first, to the last byte that can be had;
-then `StreamDamageError` says where the stream broke. Where a checksum or the code itself is wrong,
-what was decoded before may be wrong as well: so a member is held back until it has proved sound,
-as far as `HELD_BYTES` go. Compression is known by its first bytes, never by a name.
+Of a stream that is cut off every byte before the cut is handed on; then `StreamDamageError` says
+where it broke. Where a checksum or the code itself is wrong, what was decoded before may be wrong
+as well: so a member is held back until it has proved sound, as far as `HELD_BYTES` go.
+Compression is known by its first bytes, never by a name.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ import sys
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, BinaryIO, NamedTuple, Protocol, cast
+from typing import Any, BinaryIO, NamedTuple, cast
 
 from verifyanalytics.errors import InputError
 
@@ -140,38 +141,28 @@ class _Stored:
         return InputError(message, source=self._name, reason="source")
 
 
-class _Decoder(Protocol):
-    """What bz2 and lzma offer for one member; `_Inflate` gives zlib the same shape."""
-
-    @property
-    def eof(self) -> bool: ...
-    @property
-    def needs_input(self) -> bool: ...
-    @property
-    def unused_data(self) -> bytes: ...
-    def decompress(self, data: bytes, max_length: int) -> bytes: ...
-
-
 class _Inflate:
-    """One gzip member, its checksum verified."""
+    """One gzip member, its checksum verified, with the methods that bz2 and lzma offer."""
 
     def __init__(self) -> None:
         self._zlib = zlib.decompressobj(31)
 
-    @property
-    def eof(self) -> bool:
-        return self._zlib.eof
+    def __getattr__(self, name: str) -> Any:  # eof, unused_data
+        return getattr(self._zlib, name)
 
     @property
     def needs_input(self) -> bool:
         return not self._zlib.unconsumed_tail
 
-    @property
-    def unused_data(self) -> bytes:
-        return self._zlib.unused_data
-
     def decompress(self, data: bytes, max_length: int) -> bytes:
         return self._zlib.decompress(self._zlib.unconsumed_tail or data, max_length)
+
+
+_DECODERS: dict[str, Callable[[], Any]] = {
+    "gzip": _Inflate,
+    "bz2": bz2.BZ2Decompressor,
+    "xz": lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY),
+}
 
 
 class _Members:
@@ -180,7 +171,7 @@ class _Members:
     `member` counts them from 0: those before were whole, and their checksums right.
     """
 
-    def __init__(self, stored: _Stored, new_decoder: Callable[[], _Decoder]) -> None:
+    def __init__(self, stored: _Stored, new_decoder: Callable[[], Any]) -> None:
         self.member = 0
         self._stored, self._new_decoder = stored, new_decoder
         self._decoder = new_decoder()
@@ -195,7 +186,7 @@ class _Members:
             if self._decoder.needs_input:
                 piece = self._pending or self._stored.read(_PIECE)
                 self._pending = b""
-            data = self._decoder.decompress(piece, size)
+            data: bytes = self._decoder.decompress(piece, size)
             if data:
                 return data
             if not piece and self._decoder.needs_input and not self._decoder.eof:
@@ -257,20 +248,6 @@ class _Frames:
         return b"\0" * self._is_padding
 
 
-_DECODERS: dict[str, Callable[[], _Decoder]] = {
-    "gzip": _Inflate,
-    "bz2": cast("Callable[[], _Decoder]", bz2.BZ2Decompressor),
-    "xz": lambda: cast("_Decoder", lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)),
-}
-
-
-def _reader(stored: _Stored, compression: str) -> _Members | _Frames:
-    """Something with `read(size)` over the decompressed bytes."""
-    if compression == "zstd":
-        return _Frames(stored)
-    return _Members(stored, _DECODERS[compression])
-
-
 def stored_chunks(
     location: str, name: str, size: int, start: int, end: int | None
 ) -> Iterator[bytes]:
@@ -279,13 +256,9 @@ def stored_chunks(
         if start:
             file.seek(start)
         stored = _Stored(file, name)
-        left = None if end is None else end - start
-        while left is None or left > 0:
-            chunk = stored.read(size if left is None else min(size, left))
-            if not chunk:
-                return
-            if left is not None:
-                left -= len(chunk)
+        left = sys.maxsize if end is None else end - start
+        while left > 0 and (chunk := stored.read(min(size, left))):
+            left -= len(chunk)
             yield chunk
 
 
@@ -303,8 +276,7 @@ def aligned_chunks(
         while at < stop:
             length = _whole_lines(stored, at, min(size, stop - at))
             stored.seek(at)
-            chunk = stored.read(length)
-            if not chunk:
+            if not (chunk := stored.read(length)):
                 return
             at += len(chunk)
             yield chunk
@@ -357,10 +329,13 @@ def inflated_chunks(
             older = member == broken.member
             what = "damaged" + (", and rows of it before this one may be wrong" if older else "")
         else:
-            tail = b"".join(_salvaged(location, name, compression, position))
-            position += len(tail)
+            tail = bytearray()
+            with suppress(_BrokenError):
+                for piece in _inflate(location, name, compression, position, 1):
+                    tail += piece.data
             if tail:
-                yield tail
+                position += len(tail)
+                yield bytes(tail)
             if broken.is_padding:
                 return
         message = f"the {compression} stream is {what}: {broken.why}"
@@ -369,25 +344,25 @@ def inflated_chunks(
 
 def _held_back(pieces: Iterator[_Inflated], n_bytes: int) -> Iterator[_Inflated]:
     """Give pieces out once their member proved sound, or `n_bytes` of it follow them."""
-    held: deque[_Inflated] = deque()
-    n_held = 0
+    waiting: deque[_Inflated] = deque()
+    n_waiting = 0
     try:
         for piece in pieces:
-            if held and held[0].member != piece.member:
-                yield from held
-                held.clear()
-                n_held = 0
-            held.append(piece)
-            n_held += len(piece.data)
-            while n_held > n_bytes:
-                n_held -= len(held[0].data)
-                yield held.popleft()
+            if waiting and waiting[0].member != piece.member:
+                yield from waiting
+                waiting.clear()
+                n_waiting = 0
+            waiting.append(piece)
+            n_waiting += len(piece.data)
+            while n_waiting > n_bytes:
+                n_waiting -= len(waiting[0].data)
+                yield waiting.popleft()
     except _BrokenError as broken:
-        if broken.is_doubtful and held and held[0].member == broken.member:
-            held.clear()
-        yield from held
+        if broken.is_doubtful and waiting and waiting[0].member == broken.member:
+            waiting.clear()
+        yield from waiting
         raise
-    yield from held
+    yield from waiting
 
 
 def _inflate(
@@ -396,7 +371,11 @@ def _inflate(
     """Pieces behind the first `skip` bytes."""
     with _opened(location, name) as file:
         stored = _Stored(file, name)
-        reader = _reader(stored, compression)
+        reader: _Members | _Frames
+        if compression == "zstd":
+            reader = _Frames(stored)
+        else:
+            reader = _Members(stored, _DECODERS[compression])
         try:
             while skip:  # the same reads as before, so the same pieces
                 skip -= len(reader.read(_OUTPUT))
@@ -404,12 +383,3 @@ def _inflate(
                 yield _Inflated(data, reader.member, stored.n_read)
         except _CODEC_ERRORS as error:
             raise _BrokenError(error, reader.member) from error
-
-
-def _salvaged(location: str, name: str, compression: str, skip: int) -> Iterator[bytes]:
-    """Single bytes from `skip` to where the codec gives up."""
-    try:
-        for piece in _inflate(location, name, compression, skip, 1):
-            yield piece.data
-    except _BrokenError:
-        return
