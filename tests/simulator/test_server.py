@@ -957,7 +957,7 @@ def test_an_error_inside_the_context_still_stops_it():
 
 def test_the_secret_is_in_no_repr():
     with serve(secret_key="canary-secret") as running:
-        shown = repr(running) + repr(vars(running)) + repr(vars(running.desk))
+        shown = repr(running) + repr(vars(running)) + repr(vars(running.handler))
         assert running.secret_key == "canary-secret"
     assert "canary-secret" not in shown.replace("'secret_key': 'canary-secret'", "")
 

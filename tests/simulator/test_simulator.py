@@ -29,7 +29,7 @@ from verifyanalytics.simulator import (
 )
 from verifyanalytics.simulator.edge_cases import bad_lines, odd_lines
 from verifyanalytics.simulator.population import BLOCK_ROWS, Draw
-from verifyanalytics.simulator.vendor_claim import nonmated_scores
+from verifyanalytics.simulator.world import nonmated_scores
 
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
 KEY = bytes(range(32))

@@ -1,4 +1,4 @@
-"""What an answer says besides its verdict: ids, times, durations, image quality.
+"""The quantities of an answer beside its verdict: ids, times, durations, image quality.
 
 Each quantity exists twice, as a column of numbers and as the text that the answer shows, and both
 come from the same whole number: 0.949275362318841 is 949275362318841 · 10⁻¹⁵, so that the number
@@ -30,10 +30,10 @@ _DAY_S = 86_400
 
 @dataclass(frozen=True, slots=True)
 class _Measure:
-    """How one quality measure is spread: quantiles (share, value), usual and in a bad image.
+    """The spread of a quality measure: quantiles (share, value), usual and in a bad image.
 
-    `digits` is how many follow the decimal point; 3 stands for the short numbers, whose texts come
-    from a table; `bad` names the flag of the block that selects the second list.
+    `digits` follow the decimal point; 3 stands for the short numbers, whose texts come from a
+    table; `bad` names the flag of the block that selects the second list.
     """
 
     digits: int
@@ -80,18 +80,11 @@ _FAULT_NS = ((0.0, 61e3), (1.0, 970e3))
 
 
 class Details:
-    """The details of a block's rows, each made when it is asked for and then kept.
-
-    Parameters
-    ----------
-    block : Block
-    seed : int
-    world : World
-    """
+    """The details of a block's rows, each computed when it is first asked for and then kept."""
 
     def __init__(self, block: Block, seed: int, world: World) -> None:
-        self._block, self._world, self._draw = block, world, Draw(seed)
-        self._same = self._draw.happens("env_same", block.row, world.env_same)
+        self.block, self.world, self.draw = block, world, Draw(seed)
+        self._same = self.draw.happens("env_same", block.row, world.env_same)
         self._quality: dict[tuple[str, str], Ints] = {}
 
     def quality(self, image: str, field: str) -> Floats:
@@ -112,8 +105,8 @@ class Details:
         key = (image, field)
         if key not in self._quality:
             measure = _MEASURES[field]
-            bad = getattr(self._block, measure.bad) if measure.bad else None
-            bits = self._draw.bits("/".join(key), self._block.row)
+            bad = getattr(self.block, measure.bad) if measure.bad else None
+            bits = self.draw.bits("/".join(key), self.block.row)
             units = _spread(bits, measure, bad)
             if image == IMAGES[1]:
                 units = np.where(self._same, self._units(IMAGES[0], field), units)
@@ -123,9 +116,9 @@ class Details:
     @functools.cached_property
     def request_id(self) -> pa.Array:
         """Ids of 19 digits or of a date (+08:00) and 20 hexadecimal digits, as binary."""
-        bits = self._draw.bits("request_id", self._block.row)
+        bits = self.draw.bits("request_id", self.block.row)
         number = (bits >> np.uint64(2)).astype(np.int64) + (1 << 62)
-        digits = self._draw.happens("digit_id", self._block.row, self._world.digit_ids)
+        digits = self.draw.happens("digit_id", self.block.row, self.world.digit_ids)
         return pc.if_else(pa.array(digits), _digits(number), self._dated("request_id"))
 
     @functools.cached_property
@@ -135,65 +128,63 @@ class Details:
 
     @functools.cached_property
     def subject(self) -> pa.Array:
-        """The account of the person; does not tell owners from others."""
-        return _fixed(_hex(self._draw.bits("subject", self._block.subject)), b"user-")
+        """The account; mated and nonmated rows look alike."""
+        return _fixed(_hex(self.draw.bits("subject", self.block.subject)), b"user-")
+
+    @functools.cached_property
+    def measured(self) -> NDArray[np.bool_]:
+        """Whether an answer has req_measure_info, if its outcome has one at all."""
+        return ~self.draw.happens("measure_absent", self.block.row, self.world.measure_absent)
 
     def _dated(self, name: str) -> pa.Array:
-        bits = self._draw.bits(name, self._block.row)
-        more = self._draw.bits(name + "/2", self._block.row)
-        local = self._block.occurred // 1_000_000 + LOCAL_OFFSET_HOURS * 3600
+        bits = self.draw.bits(name, self.block.row)
+        more = self.draw.bits(name + "/2", self.block.row)
+        local = self.block.occurred // 1_000_000 + LOCAL_OFFSET_HOURS * 3600
         day, second = np.divmod(local, _DAY_S)
         return _fixed(
             np.hstack([_days(day, ""), _seconds("")[second], _hex(more)[:, :4], _hex(bits)])
         )
 
-    @functools.cached_property
     def occurred_text(self) -> pa.Array:
-        """When, in ISO 8601 with milliseconds, UTC."""
-        ms_of_day, day = self._block.occurred // 1000, self._block.occurred // (_DAY_S * 1_000_000)
+        """Return the time in ISO 8601 with milliseconds, UTC."""
+        ms_of_day, day = self.block.occurred // 1000, self.block.occurred // (_DAY_S * 1_000_000)
         ms_of_day = ms_of_day - day * _DAY_S * 1000
         second, ms = np.divmod(ms_of_day, 1000)
         return _fixed(np.hstack([_days(day, "-"), _seconds(":")[second], _milliseconds()[ms]]))
 
-    @functools.cached_property
-    def elapsed_ns(self) -> Ints:
+    @property
+    def _elapsed_ns(self) -> Ints:
         """Duration of an answered call; its last digit is never 0."""
-        bits = self._draw.bits("elapsed", self._block.row)
-        return _spread(bits, _Measure(0, _ELAPSED_NS), None)
+        return _spread(self.draw.bits("elapsed", self.block.row), _Measure(0, _ELAPSED_NS))
 
-    @functools.cached_property
-    def fault_ns(self) -> Ints:
+    @property
+    def _fault_ns(self) -> Ints:
         """Duration of a call that a fault ended: microseconds."""
-        bits = self._draw.bits("elapsed", self._block.row)
-        return _spread(bits, _Measure(0, _FAULT_NS), None)
+        return _spread(self.draw.bits("elapsed", self.block.row), _Measure(0, _FAULT_NS))
 
-    @functools.cached_property
     def elapsed_text(self) -> pa.Array:
-        """The duration as Go writes it: 41.897331ms, or 1.300412773s."""
-        ns = self.elapsed_ns
-        ms = pc.binary_join_element_wise(_digits(ns // 10**6), _after_point(ns, 6), b"ms", b"")
-        seconds = pc.binary_join_element_wise(_digits(ns // 10**9), _after_point(ns, 9), b"s", b"")
-        return pc.if_else(pa.array(ns < 10**9), ms, seconds)
+        """Return the duration as Go writes it: 41.897331ms, or 1.300412773s."""
+        ns = self._elapsed_ns
+        return pc.if_else(pa.array(ns < 10**9), _duration(ns, 6, "ms"), _duration(ns, 9, "s"))
 
-    @functools.cached_property
     def fault_text(self) -> pa.Array:
-        """The short duration: 84.448µs."""
-        ns = self.fault_ns
-        unit = "µs".encode()
-        return pc.binary_join_element_wise(_digits(ns // 1000), _after_point(ns, 3), unit, b"")
+        """Return the short duration: 84.448µs."""
+        return _duration(self._fault_ns, 3, "µs")
 
     def elapsed_ms(self) -> Floats:
         """Return milliseconds exactly as a reader gets them from `elapsed_text`."""
-        ns = self.elapsed_ns
+        ns = self._elapsed_ns
         return np.where(ns < 10**9, ns / 1e6, ns / 1e9 * 1e3)
 
     def fault_ms(self) -> Floats:
         """Return milliseconds exactly as a reader gets them from `fault_text`."""
-        number: Floats = self.fault_ns / 1e3 * 1e-3
+        number: Floats = self._fault_ns / 1e3 * 1e-3
         return number
 
 
-def _spread(bits: NDArray[np.uint64], measure: _Measure, bad: NDArray[np.bool_] | None) -> Ints:
+def _spread(
+    bits: NDArray[np.uint64], measure: _Measure, bad: NDArray[np.bool_] | None = None
+) -> Ints:
     """Interpolate in the quantiles, in whole units of 10^-digits."""
     floor, step = _quantiles(measure.digits, tuple(measure.usual), tuple(measure.worse))
     level = (bits >> np.uint64(48)).astype(np.int64)
@@ -259,9 +250,10 @@ def _digits(numbers: Ints) -> pa.Array:
     return pa.array(numbers).cast(pa.string()).cast(pa.binary())
 
 
-def _after_point(ns: Ints, digits: int) -> pa.Array:
-    """Texts such as .897331: what is left of a number beyond 10^digits, with its point."""
-    return pc.binary_replace_slice(_digits(ns % 10**digits + 10**digits), 0, 1, b".")
+def _duration(ns: Ints, digits: int, unit: str) -> pa.Array:
+    """Return texts such as 41.897331ms: nanoseconds in units of 10^digits."""
+    part = pc.binary_replace_slice(_digits(ns % 10**digits + 10**digits), 0, 1, b".")
+    return pc.binary_join_element_wise(_digits(ns // 10**digits), part, unit.encode(), b"")
 
 
 def _fixed(characters: Bytes, prefix: bytes = b"") -> pa.Array:
@@ -303,12 +295,13 @@ def _days(day: Ints, dash: str) -> Bytes:
 @functools.cache
 def _seconds(colon: str) -> Bytes:
     """Return the clock at each second of the day as characters."""
+    two = [f"{number:02d}" for number in range(60)]
     return _characters(
         [
-            f"{hour:02d}{colon}{minute:02d}{colon}{second:02d}"
-            for hour in range(24)
-            for minute in range(60)
-            for second in range(60)
+            f"{hour}{colon}{minute}{colon}{second}"
+            for hour in two[:24]
+            for minute in two
+            for second in two
         ]
     )
 
@@ -323,13 +316,12 @@ def _characters(texts: list[str]) -> Bytes:
     return np.frombuffer("".join(texts).encode(), np.uint8).reshape(len(texts), width)
 
 
-def quality_columns() -> list[tuple[str, str, str]]:
-    """Return (column, image, field) of the 22 quality columns, in the tables' order."""
-    return [
-        (f"{image}_{field.removeprefix('face_')}", image, field)
-        for image in IMAGES
-        for field in QUALITY_FIELDS
-    ]
+QUALITY_PLACES = {
+    f"{image}_{field.removeprefix('face_')}": (image, field)
+    for image in IMAGES
+    for field in QUALITY_FIELDS
+}
+"""Image and field of each of the 22 quality columns."""
 
 
 def as_text(values: pa.Array) -> pa.Array:

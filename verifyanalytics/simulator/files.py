@@ -1,7 +1,7 @@
-"""A simulation written as files: answers, labels, and what they were made with.
+"""A simulation written as files: answers, labels, and the arguments that they were made with.
 
-The verb `simulate`. The text of the files depends only on the arguments, which are written beside
-them in `simulation.toml`; compressed bytes may differ between versions of a compressor.
+The text of the files depends only on the arguments, which are written beside them in
+`simulation.toml`; compressed bytes may differ between versions of a compressor.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ import hashlib
 import io
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from verifyanalytics.errors import StorageError, UsageError
 from verifyanalytics.schema import LABELS
 from verifyanalytics.simulator.edge_cases import bad_lines, odd_lines
 from verifyanalytics.simulator.labels import labels
-from verifyanalytics.simulator.outcomes import OUTCOMES
-from verifyanalytics.simulator.population import Block, Draw
+from verifyanalytics.simulator.population import SCORED, Block, Draw
 from verifyanalytics.simulator.rendering import FORMS, text_of
 from verifyanalytics.simulator.simulation import Simulation, simulate_responses
 from verifyanalytics.simulator.world import LOCAL_OFFSET_HOURS, World
@@ -79,11 +79,14 @@ def simulate(
 
     Parameters
     ----------
-    n, seed : int
-        Answers; the same arguments give the same text.
+    n : int
+        Answers, 0 or more.
+    seed : int
+        Any integer; the same arguments give the same text.
     out : path
         A folder, made if need be.
     world : World, optional
+        Default: a realistic one.
     form : {"envelope", "answer", "mixed"}
         Our own envelope around each answer, the answer alone, or a mix.
     compression : {"gz", "zst", "none"}
@@ -110,35 +113,21 @@ def simulate(
         An argument that cannot work, or a file that is there already.
     StorageError
         The folder or a file cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as out:
+    ...     written = simulate(100, seed=1, out=out, by="month", impostor_share=0.1)
+    ...     [path.name for path in written.paths][:2], written.n_answers
+    (['2024-04.ndjson.gz', '2024-05.ndjson.gz'], 100)
+
+    See Also
+    --------
+    simulate_responses : The same answers in memory, with the truth.
+    import_responses : Reads the files into a store.
     """
     simulation = simulate_responses(n, seed, world=world, **parameters)
-    _check(form, compression, by, files, repeats, n)
-    writer = _Writer(Path(out), compression, overwrite=overwrite)
-    how = {"form": form, "compression": compression, "by": by or "", "files": files}
-    try:
-        writer.out.mkdir(parents=True, exist_ok=True)
-        with writer:
-            written = _write_answers(writer, simulation, form, by, files, repeats)
-            if oddities:
-                written = _write_oddities(writer, written)
-            n_labels = _write_labels(writer, simulation)
-            arguments = {**how, "repeats": repeats, "oddities": oddities}
-            _write_how(writer, simulation, arguments)
-        return SimulatedFiles(
-            n_answers=n + written.n_odd,
-            n_repeated=repeats,
-            n_bad=written.n_bad,
-            n_labels=n_labels,
-            paths=writer.paths,
-            n_bytes=sum(path.stat().st_size for path in writer.paths),
-        )
-    except OSError as error:
-        raise StorageError(
-            f"cannot write {error.filename or out}: {error.strerror}", path=writer.out
-        ) from error
-
-
-def _check(form: str, compression: str, by: str | None, files: int, repeats: int, n: int) -> None:
     for name, value, choices in (
         ("form", form, FORMS),
         ("compression", compression, COMPRESSIONS),
@@ -152,20 +141,30 @@ def _check(form: str, compression: str, by: str | None, files: int, repeats: int
         raise UsageError("give by or files, not both")
     if not 0 <= repeats <= n:
         raise UsageError(f"repeats is {repeats}; it must lie in [0, {n}]")
-
-
-@dataclass(slots=True)
-class _Written:
-    """What the answers left behind for the files that follow."""
-
-    repeated: list[bytes] = field(default_factory=list)
-    compared: list[bytes] = field(default_factory=list)
-    n_odd: int = 0
-    n_bad: int = 0
+    arguments = {"form": form, "compression": compression, "by": by or "", "files": files}
+    arguments |= {"repeats": repeats, "oddities": oddities}
+    folder, bad, odd = Path(out), [], []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _Writer(folder, compression, overwrite=overwrite) as writer:
+            compared = _write_answers(writer, simulation, form, by, files, repeats)
+            if oddities:
+                bad, odd = [line for line, _ in bad_lines(compared)], odd_lines()
+                for name, lines in (("odd_lines.ndjson", odd), ("bad_lines.ndjson", bad)):
+                    text = b"".join(line + b"\n" for line in lines)
+                    writer.write(name, text, compressed=False)
+            n_labels = _write_labels(writer, simulation)
+            _write_arguments(writer, simulation, arguments)
+        n_bytes = sum(path.stat().st_size for path in writer.paths)
+    except OSError as error:
+        raise StorageError(
+            f"cannot write {error.filename or out}: {error.strerror}", path=folder
+        ) from error
+    return SimulatedFiles(n + len(odd), repeats, len(bad), n_labels, writer.paths, n_bytes)
 
 
 class _Writer:
-    """Open files of one folder, closed together; each is begun once."""
+    """Files of one folder, each begun when it is first named, closed together."""
 
     def __init__(self, out: Path, compression: str, *, overwrite: bool) -> None:
         self.out, self.paths = out, list[Path]()
@@ -183,7 +182,7 @@ class _Writer:
             inner.close()
 
     def write(self, name: str, data: bytes | memoryview, *, compressed: bool = True) -> None:
-        """Append to a file, which is begun when it is first named."""
+        """Append to a file; the digest of its text is kept in `hashes`."""
         if name not in self._open:
             self._open[name] = self._begin(name, compressed)
             self.hashes[name] = hashlib.sha256()
@@ -201,44 +200,42 @@ class _Writer:
             # no name and no time in the header: the same text gives the same bytes
             packed = gzip.GzipFile(filename="", mode="wb", fileobj=file, compresslevel=6, mtime=0)
             return packed, file
-        if path.suffix == ".zst":
-            return pa.CompressedOutputStream(file, "zstd"), file
-        return file, file
+        return pa.CompressedOutputStream(file, "zstd") if path.suffix == ".zst" else file, file
 
 
 def _write_answers(
     writer: _Writer, simulation: Simulation, form: str, by: str | None, files: int, repeats: int
-) -> _Written:
-    written = _Written()
-    scored = np.array([outcome.scored for outcome in OUTCOMES])
-    first = 0
-    name = "responses.ndjson"
+) -> list[bytes]:
+    """Write the answers and the repeats; return some lines with a score, for conflicts."""
+    repeated: list[bytes] = []
+    compared: list[bytes] = []
+    name, first, n = "responses.ndjson", 0, simulation.n
     for block, lines in simulation.text_blocks(form):
-        for name, rows in _names(block, first, simulation.n, by, files):
+        for name, rows in _names(block, first, n, by, files):
             writer.write(name, text_of(lines.take(pa.array(rows))))
-        again = _chosen(simulation, block, repeats)
-        written.repeated += lines.take(pa.array(again)).to_pylist()
-        if len(written.compared) < N_CONFLICTS:
-            shown = np.flatnonzero(scored[block.outcome])[:N_CONFLICTS]
-            written.compared += lines.take(pa.array(shown)).to_pylist()
+        # the block's part of the repeats and one more: rows with the smallest numbers drawn
+        drawn = Draw(simulation.seed).uniform("repeated", block.row)
+        again = np.sort(np.argsort(drawn, kind="stable")[: -(-repeats * len(block) // n)])
+        repeated += lines.take(pa.array(again)).to_pylist()
+        if len(compared) < N_CONFLICTS:
+            shown = np.flatnonzero(SCORED[block.outcome])[:N_CONFLICTS]
+            compared += lines.take(pa.array(shown)).to_pylist()
         first += len(block)
     # lines of the first blocks come first; as many as asked for
-    written.repeated = written.repeated[:repeats]
-    writer.write(name, b"".join(written.repeated))
-    return written
+    writer.write(name, b"".join(repeated[:repeats]))
+    return [line.removesuffix(b"\n") for line in compared[:N_CONFLICTS]]
 
 
 def _names(
     block: Block, first: int, n: int, by: str | None, files: int
-) -> Iterator[tuple[str, np.typing.NDArray[np.intp]]]:
+) -> Iterator[tuple[str, NDArray[np.intp]]]:
     """Yield each file's name with the rows of the block that go there."""
     if by is None:
         part = (first + np.arange(len(block))) * files // n
         digits = max(3, len(str(files)))
         texts = [f"responses-{i + 1:0{digits}d}" if files > 1 else "responses" for i in part]
     else:
-        local = block.occurred // 1_000_000 + LOCAL_OFFSET_HOURS * 3600
-        part = local // 86_400
+        part = (block.occurred // 1_000_000 + LOCAL_OFFSET_HOURS * 3600) // 86_400
         days = {day: _period(day, by) for day in np.unique(part).tolist()}
         texts = [days[day] for day in part.tolist()]
     names = np.array(texts)
@@ -248,25 +245,7 @@ def _names(
 
 def _period(day: int, by: str) -> str:
     date = dt.date(1970, 1, 1) + dt.timedelta(days=day)
-    if by == "week":
-        year, week, _ = date.isocalendar()
-        return f"{year}-W{week:02d}"
-    return f"{date:%Y-%m-%d}" if by == "day" else f"{date:%Y-%m}"
-
-
-def _chosen(simulation: Simulation, block: Block, repeats: int) -> np.typing.NDArray[np.intp]:
-    """Rows of the block with the smallest numbers drawn, its part of the repeats and one more."""
-    share = -(-repeats * len(block) // max(1, simulation.n))
-    drawn = Draw(simulation.seed).uniform("repeated", block.row)
-    return np.sort(np.argsort(drawn, kind="stable")[:share])
-
-
-def _write_oddities(writer: _Writer, written: _Written) -> _Written:
-    known = [line.removesuffix(b"\n") for line in written.compared[:N_CONFLICTS]]
-    bad, odd = bad_lines(known), odd_lines()
-    writer.write("odd_lines.ndjson", b"".join(line + b"\n" for line in odd), compressed=False)
-    writer.write("bad_lines.ndjson", b"".join(line + b"\n" for line, _ in bad), compressed=False)
-    return dataclasses.replace(written, n_odd=len(odd), n_bad=len(bad))
+    return date.strftime({"day": "%Y-%m-%d", "week": "%G-W%V", "month": "%Y-%m"}[by])
 
 
 def _write_labels(writer: _Writer, simulation: Simulation) -> int:
@@ -293,10 +272,10 @@ def _cell(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _write_how(writer: _Writer, simulation: Simulation, arguments: dict[str, Any]) -> None:
+def _write_arguments(writer: _Writer, simulation: Simulation, arguments: dict[str, Any]) -> None:
     """Write the arguments and the digest of each file's text as TOML."""
+    arguments = {"n": simulation.n, "seed": simulation.seed, **arguments}
     lines = ["# Synthetic answers; made by `verifyanalytics simulate` with these arguments.", ""]
-    lines += [_setting("n", simulation.n), _setting("seed", simulation.seed)]
     lines += [_setting(name, value) for name, value in arguments.items()]
     lines += ["", "[world]"]
     for name in (f.name for f in dataclasses.fields(World)):
@@ -308,7 +287,5 @@ def _write_how(writer: _Writer, simulation: Simulation, arguments: dict[str, Any
 
 
 def _setting(name: str, value: Any) -> str:
-    if isinstance(value, tuple):
-        value = list(value)
     text = value.isoformat() if isinstance(value, dt.date) else json.dumps(value)
     return f"{name} = {text}"

@@ -1,12 +1,13 @@
-"""Who comes and what happens: blocks of rows as arrays, drawn from a `World` and a seed.
+"""The simulated population: rows as arrays, block by block, drawn from a `World` and a seed.
 
 Every number is a function of (seed, name of the quantity, session, attempt): a counter-based
 generator (SplitMix64 over a hashed key) instead of a stream. So the same rows come out on every
-platform and Python, in any order, block by block, and a column that nobody asks for costs nothing.
+platform and Python, in any order, block by block, and a column that is not asked for costs nothing.
 NumPy's own distributions are not used: their streams may change from version to version.
 
 A block is 32,768 rows in order of time. Sessions are laid along the period; the attempts of a
-session follow each other by 15–75 s; the block keeps its first rows and drops the rest.
+session follow each other by 15–75 s; the block keeps its first rows and drops the rest. Each row
+ends in one of `OUTCOMES`: codes, HTTP status, units billed, and what the reply holds.
 """
 
 from __future__ import annotations
@@ -22,8 +23,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from verifyanalytics.simulator.outcomes import OUTCOMES
-from verifyanalytics.simulator.vendor_claim import nonmated_scores
 from verifyanalytics.simulator.world import (
     APP_VERSIONS,
     CHANNELS,
@@ -33,6 +32,7 @@ from verifyanalytics.simulator.world import (
     SPECIES,
     TAGS,
     World,
+    nonmated_scores,
     tag_probabilities,
 )
 
@@ -43,6 +43,8 @@ Bools = NDArray[np.bool_]
 BLOCK_ROWS = 1 << 15
 MATED, NONMATED, FIRST_SPECIES = 0, 1, 2
 """Kinds of a row; a species of attack is FIRST_SPECIES plus its place in `SPECIES`."""
+KINDS = (None, None, *(species.name for species in SPECIES))
+"""The name of the attack of each kind."""
 NO, YES, UNKNOWN = 0, 1, 2
 """Values of `alive` and `result`."""
 
@@ -58,13 +60,107 @@ _HOURS = np.array(
 _DAY_CLOCK = np.concatenate([[0.0], np.cumsum(_HOURS) / _HOURS.sum()])
 
 
-class Draw:
-    """Numbers of one seed, each named by what it is for and counted by its index.
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One way a call can end: codes, HTTP status and stage are those of the code book.
 
-    Parameters
+    Attributes
     ----------
-    seed : int
-        Any integer.
+    stage : str
+        compare, alive, acquire, identity, internal or gateway.
+    http_status, code : int, int or None
+    message : str
+    sub_code, sub_message : int or None, str
+        algorithm_base_resp; None: the reply has none.
+    measure : int or None
+        Billed units; None: the reply has no req_measure_info.
+    gateway : tuple of (int or None, str) or None
+        CodeN and Code of a gateway error.
+    scored, graded : bool
+        The reply carries a score; the quality of its images and the thresholds.
+    weight : float
+        How often, among the outcomes of its stage.
+    """
+
+    stage: str
+    http_status: int
+    code: int | None
+    message: str
+    sub_code: int | None = None
+    sub_message: str = ""
+    measure: int | None = None
+    gateway: tuple[int | None, str] | None = None
+    scored: bool = False
+    graded: bool = False
+    weight: float = 1.0
+
+    @property
+    def shape(self) -> str:
+        """Which of the four shapes the reply has: graded, ungraded, fault or gateway."""
+        if self.measure is None:
+            return "fault" if self.gateway is None else "gateway"
+        return "graded" if self.graded else "ungraded"
+
+
+def _business(
+    stage: str, sub_code: int, sub_message: str, *, billed: bool, weight: float
+) -> Iterator[Outcome]:
+    """Yield the two forms of a business failure: as 50215 with HTTP 400, and as 10000."""
+    for status, code, message, part in (
+        (400, 50215, f"RPCProcess: {sub_message}", 0.6),
+        (200, 10000, "Success", 0.4),
+    ):
+        yield Outcome(
+            stage, status, code, message, sub_code, sub_message, int(billed),
+            graded=stage != "identity", weight=weight * part,
+        )  # fmt: skip
+
+
+OUTCOMES: tuple[Outcome, ...] = (
+    Outcome("compare", 200, 10000, "Success", 0, "", 1, scored=True, graded=True),
+    *_business("compare", 210311, "faces do not match", billed=True, weight=0.8),
+    *_business("compare", 210313, "not consistent, probably one person", billed=True, weight=0.2),
+    *_business("alive", 210312, "motion liveness mismatch", billed=False, weight=0.4),
+    *_business("alive", 210702, "face liveness score too low", billed=False, weight=0.6),
+    *_business("acquire", 210302, "face image bad quality", billed=True, weight=0.35),
+    *_business("acquire", 210305, "no face in face image", billed=False, weight=0.25),
+    *_business("acquire", 210701, "face quality score too low", billed=False, weight=0.25),
+    *_business("acquire", 210306, "several faces in face image", billed=False, weight=0.1),
+    *_business("acquire", 210314, "probe image modelling failed", billed=True, weight=0.05),
+    *_business("identity", 210207, "name and id number differ", billed=False, weight=0.5),
+    *_business("identity", 210309, "source has no base image", billed=False, weight=0.3),
+    *_business("identity", 210308, "base image of bad quality", billed=True, weight=0.1),
+    *_business("identity", 201403, "daily cap for this id number", billed=False, weight=0.1),
+    Outcome("internal", 500, 50500, "Internal Error", weight=0.3),
+    Outcome(
+        "internal", 500, 50501, "Internal RPC Error", 100001, "data source internal error",
+        weight=0.2,
+    ),
+    Outcome("internal", 429, 50429, "Request Has Reached API Limit", weight=0.2),
+    Outcome("internal", 429, 50430, "Request Has Reached API Concurrent Limit", weight=0.1),
+    Outcome("internal", 401, 50400, "Access Denied: Internal Error", weight=0.05),
+    Outcome(
+        "gateway", 429, None, "Request was rejected because the request speed is above the limit",
+        gateway=(None, "FlowLimitExceeded"), weight=0.08,
+    ),
+    Outcome(
+        "gateway", 500, None, "Internal error", gateway=(100014, "InternalError"), weight=0.05
+    ),
+    Outcome(
+        "gateway", 401, None, "The request signature does not match",
+        gateway=(100010, "SignatureDoesNotMatch"), weight=0.02,
+    ),
+)  # fmt: skip
+"""Every outcome; its index is what the population draws. The first is a comparison with a score."""
+
+SCORED = np.array([outcome.scored for outcome in OUTCOMES])
+GRADED = np.array([outcome.graded for outcome in OUTCOMES])
+ANSWERED = np.array([outcome.measure is not None for outcome in OUTCOMES])
+"""Whether the reply of an outcome has a score; images and thresholds; a verdict. By its index."""
+
+
+class Draw:
+    """Numbers of one seed, each named by its quantity and counted by its index.
 
     Examples
     --------
@@ -131,7 +227,7 @@ class Block:
     kind, attempt : small ints
         `MATED`, `NONMATED` or a species; 0 for the first attempt.
     subject : Ints
-        The person; impostors and attackers have numbers of their own, negative.
+        A number; that of a nonmated session or an attack is its own, negative.
     occurred : Ints
         Microseconds since 1970 UTC, whole milliseconds.
     regime : small ints
@@ -219,7 +315,7 @@ def _clock(place: Floats, world: World) -> Ints:
 
 @dataclass(frozen=True, slots=True)
 class _Sessions:
-    """What stays the same over the attempts of a session."""
+    """The columns that are the same for all attempts of a session."""
 
     number: Ints
     kind: Ints
@@ -235,22 +331,24 @@ class _Sessions:
     risk: Ints
     unidentified: Bools
 
-    def take(self, places: NDArray[Any]) -> _Sessions:
-        return _Sessions(*(getattr(self, field.name)[places] for field in fields(self)))
-
 
 def _sessions(number: Ints, place: Floats, n: int, seed: int, world: World) -> _Sessions:
     draw = Draw(seed)
     tags = _tags(draw, number, world)
-    kind = _kinds(draw, number, tags, world)
-    people = max(1, round(n * world.people_share))
-    owner = (draw.uniform("person", number) * people).astype(np.int64)
+    marked = _has(tags, world.marker_tag).astype(np.int64)
+    attack = np.array(world.kind_rates("attack"))[marked]
+    nonmated = np.array(world.kind_rates("impostor"))[marked]
+    u = draw.uniform("kind", number)
+    species = draw.pick("species", number, tuple(s.share for s in SPECIES)) + FIRST_SPECIES
+    kind = np.where(u < attack, species, np.where(u < attack + nonmated, NONMATED, MATED))
+    n_subjects = max(1, round(n * world.people_share))
+    subject = (draw.uniform("person", number) * n_subjects).astype(np.int64)
     switched = (place >= world.switch_at) & (world.thresholds_after is not None)
     newest = np.minimum(place * 2 + draw.uniform("version", number), len(APP_VERSIONS) - 1)
     return _Sessions(
         number=number,
         kind=kind,
-        subject=np.where(kind == MATED, owner, -1 - number),
+        subject=np.where(kind == MATED, subject, -1 - number),
         started=_clock(place, world),
         week=(place * world.days / 7).astype(np.int64),
         regime=switched.astype(np.int64),
@@ -292,18 +390,8 @@ def _has(tags: Ints, code: str | None) -> Bools:
     return has
 
 
-def _kinds(draw: Draw, number: Ints, tags: Ints, world: World) -> Ints:
-    marked = _has(tags, world.marker_tag).astype(np.int64)
-    attack = np.array(world.kind_rates("attack"))[marked]
-    impostor = np.array(world.kind_rates("impostor"))[marked]
-    u = draw.uniform("kind", number)
-    species = draw.pick("species", number, tuple(s.share for s in SPECIES)) + FIRST_SPECIES
-    kind: Ints = np.where(u < attack, species, np.where(u < attack + impostor, NONMATED, MATED))
-    return kind
-
-
 def _attempts(number: Ints, place: Floats, n: int, seed: int, world: World) -> Block:
-    """Return the attempts of all sessions: each round those who try again."""
+    """Return the attempts of all sessions: in each round, those of the sessions that go on."""
     sessions = _sessions(number, place, n, seed, world)
     clock = sessions.started.copy()
     rounds = []
@@ -316,7 +404,7 @@ def _attempts(number: Ints, place: Floats, n: int, seed: int, world: World) -> B
         again = np.where(made.kind == NONMATED, attempt + 1 < world.impostor_attempts, again)
         pause = 15_000 + (draw.uniform("pause", made.row) * 60_000).astype(np.int64)
         clock = (clock + pause * 1000)[again]
-        sessions = sessions.take(again)
+        sessions = _Sessions(*(getattr(sessions, field.name)[again] for field in fields(sessions)))
         if not len(clock):
             break
     columns = (field.name for field in fields(Block))
@@ -328,15 +416,17 @@ def _attempt(s: _Sessions, clock: Ints, attempt: int, seed: int, world: World) -
     dark = draw.happens("dark", row, world.dark_share)
     blurred = draw.happens("blurred", row, world.blur_share)
     hidden = _scores(s, row, dark, blurred, seed, world)
-    live = _liveness(draw, s.kind, row, world)
+    seen = [s.detected if world.attack_detected is None else world.attack_detected for s in SPECIES]
+    fails = np.array([world.live_fail, world.live_fail, *seen])[s.kind]
+    live = draw.uniform("alive", row) >= fails
     asked = ~draw.happens("risk_absent", row, world.risk_absent)
     bars = np.array([round(t[1] * 100) for t in world.tuples()])[s.regime]
     outcome = _outcomes(draw, s, row, dark, live, hidden < bars, world)
-    compared, commented = _OUTCOME_SCORED[outcome], _OUTCOME_RESULT[outcome]
+    answered = ANSWERED[outcome]
     if world.no_source_pass is not None:
         bars = np.where(s.no_source, np.maximum(bars, round(world.no_source_pass * 100)), bars)
     risky = asked & ((s.risk >= 900) | _has(s.tags, world.hidden_tag))
-    passes = compared & (hidden >= bars) & live & ~risky
+    passes = SCORED[outcome] & (hidden >= bars) & live & ~risky
     return Block(
         row=row,
         kind=s.kind,
@@ -345,7 +435,7 @@ def _attempt(s: _Sessions, clock: Ints, attempt: int, seed: int, world: World) -
         occurred=clock,
         regime=s.regime,
         no_source=s.no_source,
-        risk_asked=asked & commented,
+        risk_asked=asked & answered,
         dark=dark,
         blurred=blurred,
         channel=s.channel,
@@ -353,8 +443,8 @@ def _attempt(s: _Sessions, clock: Ints, attempt: int, seed: int, world: World) -
         region=s.region,
         tags=s.tags,
         hidden=hidden,
-        alive=np.where(_OUTCOME_ALIVE[outcome], live, UNKNOWN),
-        result=np.where(commented, passes, UNKNOWN),
+        alive=np.where(_ALIVE_SHOWN[outcome], live, UNKNOWN),
+        result=np.where(answered, passes, UNKNOWN),
         outcome=outcome,
     )
 
@@ -372,28 +462,16 @@ def _scores(s: _Sessions, row: Ints, dark: Bools, blurred: Bools, seed: int, wor
     if world.drift_week is not None:
         score -= (s.week == world.drift_week) * world.drift_points
     wrong = np.flatnonzero(s.kind == NONMATED)
-    u = _impostor_uniforms(draw, s.number[wrong], row[wrong], world.impostor_correlation)
+    if rho := world.impostor_correlation:
+        z = draw.normal("impostor", s.number[wrong]) * math.sqrt(rho)
+        u = special.ndtr(z + draw.normal("nonmated", row[wrong]) * math.sqrt(1 - rho))
+    else:
+        u = draw.uniform("nonmated", row[wrong])
     for regime, thresholds in enumerate(world.tuples()):
         here = s.regime[wrong] == regime
         score[wrong[here]] = nonmated_scores(u[here], thresholds, world.k)
     hundredths: Ints = np.floor(np.clip(score * 100, 1, 10_000)).astype(np.int64)
     return hundredths
-
-
-def _impostor_uniforms(draw: Draw, number: Ints, row: Ints, correlation: float) -> Floats:
-    if correlation == 0:
-        return draw.uniform("nonmated", row)
-    shared = draw.normal("impostor", number) * math.sqrt(correlation)
-    own = draw.normal("nonmated", row) * math.sqrt(1 - correlation)
-    u: Floats = special.ndtr(shared + own)
-    return u
-
-
-def _liveness(draw: Draw, kind: Ints, row: Ints, world: World) -> Bools:
-    seen = [s.detected if world.attack_detected is None else world.attack_detected for s in SPECIES]
-    fails = np.array([world.live_fail, world.live_fail, *seen])[kind]
-    live: Bools = draw.uniform("alive", row) >= fails
-    return live
 
 
 def _outcomes(
@@ -420,6 +498,4 @@ def _outcomes(
     return outcome
 
 
-_OUTCOME_SCORED = np.array([outcome.scored for outcome in OUTCOMES])
-_OUTCOME_RESULT = np.array([outcome.measure is not None for outcome in OUTCOMES])
-_OUTCOME_ALIVE = np.array([outcome.stage in ("compare", "alive") for outcome in OUTCOMES])
+_ALIVE_SHOWN = np.array([outcome.stage in ("compare", "alive") for outcome in OUTCOMES])

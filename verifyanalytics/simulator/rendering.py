@@ -1,8 +1,9 @@
 """Rows written as the vendor writes them: JSON lines, bare or in our own envelope.
 
-The text of a block is put together column by column by Arrow; the result is one buffer of lines
-that can be written as it is. Numbers are written from whole numbers (module `details`), never by
-a float formatter, so that the bytes are the same everywhere.
+Arrow puts the text of a block together column by column; the result is one buffer of lines that
+can be written as it is. Numbers are written from whole numbers (see `details`), never by a float
+formatter, so that the bytes are the same everywhere. `service_body` and `gateway_body` are the
+replies that are no answer of the service; the served API sends them too.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import base64
 import functools
 import json
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,31 +21,29 @@ from numpy.typing import NDArray
 
 from verifyanalytics.schema import IMAGES, QUALITY_FIELDS, THRESHOLD_LEVELS
 from verifyanalytics.simulator.details import Details, decimal_text
-from verifyanalytics.simulator.outcomes import OUTCOMES, Outcome
-from verifyanalytics.simulator.population import YES, Block, Draw, risk_scores
-from verifyanalytics.simulator.world import APP_VERSIONS, CHANNELS, REGIONS, REQ_KEYS, TAGS, World
+from verifyanalytics.simulator.population import (
+    OUTCOMES,
+    SCORED,
+    YES,
+    Block,
+    Draw,
+    Outcome,
+    risk_scores,
+)
+from verifyanalytics.simulator.world import APP_VERSIONS, CHANNELS, REGIONS, TAGS, World
+from verifyanalytics.vendor.api import API_VERSION, REGION, SERVICE, VERIFY, VERIFY_KEYS
 
 FORMS = ("envelope", "answer", "mixed")
 """In our own envelope (time, token, subject, context beside the answer), the answer alone, or
 each row one or the other."""
 
-MAX_IMAGE_BLOCK = 8 * 1024 * 1024  # bytes of images made at a time
+MAX_IMAGE_BLOCK = 8 * 1024 * 1024  # bytes of images in memory at a time
 
 
 def lines(block: Block, seed: int, world: World, form: str = "envelope") -> pa.Array:
-    """Return each row as a JSON line, its line feed included.
+    """Return each row as a JSON line (large_binary), its line feed included, in their order.
 
-    Parameters
-    ----------
-    block : Block
-    seed, world : int, World
-        Those the block was drawn with.
-    form : {"envelope", "answer", "mixed"}
-
-    Returns
-    -------
-    pyarrow.Array
-        Of type large_binary, in the order of the rows.
+    `seed` and `world` are those that the block was drawn with; `form` is one of `FORMS`.
     """
     if form == "mixed":
         own = Draw(seed).happens("envelope", block.row, 0.5)
@@ -51,14 +51,16 @@ def lines(block: Block, seed: int, world: World, form: str = "envelope") -> pa.A
         order = np.argsort(np.argsort(~own, kind="stable"), kind="stable")
         return pa.concat_arrays(both).take(pa.array(order))
     parts, places = [], []
-    for name, render in _SHAPES.items():
-        rows = np.flatnonzero(_shape_of()[block.outcome] == name)
-        for some in _portions(rows, world):
-            part = block.take(some)
-            details = Details(part, seed, world)
-            answers = render(part, details, seed, world)
-            ended = _enveloped(answers, part, details) if form == "envelope" else (*answers, b"\n")
-            parts.append(_joined(*ended))
+    at_once = max(1, MAX_IMAGE_BLOCK // max(1, 2 * world.image_bytes))
+    for shape, render in _SHAPES.items():
+        rows = np.flatnonzero(_shape_of_outcome()[block.outcome] == shape)
+        for first in range(0, len(rows), at_once):
+            some = rows[first : first + at_once]
+            details = Details(block.take(some), seed, world)
+            answer = render(details)
+            parts.append(
+                _joined(*(_enveloped(answer, details) if form == "envelope" else (*answer, b"\n")))
+            )
             places.append(some)
     if not parts:
         return pa.array([], pa.large_binary())
@@ -75,120 +77,96 @@ def text_of(lines_: pa.Array) -> memoryview:
     return memoryview(lines_.buffers()[2])[int(offsets[0]) : int(offsets[-1])]
 
 
-def _portions(rows: NDArray[np.intp], world: World) -> list[NDArray[np.intp]]:
-    """Split rows so that their images fit into memory."""
-    if not len(rows):
-        return []
-    at_once = max(1, MAX_IMAGE_BLOCK // max(1, 2 * world.image_bytes))
-    return [rows[first : first + at_once] for first in range(0, len(rows), at_once)]
-
-
 def _joined(*pieces: Any) -> pa.Array:
     """Join pieces row by row; a bytes piece stands in every row, a null in none."""
-    large = [pa.scalar(p, pa.large_binary()) if isinstance(p, bytes) else p for p in pieces]
     large = [
-        p.cast(pa.large_binary()) if isinstance(p, pa.Array) and p.type != pa.large_binary() else p
-        for p in large
+        pa.scalar(piece, pa.large_binary())
+        if isinstance(piece, bytes)
+        else piece.cast(pa.large_binary())
+        for piece in (*pieces, b"")
     ]
-    return pc.binary_join_element_wise(
-        *large,
-        pa.scalar(b"", pa.large_binary()),
-        null_handling="replace",
-        null_replacement=b"",
-    )
+    return pc.binary_join_element_wise(*large, null_handling="replace", null_replacement=b"")
 
 
-def _enveloped(answers: tuple[Any, ...], block: Block, details: Details) -> tuple[Any, ...]:
-    http = _table(tuple(str(o.http_status) for o in OUTCOMES)).take(pa.array(block.outcome))
+def _enveloped(answer: tuple[Any, ...], details: Details) -> tuple[Any, ...]:
+    block = details.block
     return (
-        b'{"occurred_at":"', details.occurred_text,
-        b'","action":"CertVerify","req_key":"',
-        _table(REQ_KEYS).take(pa.array(block.no_source.astype(np.int64))),
+        b'{"occurred_at":"', details.occurred_text(),
+        b'","action":"%b","req_key":"' % VERIFY.encode(),
+        _chosen(VERIFY_KEYS, block.no_source.astype(np.int64)),
         b'","byted_token":"', details.token, b'","subject":"', details.subject,
-        b'","http_status":', http,
-        b',"context":{"channel":"',
-        _table(tuple(name for name, _ in CHANNELS)).take(pa.array(block.channel)),
-        b'","app_version":"', _table(APP_VERSIONS).take(pa.array(block.version)),
-        b'","region":"', _table(tuple(name for name, _ in REGIONS)).take(pa.array(block.region)),
-        b'"},"response":', *answers, b"}\n",
+        b'","http_status":', _by_outcome(details, lambda outcome: str(outcome.http_status)),
+        b',"context":{"channel":"', _chosen(tuple(name for name, _ in CHANNELS), block.channel),
+        b'","app_version":"', _chosen(APP_VERSIONS, block.version),
+        b'","region":"', _chosen(tuple(name for name, _ in REGIONS), block.region),
+        b'"},"response":', *answer, b"}\n",
     )  # fmt: skip
 
 
-def _graded(block: Block, details: Details, seed: int, world: World) -> tuple[Any, ...]:
+# ------------------------------------------------------------------ the four shapes of a reply
+
+
+def _graded(details: Details) -> tuple[Any, ...]:
     """Answers with images, quality and thresholds; a score unless it is withheld."""
-    regimes = tuple(_thresholds_text(t) for t in world.tuples())
-    scored = np.array([o.scored for o in OUTCOMES])[block.outcome]
-    score = _scores().take(pa.array(np.where(scored, block.hidden, -1) + 1))
+    block = details.block
+    regimes = tuple(_thresholds_text(thresholds) for thresholds in details.world.tuples())
+    shown = np.where(SCORED[block.outcome], block.hidden, -1) + 1
     return (
-        *_head(block, details, seed, world),
-        _images(block, seed, world),
+        *_head(details), *_images(details),
         b',"source_comp_details":{', _ALIVE.take(pa.array(block.alive)),
-        *_quality(details), score,
-        b'"thresholds":', _table(regimes).take(pa.array(block.regime)), b"}",
-        *_tail(block, details, seed, world),
+        *_quality(details), _scores().take(pa.array(shown)),
+        b'"thresholds":', _chosen(regimes, block.regime), b"}", *_tail(details),
     )  # fmt: skip
 
 
-def _ungraded(block: Block, details: Details, seed: int, world: World) -> tuple[Any, ...]:
+def _ungraded(details: Details) -> tuple[Any, ...]:
     """Business failures before any image was looked at."""
-    return (*_head(block, details, seed, world), *_tail(block, details, seed, world))
+    return (*_head(details), *_tail(details))
 
 
-def _fault(block: Block, details: Details, seed: int, world: World) -> tuple[Any, ...]:
+def _fault(details: Details) -> tuple[Any, ...]:
     """Service faults: code, hardly any data, a status."""
-    del seed, world
-    heads = _table(tuple(_fault_head(o) for o in OUTCOMES)).take(pa.array(block.outcome))
-    statuses = _table(tuple(str(o.code) for o in OUTCOMES)).take(pa.array(block.outcome))
     return (
-        heads, details.request_id, b'","status":', statuses,
-        b',"time_elapsed":"', details.fault_text, b'"}',
+        _by_outcome(details, _fault_head), details.request_id,
+        b'","status":', _by_outcome(details, lambda outcome: str(outcome.code)),
+        b',"time_elapsed":"', details.fault_text(), b'"}',
     )  # fmt: skip
 
 
-def _gateway(block: Block, details: Details, seed: int, world: World) -> tuple[Any, ...]:
+def _gateway(details: Details) -> tuple[Any, ...]:
     """Errors of the gateway: the service was never reached."""
-    del seed, world
-    tails = _table(tuple(_gateway_tail(o) for o in OUTCOMES)).take(pa.array(block.outcome))
-    return b'{"ResponseMetadata":{"RequestId":"', details.request_id, tails
+    return (
+        b'{"ResponseMetadata":{"RequestId":"', details.request_id,
+        _by_outcome(details, _gateway_tail),
+    )  # fmt: skip
 
 
 _SHAPES = {"graded": _graded, "ungraded": _ungraded, "fault": _fault, "gateway": _gateway}
 
 
 @functools.cache
-def _shape_of() -> NDArray[np.str_]:
-    return np.array([shape(outcome) for outcome in OUTCOMES])
+def _shape_of_outcome() -> NDArray[np.str_]:
+    return np.array([outcome.shape for outcome in OUTCOMES])
 
 
-def shape(outcome: Outcome) -> str:
-    """Return which of the four forms an outcome is written in."""
-    if outcome.gateway is not None:
-        return "gateway"
-    if outcome.measure is None:
-        return "fault"
-    return "graded" if outcome.graded else "ungraded"
-
-
-def _head(block: Block, details: Details, seed: int, world: World) -> tuple[Any, ...]:
-    codes = _table(tuple(str(o.code) for o in OUTCOMES)).take(pa.array(block.outcome))
-    del details, seed, world
+def _head(details: Details) -> tuple[Any, ...]:
+    block = details.block
     risk = _risk_texts().take(pa.array(np.where(block.risk_asked, block.tags, -1) + 1))
     return (
-        b'{"code":', codes, b',"data":{"result":',
-        _table(("false", "true")).take(pa.array((block.result == YES).astype(np.int64))), risk,
+        b'{"code":', _by_outcome(details, lambda outcome: str(outcome.code)),
+        b',"data":{"result":', _chosen(("false", "true"), (block.result == YES).astype(np.int64)),
+        risk,
     )  # fmt: skip
 
 
-def _tail(block: Block, details: Details, seed: int, world: World) -> tuple[Any, ...]:
-    outcome = pa.array(block.outcome)
-    measured = ~Draw(seed).happens("measure_absent", block.row, world.measure_absent)
-    measure = _table(tuple(_measure_text(o) for o in OUTCOMES)).take(outcome)
+def _tail(details: Details) -> tuple[Any, ...]:
+    measure = _by_outcome(details, _measure_text)
     return (
-        b',"algorithm_base_resp":', _table(tuple(_sub_text(o) for o in OUTCOMES)).take(outcome),
-        pc.if_else(pa.array(measured), measure, pa.scalar(None, pa.binary())),
-        b'},"message":', _table(tuple(_quoted(o.message) for o in OUTCOMES)).take(outcome),
+        b',"algorithm_base_resp":', _by_outcome(details, _sub_text),
+        pc.if_else(pa.array(details.measured), measure, pa.scalar(None, pa.binary())),
+        b'},"message":', _by_outcome(details, lambda outcome: _json(outcome.message)),
         b',"request_id":"', details.request_id,
-        b'","time_elapsed":"', details.elapsed_text, b'"}',
+        b'","time_elapsed":"', details.elapsed_text(), b'"}',
     )  # fmt: skip
 
 
@@ -196,38 +174,43 @@ def _quality(details: Details) -> list[Any]:
     """Both nested JSON texts, their quotes escaped."""
     pieces: list[Any] = []
     for image in IMAGES:
-        before = f'"image_{image}_detail":"{{'.encode()
+        before = f'"image_{image}_detail":"{{'
         for field in QUALITY_FIELDS:
-            pieces += [before + f'\\"{field}\\":'.encode(), details.quality_text(image, field)]
-            before = b","
+            pieces += [f'{before}\\"{field}\\":'.encode(), details.quality_text(image, field)]
+            before = ","
         pieces.append(b'}",')
     return pieces
 
 
-def _images(block: Block, seed: int, world: World) -> pa.Array | bytes:
-    size = world.image_bytes
-    if not size:
-        return b',"images":{"image_best":"","image_env":""}'
-    texts = [_random_base64(seed, name, block, size) for name in ("image_best", "image_env")]
-    return _joined(
-        b',"images":{"image_best":"', texts[0], b'","image_env":"', texts[1], b'"}'
-    )  # fmt: skip
+def _images(details: Details) -> tuple[Any, ...]:
+    """Random bytes as base64, as long as the world says; the last group is cut there."""
+    size, texts = details.world.image_bytes, []
+    counter = np.arange(-(-size // 4) * 3 // 8 + 1)  # 64-bit words for at least `size` characters
+    for name in ("image_best", "image_env"):
+        raw = (
+            details.draw.bits(name, row + counter).astype("<u8", copy=False)
+            for row in (details.block.row * (1 << 24)).tolist()
+        )
+        images = [base64.b64encode(bits.data)[:size] for bits in raw] if size else []
+        texts.append(pa.array(images, pa.large_binary()) if size else b"")
+    return b',"images":{"image_best":"', texts[0], b'","image_env":"', texts[1], b'"}'
 
 
-def _random_base64(seed: int, name: str, block: Block, size: int) -> pa.Array:
-    """Random bytes of each row as base64; the last group is cut at the size."""
-    words = -(-size // 4) * 3 // 8 + 1  # 64-bit words that give at least `size` characters
-    counter, draw = np.arange(words), Draw(seed)
-    texts = []
-    for row in (block.row * (1 << 24)).tolist():
-        raw = draw.bits(name, row + counter).astype("<u8", copy=False)
-        texts.append(base64.b64encode(raw.data)[:size])
-    return pa.array(texts, pa.large_binary())
+# ------------------------------------------------------------------ tables of texts
+
+
+def _chosen(texts: tuple[str | bytes, ...], places: NDArray[Any]) -> pa.Array:
+    return _table(texts).take(pa.array(places))
 
 
 @functools.lru_cache(maxsize=64)
 def _table(texts: tuple[str | bytes, ...]) -> pa.Array:
     return pa.array([t if isinstance(t, bytes) else t.encode() for t in texts], pa.binary())
+
+
+def _by_outcome(details: Details, text: Callable[[Outcome], str]) -> pa.Array:
+    """Return the text of each row's outcome."""
+    return _chosen(tuple(map(text, OUTCOMES)), details.block.outcome)
 
 
 _ALIVE = pa.array([b'"alive":false,', b'"alive":true,', None], pa.binary())
@@ -236,9 +219,8 @@ _ALIVE = pa.array([b'"alive":false,', b'"alive":true,', None], pa.binary())
 @functools.cache
 def _scores() -> pa.Array:
     """Score members by hundredths plus one; the first is for no score."""
-    return pa.array(
-        [None, *(b'"score":%b,' % decimal_text(i, 100) for i in range(10_001))], pa.binary()
-    )
+    scores = (b'"score":%b,' % decimal_text(i, 100) for i in range(10_001))
+    return pa.array([None, *scores], pa.binary())
 
 
 @functools.cache
@@ -246,8 +228,7 @@ def _risk_texts() -> pa.Array:
     """risk_result members by set of tags plus one; the first is for no risk result."""
     members: list[bytes | None] = [None]
     for mask, score in enumerate(risk_scores().tolist()):
-        risk = {"score": score, "tags": tag_list(mask)}
-        text = json.dumps(json.dumps(risk, separators=(",", ":")))
+        text = json.dumps(_json({"score": score, "tags": tag_list(mask)}))
         members.append(f',"risk_result":{text}'.encode())
     return pa.array(members, pa.binary())
 
@@ -263,32 +244,49 @@ def _thresholds_text(thresholds: tuple[float, ...]) -> bytes:
     return b"{" + b",".join(pairs) + b"}"
 
 
-def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
-
-
 def _sub_text(outcome: Outcome) -> str:
-    return f'{{"status_code":{outcome.sub_code},"status_message":{_quoted(outcome.sub_message)}}}'
+    return _json({"status_code": outcome.sub_code, "status_message": outcome.sub_message})
 
 
 def _measure_text(outcome: Outcome) -> str:
     measure = {"measure_type": "query_num", "value": outcome.measure}
-    return f',"req_measure_info":{json.dumps(measure, separators=(",", ":"))}'
+    return f',"req_measure_info":{_json(measure)}'
 
 
 def _fault_head(outcome: Outcome) -> str:
     data = "null"
     if outcome.sub_code is not None:
         data = f'{{"algorithm_base_resp":{_sub_text(outcome)},"binary_data_base64":[]}}'
-    message = _quoted(outcome.message)
+    message = _json(outcome.message)
     return f'{{"code":{outcome.code},"data":{data},"message":{message},"request_id":"'
 
 
 def _gateway_tail(outcome: Outcome) -> str:
     number, code = outcome.gateway or (None, "")
-    error = {"CodeN": number} if number is not None else {}
-    body = json.dumps({**error, "Code": code, "Message": outcome.message}, separators=(",", ":"))
-    return (
-        '","Action":"CertVerify","Version":"2022-08-31","Service":"cv","Region":"cn-north-1",'
-        f'"Error":{body}}}}}'
+    return gateway_body("", code, number, outcome.message).removeprefix(
+        '{"ResponseMetadata":{"RequestId":"'
     )
+
+
+def service_body(request_id: str, code: int, message: str, data: Any = None) -> str:
+    """Return the JSON of a reply of the service that holds no answer."""
+    return _json(
+        {
+            "code": code, "data": data, "message": message, "request_id": request_id,
+            "status": code, "time_elapsed": "84.448µs",
+        }
+    )  # fmt: skip
+
+
+def gateway_body(request_id: str, code: str, number: int | None, message: str) -> str:
+    """Return the JSON of an error of the gateway; `number` is its CodeN, if it has one."""
+    error = {} if number is None else {"CodeN": number}
+    metadata = {
+        "RequestId": request_id, "Action": VERIFY, "Version": API_VERSION,
+        "Service": SERVICE, "Region": REGION, "Error": {**error, "Code": code, "Message": message},
+    }  # fmt: skip
+    return _json({"ResponseMetadata": metadata})
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

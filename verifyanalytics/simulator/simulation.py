@@ -17,28 +17,23 @@ import pyarrow.compute as pc
 
 from verifyanalytics.errors import UsageError
 from verifyanalytics.schema import THRESHOLD_COLUMNS, VERIFICATIONS
-from verifyanalytics.simulator import labels
-from verifyanalytics.simulator import rendering as answers
-from verifyanalytics.simulator.details import Details, as_text, quality_columns
-from verifyanalytics.simulator.outcomes import OUTCOMES
+from verifyanalytics.simulator import labels, rendering
+from verifyanalytics.simulator.details import QUALITY_PLACES, Details, as_text
 from verifyanalytics.simulator.population import (
+    ANSWERED,
+    GRADED,
+    KINDS,
     NONMATED,
+    OUTCOMES,
+    SCORED,
     UNKNOWN,
     YES,
     Block,
-    Draw,
     blocks,
     risk_scores,
 )
-from verifyanalytics.simulator.world import (
-    APP_VERSIONS,
-    CHANNELS,
-    REGIONS,
-    REQ_KEYS,
-    SPECIES,
-    TAGS,
-    World,
-)
+from verifyanalytics.simulator.world import APP_VERSIONS, CHANNELS, REGIONS, TAGS, World
+from verifyanalytics.vendor.api import VERIFY, VERIFY_KEYS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,7 +44,6 @@ _CONTEXT = {
     "ctx_region": ("region", tuple(name for name, _ in REGIONS)),
 }
 _NOT_SIMULATED = ("content", "batch", "source", "source_row", "extra")
-_QUALITY = {column: (image, field) for column, image, field in quality_columns()}
 COLUMNS = (*(n for n in VERIFICATIONS.names if n not in _NOT_SIMULATED), "month", *_CONTEXT)
 """Columns of `Simulation.table`: those of `verifications` that do not depend on an import."""
 
@@ -64,8 +58,9 @@ class Simulation:
     Parameters
     ----------
     n : int
-        Answers.
+        Answers, 0 or more.
     seed : int
+        Any integer; the same n, seed and world give the same bytes.
     world : World
 
     Examples
@@ -75,6 +70,11 @@ class Simulation:
     b'{"occurred_at":"2024-03-31T23:25:16.101Z'
     >>> simulation.table(["score", "threshold_1e_4"]).num_rows
     1000
+
+    See Also
+    --------
+    simulate_responses : Makes one from parameters of the world.
+    simulate : Writes one as files.
     """
 
     n: int
@@ -98,10 +98,10 @@ class Simulation:
 
     def text_blocks(self, form: str = "envelope") -> Iterator[tuple[Block, pa.Array]]:
         """Yield blocks of rows with their lines (large_binary, line feeds included)."""
-        if form not in answers.FORMS:
-            raise UsageError(f"form is {form!r}; it can be {', '.join(answers.FORMS)}")
+        if form not in rendering.FORMS:
+            raise UsageError(f"form is {form!r}; it can be {', '.join(rendering.FORMS)}")
         for block in self.blocks():
-            yield block, answers.lines(block, self.seed, self.world, form)
+            yield block, rendering.lines(block, self.seed, self.world, form)
 
     def blocks(self) -> Iterator[Block]:
         """Yield the drawn rows as arrays."""
@@ -135,9 +135,9 @@ class Simulation:
     def truth(self) -> pd.DataFrame:
         """What is hidden from the analyst, row by row in the order of the answers.
 
-        Columns: request_id, mated (the person before the camera is the owner), attack (species),
+        Columns: request_id, mated (the person before the camera is the subject), attack (species),
         hidden_score (0–100, also where the answer withholds it), session (a number), attempt (0
-        is the first), subject, dark, blurred, stage (where the call ended, as in `outcomes`),
+        is the first), subject, dark, blurred, stage (where the call ended, see `Outcome`),
         regime (0 before the switch, 1 after).
         """
         return _pandas(self.truth_table())
@@ -158,8 +158,8 @@ class Simulation:
     def _collect(self, make: Callable[[Block, int, World], pa.Table]) -> pa.Table:
         parts = [make(block, self.seed, self.world) for block in self.blocks()]
         if not parts:  # a world without rows still has columns
-            nobody = next(blocks(1, self.seed, self.world)).take(np.arange(0))
-            parts = [make(nobody, self.seed, self.world)]
+            empty = next(blocks(1, self.seed, self.world)).take(np.arange(0))
+            parts = [make(empty, self.seed, self.world)]
         return pa.concat_tables(parts)
 
 
@@ -168,10 +168,12 @@ def simulate_responses(
 ) -> Simulation:
     """Simulate answers of the vendor from a population whose truth is known.
 
+    Nothing in it is data of a person: every face, name and device is a random number.
+
     Parameters
     ----------
     n : int
-        Answers.
+        Answers, 0 or more.
     seed : int
         The same n, seed and world give the same bytes on every platform and Python.
     world : World, optional
@@ -194,6 +196,11 @@ def simulate_responses(
     >>> simulation = simulate_responses(2000, seed=1, withheld_share=0.0, fault_share=0.0)
     >>> int(simulation.truth["mated"].sum()), len(simulation.labels)
     (1920, 2000)
+
+    See Also
+    --------
+    World : Every parameter with its meaning and range.
+    simulate : Writes the answers as files.
     """
     return Simulation(n, seed, (world or World()).altered(**parameters))
 
@@ -205,124 +212,39 @@ def _pandas(table: pa.Table) -> pd.DataFrame:
     return frame
 
 
+# ------------------------------------------------------------------ columns of `verifications`
+
+
 def _verifications(block: Block, seed: int, world: World, *, names: Sequence[str]) -> pa.Table:
-    columns = _Columns(block, seed, world)
-    types = {name: VERIFICATIONS.field(name).type for name in VERIFICATIONS.names}
-    made = {name: columns.column(name) for name in names}
-    return pa.table({name: _cast(made[name], types.get(name, pa.string())) for name in names})
+    details, columns = Details(block, seed, world), {}
+    for name in names:
+        values = _column(name, details)
+        place = VERIFICATIONS.get_field_index(name)
+        wanted = VERIFICATIONS.field(place).type if place >= 0 else pa.string()
+        columns[name] = values if values.type == wanted else values.cast(wanted)
+    return pa.table(columns)
 
 
-def _cast(values: pa.Array, to: pa.DataType) -> pa.Array:
-    return values if values.type == to else values.cast(to)
+def _column(name: str, details: Details) -> pa.Array:
+    """Return one of `COLUMNS` as an import of the lines would give it."""
+    block = details.block
+    if name in QUALITY_PLACES:
+        return _where(GRADED, details, details.quality(*QUALITY_PLACES[name]))
+    if name in THRESHOLD_COLUMNS:
+        level = THRESHOLD_COLUMNS.index(name)
+        values = np.array([thresholds[level] for thresholds in details.world.tuples()])
+        return _where(GRADED, details, values[block.regime])
+    if name in _CONTEXT:
+        field, texts = _CONTEXT[name]
+        return pa.array(texts).take(pa.array(getattr(block, field)))
+    if name in _OF_OUTCOME:
+        return _OF_OUTCOME[name].take(pa.array(block.outcome))
+    return _COMPUTED[name](details)
 
 
-class _Columns:
-    """The columns of a block as an import of its lines would give them."""
-
-    def __init__(self, block: Block, seed: int, world: World) -> None:
-        self._block, self._seed, self._world = block, seed, world
-        self._details = Details(block, seed, world)
-        self._outcome = pa.array(block.outcome)
-        self._graded = np.array([o.graded for o in OUTCOMES])[block.outcome]
-
-    def column(self, name: str) -> pa.Array:
-        """Return one of `COLUMNS`."""
-        if name in _QUALITY:
-            return pa.array(self._details.quality(*_QUALITY[name]), mask=~self._graded)
-        if name in THRESHOLD_COLUMNS:
-            level = THRESHOLD_COLUMNS.index(name)
-            values = np.array([t[level] for t in self._world.tuples()])[self._block.regime]
-            return pa.array(values, mask=~self._graded)
-        if name in _CONTEXT:
-            field, texts = _CONTEXT[name]
-            return pa.array(texts).take(pa.array(getattr(self._block, field)))
-        if name in _OF_OUTCOME:
-            return _OF_OUTCOME[name].take(self._outcome)
-        make: Callable[[], pa.Array] = getattr(self, f"_{name}")
-        return make()
-
-    def _request_id(self) -> pa.Array:
-        return as_text(self._details.request_id)
-
-    def _occurred_at(self) -> pa.Array:
-        return pa.array(self._block.occurred).cast(pa.timestamp("us", tz="UTC"))
-
-    def _occurred_at_source(self) -> pa.Array:
-        return self._constant("envelope")
-
-    def _month(self) -> pa.Array:
-        months = self._block.occurred.astype("datetime64[us]").astype("datetime64[M]")
-        first = months.min() if len(months) else np.datetime64(0, "M")
-        place = (months - first).astype(np.int64)
-        names = (first + np.arange(place.max(initial=0) + 1)).astype(str)
-        return pa.array(names.tolist()).take(pa.array(place))
-
-    def _action(self) -> pa.Array:
-        return self._constant("CertVerify")
-
-    def _req_key(self) -> pa.Array:
-        return pa.array(REQ_KEYS).take(pa.array(self._block.no_source.astype(np.int64)))
-
-    def _elapsed_ms(self) -> pa.Array:
-        answered = np.array([o.measure is not None for o in OUTCOMES])[self._block.outcome]
-        reached = np.array([o.gateway is None for o in OUTCOMES])[self._block.outcome]
-        ms = np.where(answered, self._details.elapsed_ms(), self._details.fault_ms())
-        return pa.array(ms, mask=~reached)
-
-    def _result(self) -> pa.Array:
-        return pa.array(self._block.result == YES, mask=self._block.result == UNKNOWN)
-
-    def _alive(self) -> pa.Array:
-        unknown = (self._block.alive == UNKNOWN) | ~self._graded
-        return pa.array(self._block.alive == YES, mask=unknown)
-
-    def _score(self) -> pa.Array:
-        scored = np.array([o.scored for o in OUTCOMES])[self._block.outcome]
-        return pa.array(self._block.hidden / 100, mask=~scored)
-
-    def _risk_score(self) -> pa.Array:
-        return pa.array(risk_scores()[self._block.tags], mask=~self._block.risk_asked)
-
-    def _risk_tags(self) -> pa.Array:
-        place = np.where(self._block.risk_asked, self._block.tags, -1) + 1
-        return _tag_lists().take(pa.array(place))
-
-    def _image_best_bytes(self) -> pa.Array:
-        size = np.full(len(self._block), self._world.image_bytes)
-        return pa.array(size, mask=~self._graded)
-
-    _image_env_bytes = _image_best_bytes
-
-    def _image_best_print(self) -> pa.Array:
-        return pa.nulls(len(self._block), pa.string())
-
-    _image_env_print = _image_best_print
-
-    def _measured(self) -> pa.Array:
-        draw, share = Draw(self._seed), self._world.measure_absent
-        return pa.array(~draw.happens("measure_absent", self._block.row, share))
-
-    def _measure_type(self) -> pa.Array:
-        value = self._measure_value()
-        return pc.if_else(pc.is_valid(value), "query_num", pa.scalar(None, pa.string()))
-
-    def _measure_value(self) -> pa.Array:
-        value = _MEASURES.take(self._outcome)
-        return pc.if_else(self._measured(), value, pa.scalar(None, pa.int64()))
-
-    def _token(self) -> pa.Array:
-        return as_text(self._details.token)
-
-    def _subject(self) -> pa.Array:
-        return as_text(self._details.subject)
-
-    def _issues(self) -> pa.Array:
-        return pa.array([[]], pa.list_(pa.string())).take(
-            pa.array(np.zeros(len(self._block), dtype=np.int64))
-        )
-
-    def _constant(self, text: str) -> pa.Array:
-        return pa.repeat(text, len(self._block))
+def _where(shown: np.typing.NDArray[np.bool_], details: Details, values: Any) -> pa.Array:
+    """Return values, null in rows whose outcome does not show them."""
+    return pa.array(values, mask=~shown[details.block.outcome])
 
 
 _OF_OUTCOME = {
@@ -335,25 +257,80 @@ _OF_OUTCOME = {
         [None if o.sub_code is None else o.sub_message for o in OUTCOMES], pa.string()
     ),
 }
-_MEASURES = pa.array([o.measure for o in OUTCOMES], pa.int64())
+_UNITS = pa.array([o.measure for o in OUTCOMES], pa.int64())
+_MEASURE_TYPES = pa.array([None if o.measure is None else "query_num" for o in OUTCOMES])
+_REACHED = np.array([o.gateway is None for o in OUTCOMES])
+
+
+def _measure(details: Details, of_outcome: pa.Array) -> pa.Array:
+    values = of_outcome.take(pa.array(details.block.outcome))
+    return pc.if_else(pa.array(details.measured), values, pa.scalar(None, values.type))
+
+
+def _image_bytes(details: Details) -> pa.Array:
+    return _where(GRADED, details, np.full(len(details.block), details.world.image_bytes))
+
+
+def _elapsed_ms(details: Details) -> pa.Array:
+    answered = ANSWERED[details.block.outcome]
+    return _where(_REACHED, details, np.where(answered, details.elapsed_ms(), details.fault_ms()))
+
+
+def _month(details: Details) -> pa.Array:
+    months = details.block.occurred.astype("datetime64[us]").astype("datetime64[M]")
+    first = months.min() if len(months) else np.datetime64(0, "M")
+    place = (months - first).astype(np.int64)
+    names = (first + np.arange(place.max(initial=0) + 1)).astype(str)
+    return pa.array(names.tolist()).take(pa.array(place))
 
 
 @functools.cache
 def _tag_lists() -> pa.Array:
     """Tags of each set plus one; the first is for no risk result."""
     type_ = VERIFICATIONS.field("risk_tags").type
-    return pa.array([None, *(answers.tag_list(mask) for mask in range(1 << len(TAGS)))], type_)
+    return pa.array([None, *(rendering.tag_list(mask) for mask in range(1 << len(TAGS)))], type_)
+
+
+def _risk_tags(details: Details) -> pa.Array:
+    block = details.block
+    return _tag_lists().take(pa.array(np.where(block.risk_asked, block.tags, -1) + 1))
+
+
+_COMPUTED: dict[str, Callable[[Details], pa.Array]] = {
+    "request_id": lambda d: as_text(d.request_id),
+    "occurred_at": lambda d: pa.array(d.block.occurred).cast(pa.timestamp("us", tz="UTC")),
+    "occurred_at_source": lambda d: pa.repeat("envelope", len(d.block)),
+    "month": _month,
+    "action": lambda d: pa.repeat(VERIFY, len(d.block)),
+    "req_key": lambda d: pa.array(VERIFY_KEYS).take(pa.array(d.block.no_source.astype(np.int64))),
+    "elapsed_ms": _elapsed_ms,
+    "result": lambda d: pa.array(d.block.result == YES, mask=d.block.result == UNKNOWN),
+    "alive": lambda d: pa.array(
+        d.block.alive == YES, mask=(d.block.alive == UNKNOWN) | ~GRADED[d.block.outcome]
+    ),
+    "score": lambda d: _where(SCORED, d, d.block.hidden / 100),
+    "risk_score": lambda d: pa.array(risk_scores()[d.block.tags], mask=~d.block.risk_asked),
+    "risk_tags": _risk_tags,
+    "image_best_bytes": _image_bytes,
+    "image_env_bytes": _image_bytes,
+    "image_best_print": lambda d: pa.nulls(len(d.block), pa.string()),
+    "image_env_print": lambda d: pa.nulls(len(d.block), pa.string()),
+    "measure_type": lambda d: _measure(d, _MEASURE_TYPES),
+    "measure_value": lambda d: _measure(d, _UNITS),
+    "token": lambda d: as_text(d.token),
+    "subject": lambda d: as_text(d.subject),
+    "issues": lambda d: pa.array([[]] * len(d.block), pa.list_(pa.string())),
+}
 
 
 def _truth(block: Block, seed: int, world: World) -> pa.Table:
     details = Details(block, seed, world)
-    species = [None, None, *(s.name for s in SPECIES)]
     stages = pa.array([o.stage for o in OUTCOMES])
     return pa.table(
         {
             "request_id": as_text(details.request_id),
             "mated": block.kind < NONMATED,
-            "attack": pa.array(species, pa.string()).take(pa.array(block.kind)),
+            "attack": pa.array(KINDS, pa.string()).take(pa.array(block.kind)),
             "hidden_score": block.hidden / 100,
             "session": block.row // 16,
             "attempt": block.attempt,

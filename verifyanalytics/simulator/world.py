@@ -1,11 +1,11 @@
-"""The world that a simulation draws from: every parameter, its range, and the truths that follow.
+"""The simulated world: its parameters and their ranges, and the rates that are true of it.
 
-A proof needs a world whose truth is known. Here the claim of the vendor holds *by construction*
-(module `claim`), up to a chosen factor k. Scores have two decimals as the vendor's have and are
-rounded *down*, so that rounding moves no score over a threshold and the claim stays exact.
-
-Everything else (mated scores, quality, liveness, risk tags, retries, faults, labels) is a
-parameter of `World` with a meaning and a range.
+The vendor's claim F(t), the false-match rate at score t, is log-linear between the four thresholds.
+Scores of nonmated attempts are drawn by its inverse, so that P(score >= t) = k · F(t) at every
+score t with two decimals from the 1e-3 threshold upwards: with k = 1 the claim is true, with k = 3
+the true rate is three times the claimed one. Below, a Weibull body meets the tail in value and
+slope. Scores have two decimals, as the vendor's have, and are rounded *down*: so rounding moves no
+score over a threshold and the claim stays exact.
 """
 
 from __future__ import annotations
@@ -13,14 +13,19 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import functools
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from verifyanalytics.errors import UsageError
-from verifyanalytics.simulator.vendor_claim import Thresholds, body_of, claimed_fmr
+
+Floats = NDArray[np.float64]
+Thresholds = tuple[float, float, float, float]
+"""Scores of the claimed rates 1e-3, 1e-4, 1e-5, 1e-6."""
 
 
 class Tag(NamedTuple):
@@ -67,14 +72,13 @@ SPECIES = (
     Species("mask", 0.10, 0.85, 14.0),
     Species("injection", 0.15, 0.60, 1.0),
 )
-"""All show the face of the owner: their scores are mated scores less the cost."""
+"""Attacks show the face of the subject: their scores are mated scores less the cost."""
 
 CHANNELS = (("app", 0.70), ("h5", 0.20), ("miniprogram", 0.10))
 REGIONS = (("east", 0.4), ("north", 0.3), ("south", 0.2), ("west", 0.1))
 APP_VERSIONS = ("5.1.0", "5.2.0", "5.3.0")
 """Later versions replace earlier ones over the period: the mix shifts, the scores do not."""
 
-REQ_KEYS = ("cert_pro_src_verify", "cert_pro_no_src_verify")
 LABELLED = ("none", "all", "random", "accepted", "stratified")
 LOCAL_OFFSET_HOURS = 8
 """The simulated day and its request ids follow the clock of +08:00."""
@@ -104,7 +108,7 @@ _RANGES: dict[str, tuple[float, float]] = {
 class World:
     """Everything that can be chosen about the simulated world.
 
-    A *session* is one person (or impostor, or attacker) who comes to be verified; its rows are
+    A *session* is one person who comes to be verified (mated, nonmated or an attack); its rows are
     the attempts. Shares of people are shares of sessions. Costs are points of score.
 
     Attributes
@@ -114,15 +118,15 @@ class World:
     days : int
         Length of the period.
     impostor_share : float
-        Zero-effort impostors: live, honest cameras, the wrong person.
+        Zero-effort nonmated sessions: live people before honest cameras, the wrong person.
     impostor_attempts : int
-        Attempts each impostor makes, whatever comes back: so the claim holds row by row.
+        Attempts of each nonmated session, whatever comes back: so the claim holds row by row.
     impostor_correlation : float
-        Correlation of one impostor's attempts (Gaussian copula); 1 repeats the score.
+        Correlation of the attempts of one nonmated session (Gaussian copula); 1 repeats the score.
     attack_share : float
         Sessions that are presentation or injection attacks, of the `SPECIES`.
     people_share : float
-        Distinct owners per row wanted; below 1 the same people come back.
+        Distinct mated subjects per row wanted; below 1 the same people come back.
     retry_share : float
         How often a person who was turned away tries again at once, up to `max_attempts`.
     max_attempts : int
@@ -162,7 +166,7 @@ class World:
     tag_ties : float
         How strongly tags of a group come together; 0: independent, with the same rates.
     marker_tag : str
-        A tag with P(attack | tag) = `attack_lift` · P(attack | no tag), and alike for impostors.
+        A tag with P(attack | tag) = `attack_lift` · P(attack | no tag), and alike for nonmated.
     attack_lift, impostor_lift : float
         These ratios; 1: no relation.
     hidden_tag : str or None
@@ -179,7 +183,7 @@ class World:
     label_error : float
         Labels whose `mated` is wrong.
     fraud_share : float
-        Accepted impostors and attacks that come to light later, as labels of origin fraud.
+        Accepted nonmated rows and attacks that come to light later, as labels of origin fraud.
     image_bytes : int
         Length of each image's base64 text (random, no pictures).
     digit_ids : float
@@ -200,6 +204,10 @@ class World:
     Traceback (most recent call last):
     ...
     verifyanalytics.errors.UsageError: attack_share is 2; it must lie in [0, 1]
+
+    See Also
+    --------
+    simulate_responses, claimed_fmr
     """
 
     start: dt.date = dt.date(2024, 4, 1)
@@ -253,29 +261,26 @@ class World:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise UsageError(f"{name} is {value}; it must lie in [{low:g}, {high:g}]")
-        self._check_choices()
-        for name in ("thresholds", "thresholds_after"):
-            _check_thresholds(name, getattr(self, name))
-
-    def _check_choices(self) -> None:
-        if self.labelled not in LABELLED:
-            raise UsageError(f"labelled is {self.labelled!r}; it can be {', '.join(LABELLED)}")
+        codes = [tag.code for tag in TAGS]
+        for name, choices in (
+            ("labelled", LABELLED), ("marker_tag", codes), ("hidden_tag", [*codes, None])
+        ):  # fmt: skip
+            if (given := getattr(self, name)) not in choices:
+                known = ", ".join(filter(None, choices))
+                raise UsageError(f"{name} is {given!r}; it can be {known}")
         if self.impostor_share + self.attack_share > 1:
             raise UsageError("impostor_share and attack_share together exceed 1")
-        codes = [tag.code for tag in TAGS]
-        for name in ("marker_tag", "hidden_tag"):
-            if (tag := getattr(self, name)) is not None and tag not in codes:
-                raise UsageError(f"{name} is {tag!r}; it can be {', '.join(codes)}")
         if self.attack_detected is not None and not 0 <= self.attack_detected <= 1:
             raise UsageError(f"attack_detected is {self.attack_detected}; it must lie in [0, 1]")
-        for attack, impostor in zip(
-            self.kind_rates("attack"), self.kind_rates("impostor"), strict=True
-        ):
-            if attack + impostor > 1 + 1e-9:
-                raise UsageError(
-                    f"attack_lift {self.attack_lift:g} or impostor_lift {self.impostor_lift:g} is "
-                    "too large for these shares: with the marker tag a rate would pass 1"
-                )
+        rates = zip(self.kind_rates("attack"), self.kind_rates("impostor"), strict=True)
+        if any(attack + nonmated > 1 + 1e-9 for attack, nonmated in rates):
+            raise UsageError(
+                f"attack_lift {self.attack_lift:g} or impostor_lift {self.impostor_lift:g} is "
+                "too large for these shares: with the marker tag a rate would pass 1"
+            )
+        _check_thresholds("thresholds", self.thresholds)
+        if self.thresholds_after is not None:
+            _check_thresholds("thresholds_after", self.thresholds_after)
 
     @classmethod
     def null(cls, **parameters: Any) -> World:
@@ -291,25 +296,20 @@ class World:
             Fields that shall differ from this.
         """
         nothing: dict[str, Any] = {
+            **dict.fromkeys(("dark_cost", "blur_cost", "h5_cost"), 0.0),
+            **dict.fromkeys(("attack_share", "tag_ties", "no_source_share"), 0.0),
             "thresholds_after": None,
-            "attack_share": 0.0,
-            "dark_cost": 0.0,
-            "blur_cost": 0.0,
-            "h5_cost": 0.0,
-            "tag_ties": 0.0,
-            "attack_lift": 1.0,
             "hidden_tag": None,
-            "no_source_share": 0.0,
+            "attack_lift": 1.0,
         }
         return cls(**(nothing | parameters))
 
     def altered(self, **parameters: Any) -> World:
         """Return this world with other values for some fields; an unknown name is a UsageError."""
-        known = {field.name for field in dataclasses.fields(World)}
-        if unknown := sorted(set(parameters) - known):
+        known = sorted(field.name for field in dataclasses.fields(World))
+        if unknown := sorted(set(parameters) - set(known)):
             raise UsageError(
-                f"no parameter {', '.join(unknown)} of a world; there are: "
-                f"{', '.join(sorted(known))}"
+                f"no parameter {', '.join(unknown)} of a world; there are: {', '.join(known)}"
             )
         return dataclasses.replace(self, **parameters)
 
@@ -325,7 +325,7 @@ class World:
         return rate, rate * lift
 
     def fmr(self, score: float, *, after: bool = False) -> float:
-        """Return the true P(score >= `score`) of a zero-effort impostor's attempt.
+        """Return the true P(score >= `score`) of a zero-effort nonmated attempt.
 
         Exact for scores with two decimals; from the 1e-3 threshold upwards it is k times what
         the vendor claims.
@@ -338,7 +338,7 @@ class World:
             Under the second threshold tuple.
         """
         thresholds = self.tuples()[-1 if after else 0]
-        body, power = body_of(thresholds, self.k)
+        body, power = _body(thresholds, self.k)
         if score <= 0:
             return 1.0
         if score < thresholds[0]:
@@ -346,45 +346,97 @@ class World:
         return self.k * claimed_fmr(score, thresholds)
 
     def fnmr(self, score: float) -> float:
-        """Return the true P(score < `score`) of an owner's first attempt outside a drift week.
+        """Return the true P(score < `score`) of a first mated attempt outside a drift week.
 
-        Later attempts are made by those who failed before and fail more often.
+        Later attempts follow a failed one and fail more often.
         """
         total = 0.0
-        h5 = dict(CHANNELS)["h5"]
-        for dark in (False, True):
-            for blur in (False, True):
-                for web in (False, True):
-                    cost = dark * self.dark_cost + blur * self.blur_cost + web * self.h5_cost
-                    weight = _either(dark, self.dark_share) * _either(blur, self.blur_share)
-                    total += weight * _either(web, h5) * self._mated_below(score + cost)
+        middle = _logit(self.mated_median)
+        parts = (
+            (self.dark_share, self.dark_cost),
+            (self.blur_share, self.blur_cost),
+            (dict(CHANNELS)["h5"], self.h5_cost),
+        )
+        for present in itertools.product((False, True), repeat=len(parts)):
+            weight, level = 1.0, score
+            for is_so, (share, cost) in zip(present, parts, strict=True):
+                weight *= share if is_so else 1 - share
+                level += is_so * cost
+            if level >= 100:
+                total += weight
+            elif level > 0:
+                z = (_logit(level) - middle) / self.mated_spread
+                total += weight * 0.5 * math.erfc(-z / math.sqrt(2))
         return total
-
-    def _mated_below(self, score: float) -> float:
-        if score >= 100:
-            return 1.0
-        if score <= 0:
-            return 0.0
-        z = (_logit(score) - _logit(self.mated_median)) / self.mated_spread
-        return 0.5 * math.erfc(-z / math.sqrt(2))
 
 
 def _logit(score: float) -> float:
     return math.log(score / (100.0 - score))
 
 
-def _either(is_so: bool, share: float) -> float:
-    return share if is_so else 1 - share
-
-
 def _check_thresholds(name: str, values: tuple[float, ...] | None) -> None:
-    if values is None and name == "thresholds_after":
-        return
-    rising = values is not None and len(values) == 4 and all(np.diff((0.0, *values, 100.01)) > 0)
-    if not rising:
+    if values is None or len(values) != 4 or not all(np.diff((0.0, *values, 100.01)) > 0):
         raise UsageError(f"{name} is {values}; it must be four rising scores in (0, 100]")
-    if any(abs(value * 100 - round(value * 100)) > 1e-9 for value in values or ()):
+    if any(abs(value * 100 - round(value * 100)) > 1e-9 for value in values):
         raise UsageError(f"{name} is {values}; scores have two decimals")
+
+
+def claimed_fmr(score: float, thresholds: Thresholds) -> float:
+    """Return F(score), the false-match rate that the vendor claims.
+
+    Log-linear through the four points; above the last threshold the last slope goes on, below the
+    first there is no claim.
+
+    Parameters
+    ----------
+    score : float
+        0–100.
+    thresholds : tuple of four floats
+        Scores of the claimed rates 1e-3, 1e-4, 1e-5, 1e-6, rising.
+
+    Returns
+    -------
+    float
+        A rate, 0–1; NaN below the first threshold.
+
+    Examples
+    --------
+    >>> claimed_fmr(75.0, (60, 70, 80, 90)) == 10**-4.5
+    True
+    >>> claimed_fmr(59.0, (60, 70, 80, 90))
+    nan
+
+    See Also
+    --------
+    World.fmr : The true rate: k times the claimed one.
+    """
+    if score < thresholds[0]:
+        return math.nan
+    if score > thresholds[3]:
+        per_point = 1 / (thresholds[3] - thresholds[2])
+        return float(10.0 ** -(6 + (score - thresholds[3]) * per_point))
+    return float(10.0 ** -float(np.interp(score, thresholds, (3.0, 4.0, 5.0, 6.0))))
+
+
+def nonmated_scores(u: ArrayLike, thresholds: Thresholds, k: float) -> Floats:
+    """Turn uniform numbers in (0, 1) into nonmated scores: the inverse of `World.fmr`.
+
+    A small number becomes a high score, 0–100, not yet rounded down to two decimals.
+    """
+    level = -np.log10(np.asarray(u, dtype=np.float64))
+    body, power = _body(thresholds, k)
+    scores = thresholds[0] * (np.maximum(level, 0.0) / body) ** (1 / power)
+    tail = level >= body
+    claimed = level[tail] + math.log10(k)
+    high = np.interp(claimed, (3.0, 4.0, 5.0, 6.0), thresholds)
+    scores[tail] = high + np.maximum(claimed - 6.0, 0.0) * (thresholds[3] - thresholds[2])
+    return np.minimum(scores, 100.0)
+
+
+def _body(thresholds: Thresholds, k: float) -> tuple[float, float]:
+    """Return −log10 P(score >= t₁ₑ₋₃) and the Weibull power that makes body and tail smooth."""
+    at_join = 3.0 - math.log10(k)
+    return at_join, thresholds[0] / (at_join * (thresholds[1] - thresholds[0]))
 
 
 @functools.cache

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import time
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from verifyanalytics.simulator.outcomes import OUTCOMES
+from verifyanalytics.simulator.population import OUTCOMES
 from verifyanalytics.simulator.simulation import Simulation
 from verifyanalytics.simulator.world import LOCAL_OFFSET_HOURS, World
 
@@ -71,19 +68,14 @@ class Ready:
 class AnswerPool:
     """A population from which each token gets its answer.
 
-    Parameters
-    ----------
-    seed : int
-    world : World
-        Its faults are left out: those are for scripts.
-    size : int
-        Different answers; fewer when images are large.
+    The faults of the world are left out: those are for scripts. There are `size` different
+    answers, fewer when images are large.
     """
 
     def __init__(self, seed: int, world: World, size: int = 2048) -> None:
         self._seed = seed
-        world = world.altered(fault_share=0.0, thresholds_after=None)
         size = max(16, min(size, MAX_POOL_BYTES // max(1, 2 * world.image_bytes)))
+        world = world.altered(fault_share=0.0, thresholds_after=None)
         self._answers = _ready(Simulation(size, seed, world))
 
     def of(self, token: str) -> Ready:
@@ -95,24 +87,18 @@ class AnswerPool:
 
 def _ready(simulation: Simulation) -> list[Ready]:
     ((block, lines),) = simulation.text_blocks("answer")
-    ids = simulation.table(["request_id"])["request_id"].to_pylist()
-    truths = simulation.truth_table().to_pylist()
-    measures = np.array([outcome.measure or 0 for outcome in OUTCOMES])[block.outcome]
-    made = []
-    for line, request_id, truth, outcome, measure in zip(
-        lines.to_pylist(), ids, truths, block.outcome.tolist(), measures.tolist(), strict=True
+    answers = []
+    for line, truth, place in zip(
+        lines.to_pylist(), simulation.truth_table().to_pylist(), block.outcome.tolist(), strict=True
     ):
-        before, _, after = line.removesuffix(b"\n").partition(request_id.encode())
-        made.append(Ready(OUTCOMES[outcome].http_status, before, after, measure, truth))
-    return made
+        outcome = OUTCOMES[place]
+        before, _, after = line.removesuffix(b"\n").partition(truth["request_id"].encode())
+        answers.append(Ready(outcome.http_status, before, after, outcome.measure or 0, truth))
+    return answers
 
 
 def request_id(seed: int, number: int, now: float) -> str:
     """Return a fresh id: the moment on the clock of +08:00 and 20 hexadecimal digits."""
     text = f"{seed}\0{number}\0{now}".encode()
-    return _moment(int(now)) + hashlib.blake2b(text, digest_size=10).hexdigest().upper()
-
-
-@functools.lru_cache(maxsize=16)
-def _moment(second: int) -> str:
-    return time.strftime("%Y%m%d%H%M%S", time.gmtime(second + LOCAL_OFFSET_HOURS * 3600))
+    moment = time.strftime("%Y%m%d%H%M%S", time.gmtime(int(now) + LOCAL_OFFSET_HOURS * 3600))
+    return moment + hashlib.blake2b(text, digest_size=10).hexdigest().upper()

@@ -1,7 +1,7 @@
-"""What the simulated service answers to one request: signature, clock, rules, tokens, faults.
+"""The handler of one request to the simulated service: signature, clock, rules, tokens, faults.
 
-Knows no socket: a `Request` comes in, the steps that go over the wire come out. Checks run in the
-order in which a gateway and a service behind it would: signature, date, limits, fields, token.
+It knows no socket: a `Request` comes in, the steps that go over the wire come out. Checks run in
+the order in which a gateway and a service behind it would: signature, date, limits, fields, token.
 """
 
 from __future__ import annotations
@@ -13,25 +13,33 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl
 
+from verifyanalytics.simulator.rendering import gateway_body, service_body
 from verifyanalytics.simulator.server.answer_pool import AnswerPool, Ready, request_id
 from verifyanalytics.simulator.server.faults import HttpReply, Send, Step
 from verifyanalytics.simulator.server.ledger import Ledger
-from verifyanalytics.simulator.server.scripts import ACTIONS, Script, token_digest
-from verifyanalytics.simulator.world import REQ_KEYS
+from verifyanalytics.simulator.server.scripts import Script, token_digest
 from verifyanalytics.vendor import signing
-from verifyanalytics.vendor.api import REGION, SERVICE
+from verifyanalytics.vendor.api import (
+    ACTIONS,
+    API_VERSION,
+    GATEWAY_CLOCK,
+    MAX_REQUEST_BYTES,
+    QUERY,
+    QUERY_KEY,
+    REGION,
+    RESULT_KEPT_S,
+    SERVICE,
+    UNKNOWN_TOKEN,
+    VERIFY,
+    VERIFY_KEYS,
+)
 
-VERSION = "2022-08-31"
-QUERY_KEY = "cert_pro_verify_query"
 DATE_WINDOW_S = 15 * 60
-KEPT_S = 3600.0
-"""How long the result of a token can be queried."""
-MAX_BODY = 10 * 1024 * 1024
 
 _AUTHORIZATION = re.compile(
     r"HMAC-SHA256 Credential=([^/,\s]+)/(\d{8})/([^/,\s]+)/([^/,\s]+)/request, ?"
@@ -51,34 +59,15 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Whom the service lets in; nothing of it stands in a repr."""
+    """The keys that the service accepts; the secret ones are in no repr."""
 
     access_key: str
-    secret_key: str
-    session_token: str | None = None
-
-    def __repr__(self) -> str:
-        return "Access(…)"
+    secret_key: str = field(repr=False)
+    session_token: str | None = field(default=None, repr=False)
 
 
-class Desk:
-    """Answers requests one at a time.
-
-    Parameters
-    ----------
-    pool : AnswerPool
-    script : Script
-    ledger : Ledger
-    access : Access
-    seed : int
-        Of the request ids.
-    ready_after : float
-        Seconds after processing in which a query still finds nothing.
-    qps : float or None
-        Calls a second beyond which 50429 is answered.
-    clock : callable
-        POSIX time of the service.
-    """
+class Handler:
+    """Answers requests one at a time; its arguments are those of `serve`."""
 
     def __init__(
         self,
@@ -108,22 +97,24 @@ class Desk:
         path, _, text = request.target.partition("?")
         query = parse_qsl(text, keep_blank_values=True)
         if path != "/":
-            self._ledger.stray()
+            self._ledger.count_request("stray")
             plain = {"Content-Type": "text/plain"}
             return [Send(HttpReply(404, b"not here", plain, now).whole())]
-        action = _action(request.method, dict(query))
-        if action is None:
+        named = dict(query)
+        action = named.get("Action")
+        known = action in ACTIONS and named.get("Version") == API_VERSION
+        if request.method != "POST" or action is None or not known:
             return [Send(self._gateway("InvalidActionOrVersion", 100008, 404, now).whole())]
         wrong = self._signature_fault(request, path, query)
         if wrong is not None:
-            self._ledger.unsigned()
+            self._ledger.count_request("unsigned")
             return [Send(self._gateway(*wrong, now).whole())]
         return self._call(action, request, now)
 
     def _signature_fault(
         self, request: Request, path: str, query: list[tuple[str, str]]
     ) -> tuple[str, int | None, int] | None:
-        """Return code, number and HTTP status of what is wrong with a signature; None: nothing."""
+        """Return code, number and HTTP status of a fault of the signature; None: it is good."""
         headers = request.headers
         if "authorization" not in headers:
             return "MissingAuthenticationToken", 100003, 401
@@ -165,12 +156,11 @@ class Desk:
         now += float(rule.options.get("seconds", 0)) if rule and fault == "clock_skew" else 0.0
         refusal = self._refusal(action, request, body, now)
         if refusal is not None or (rule is not None and not rule.processed):
-            count = self._ledger.refused if action == "CertVerify" else self._ledger.queried
-            count(digest, fault)
+            self._ledger.count(digest, "refused" if action == VERIFY else "query", fault)
         if refusal is not None:
             return [Send(refusal.whole())]
         if rule is not None and not rule.processed:
-            return rule.steps(self._code(50500, "Internal Error", 500, now))
+            return rule.steps(self._reply(50500, "Internal Error", 500, now))
         reply = self._served(action, body or {}, digest, fault, now)
         if request.headers.get("connection", "").lower() == "close":  # said back, as servers do
             reply = replace(reply, headers={**reply.headers, "Connection": "close"})
@@ -182,17 +172,17 @@ class Desk:
         """Return the reply to a call that is never processed; None for one that will be."""
         at = _posix(request.headers["x-date"])
         if at is None or abs(at - now) > DATE_WINDOW_S:
-            return self._gateway("InvalidTimestamp", 100006, 403, now)
+            return self._gateway(GATEWAY_CLOCK, 100006, 403, now)
         if self._over_limit(now):
-            return self._code(50429, "Request Has Reached API Limit", 429, now)
-        if len(request.body) > MAX_BODY:
-            return self._code(50213, "request body over 10 MB", 400, now)
+            return self._reply(50429, "Request Has Reached API Limit", 429, now)
+        if len(request.body) > MAX_REQUEST_BYTES:
+            return self._reply(50213, "request body over 10 MB", 400, now)
         if body is None:
-            return self._code(50204, "the body is no JSON object", 400, now)
+            return self._reply(50204, "the body is no JSON object", 400, now)
         code, message = _wrong_field(action, body)
         if not code:
             return None
-        return self._code(code, message, 401 if code == 50400 else 400, now)
+        return self._reply(code, message, 401 if code == 50400 else 400, now)
 
     def _over_limit(self, now: float) -> bool:
         if self._qps is None:
@@ -207,23 +197,23 @@ class Desk:
     def _served(
         self, action: str, body: dict[str, Any], digest: str, fault: str | None, now: float
     ) -> HttpReply:
-        if action == "CertVerifyQuery":
-            self._ledger.queried(digest, fault)
+        if action == QUERY:
+            self._ledger.count(digest, "query", fault)
             return self._queried(digest, body, now)
         if digest in self._used:
-            self._ledger.processed(digest, 0, fault)
-            return self._business(201202, "byted_token was used already", now)
+            self._ledger.count(digest, "processed", fault)
+            return self._unknown("byted_token was used already", now)
         ready = self._pool.of(body["byted_token"])
         self._used[digest] = (now, ready)
-        self._ledger.processed(digest, ready.billed, fault)
+        self._ledger.count(digest, "processed", fault, ready.billed)
         return HttpReply(ready.status, ready.verify_body(self._new_id(now)), now=now)
 
     def _queried(self, digest: str, body: dict[str, Any], now: float) -> HttpReply:
         at, ready = self._used.get(digest, (None, None))
-        if at is None or ready is None or now - at > KEPT_S:
-            return self._business(201202, "no result of this byted_token", now)
+        if at is None or ready is None or now - at > RESULT_KEPT_S:
+            return self._unknown("no result of this byted_token", now)
         if now - at < self._ready_after:
-            return self._business(201202, "the result is not ready", now)
+            return self._unknown("the result is not ready", now)
         omit = frozenset(name for name, value in body.items() if value is True)
         return HttpReply(200, ready.query_body(self._new_id(now), omit), now=now)
 
@@ -231,49 +221,33 @@ class Desk:
         self._n_ids += 1
         return request_id(self._seed, self._n_ids, now)
 
-    def _business(self, sub_code: int, sub_message: str, now: float) -> HttpReply:
+    def _unknown(self, sub_message: str, now: float) -> HttpReply:
+        """Return the reply for a token of which the service has no result to give."""
+        code, sub_code = UNKNOWN_TOKEN
         data = {
             "algorithm_base_resp": {"status_code": sub_code, "status_message": sub_message},
             "req_measure_info": {"measure_type": "query_num", "value": 0},
         }
-        return self._reply(50215, f"RPCProcess: {sub_message}", data, 400, now)
+        return self._reply(code, f"RPCProcess: {sub_message}", 400, now, data)
 
-    def _code(self, code: int, message: str, status: int, now: float) -> HttpReply:
-        return self._reply(code, message, None, status, now)
-
-    def _reply(self, code: int, message: str, data: Any, status: int, now: float) -> HttpReply:
-        body = {
-            "code": code, "data": data, "message": message, "request_id": self._new_id(now),
-            "status": code, "time_elapsed": "84.448µs",
-        }  # fmt: skip
-        text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
-        return HttpReply(status, text.encode(), now=now)
+    def _reply(
+        self, code: int, message: str, status: int, now: float, data: Any = None
+    ) -> HttpReply:
+        body = service_body(self._new_id(now), code, message, data)
+        return HttpReply(status, body.encode(), now=now)
 
     def _gateway(self, code: str, number: int | None, status: int, now: float) -> HttpReply:
-        error = {"CodeN": number} if number is not None else {}
-        metadata = {
-            "RequestId": self._new_id(now), "Action": "CertVerify", "Version": VERSION,
-            "Service": "cv", "Region": "cn-north-1",
-            "Error": {**error, "Code": code, "Message": f"simulated {code}"},
-        }  # fmt: skip
-        text = json.dumps({"ResponseMetadata": metadata}, separators=(",", ":"))
-        return HttpReply(status, text.encode(), now=now)
-
-
-def _action(method: str, query: Mapping[str, str]) -> str | None:
-    """Return the action that is called; None for anything else."""
-    action = query.get("Action")
-    known = method == "POST" and action in ACTIONS and query.get("Version") == VERSION
-    return action if known else None
+        body = gateway_body(self._new_id(now), code, number, f"simulated {code}")
+        return HttpReply(status, body.encode(), now=now)
 
 
 def _wrong_field(action: str, body: Mapping[str, Any]) -> tuple[int, str]:
-    """Return the code and the words for what breaks the page's rules; (0, "") for nothing."""
-    keys = REQ_KEYS if action == "CertVerify" else (QUERY_KEY,)
-    if body.get("req_key") not in keys:
+    """Return code and message of a field against the vendor's page; (0, "") if all are right."""
+    if body.get("req_key") not in (VERIFY_KEYS if action == VERIFY else (QUERY_KEY,)):
         return 50400, "Access Denied: wrong req_key"
-    texts = ["byted_token"] + (["risk_info"] if action == "CertVerify" else [])
-    if action == "CertVerify":
+    texts = ["byted_token"]
+    if action == VERIFY:
+        texts.append("risk_info")
         if ("sdk_data" in body) == ("video_key" in body):
             return 50201, "exactly one of sdk_data and video_key"
         texts += ["sdk_data"] if "sdk_data" in body else ["video_key", "tos_bucket"]

@@ -1,4 +1,7 @@
-"""The billing oracle: what was called, processed and billed, for each token."""
+"""The billing ledger: calls received, processed and billed, for each token.
+
+It is the oracle of what a client did: a token that was processed twice was sent twice.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +25,9 @@ class Calls:
     received : int
         Signed CertVerify calls.
     refused : int
-        Those of them that were turned away before processing: limits, wrong fields, faults.
+        Those of them that were refused before processing: limits, wrong fields, faults.
     processed : int
-        Those that the service worked on. More than 1: somebody sent a one-time token again.
+        Those that the service worked on. More than 1: a one-time token was sent again.
     billed : int
         Units billed; a token that was used already is not billed again.
     queries : int
@@ -57,7 +60,7 @@ class Bill:
     unsigned : int
         Requests without a valid signature.
     stray : int
-        Requests to other paths: somebody followed a redirect.
+        Requests to other paths: a redirect was followed.
     """
 
     tokens: dict[str, Calls]
@@ -101,24 +104,16 @@ class Bill:
 
 
 class Ledger:
-    """Counts as things happen; may be asked from other threads.
+    """Counts calls while the service runs; may be asked from other threads.
 
-    Parameters
-    ----------
-    path : Path, optional
-        A file to which each event is appended as a JSON line before the reply goes out, so that
-        it can be read after a kill.
-
-    Raises
-    ------
-    StorageError
-        The file cannot be opened.
+    Each event is appended to the file, if one is given, as a JSON line before the reply goes out,
+    so that it can be read after a kill.
     """
 
     def __init__(self, path: Path | None = None) -> None:
         self._lock = threading.Lock()
         self._tokens: dict[str, Calls] = defaultdict(Calls)
-        self._unsigned = self._stray = 0
+        self._requests = {"unsigned": 0, "stray": 0}
         try:
             self._file = None if path is None else path.open("a", encoding="utf-8")
         except OSError as error:
@@ -129,39 +124,28 @@ class Ledger:
         if self._file is not None:
             self._file.close()
 
-    def unsigned(self) -> None:
-        """Count a request without a valid signature."""
+    def count_request(self, kind: str) -> None:
+        """Count a request that is no call: `unsigned`, or `stray` (to another path)."""
         with self._lock:
-            self._unsigned += 1
+            self._requests[kind] += 1
 
-    def stray(self) -> None:
-        """Count a request to another path."""
-        with self._lock:
-            self._stray += 1
-
-    def queried(self, digest: str, fault: str | None) -> None:
-        """Count a CertVerifyQuery call."""
+    def count(self, digest: str, event: str, fault: str | None, billed: int = 0) -> None:
+        """Count a call: `query`, or of CertVerify `refused` or `processed`."""
         with self._lock:
             calls = self._tokens[digest]
-            calls.queries += 1
-            self._note(digest, calls, "query", fault)
-
-    def refused(self, digest: str, fault: str | None) -> None:
-        """Count a CertVerify call that was turned away before processing."""
-        with self._lock:
-            calls = self._tokens[digest]
-            calls.received += 1
-            calls.refused += 1
-            self._note(digest, calls, "refused", fault)
-
-    def processed(self, digest: str, billed: int, fault: str | None) -> None:
-        """Count a CertVerify call that the service worked on."""
-        with self._lock:
-            calls = self._tokens[digest]
-            calls.received += 1
-            calls.processed += 1
             calls.billed += billed
-            self._note(digest, calls, "processed", fault)
+            if event == "query":
+                calls.queries += 1
+            else:
+                calls.received += 1
+                calls.refused += event == "refused"
+                calls.processed += event == "processed"
+            if fault is not None:
+                calls.faults[fault] = calls.faults.get(fault, 0) + 1
+            if self._file is not None:
+                line = {"token": digest, "event": event, "billed": calls.billed, "fault": fault}
+                self._file.write(json.dumps(line) + "\n")
+                self._file.flush()
 
     def n_received(self, digest: str) -> int:
         """Return how many signed CertVerify calls named the token."""
@@ -177,29 +161,41 @@ class Ledger:
         """Return a copy of all counts."""
         with self._lock:
             tokens = {digest: _copy(calls) for digest, calls in self._tokens.items()}
-            return Bill(tokens, self._unsigned, self._stray)
-
-    def _note(self, digest: str, calls: Calls, event: str, fault: str | None) -> None:
-        if fault is not None:
-            calls.faults[fault] = calls.faults.get(fault, 0) + 1
-        if self._file is not None:
-            line = {"token": digest, "event": event, "billed": calls.billed, "fault": fault}
-            self._file.write(json.dumps(line) + "\n")
-            self._file.flush()
+            return Bill(tokens, **self._requests)
 
 
 def read_ledger(path: Path) -> dict[str, dict[str, int]]:
-    """Count the events of a ledger file for each token.
+    r"""Count the events of a ledger file for each token.
 
     Parameters
     ----------
     path : Path
-        What `Ledger` wrote, perhaps cut off in the last line by a kill.
+        A file that `serve` wrote; a last line that a kill cut off is left out.
 
     Returns
     -------
     dict
         `token_digest` → {"processed": …, "refused": …, "query": …}.
+
+    Raises
+    ------
+    OSError
+        The file cannot be read.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "ledger"
+    ...     text = '{"token": "628b49", "event": "processed", "billed": 1, "fault": null}'
+    ...     _ = path.write_text(text + "\n" + text[:20])
+    ...     read_ledger(path)
+    {'628b49': {'processed': 1, 'refused': 0, 'query': 0}}
+
+    See Also
+    --------
+    serve : Writes the file.
+    Bill : The same counts, asked from the running service.
     """
     counts: dict[str, dict[str, int]] = {}
     for line in path.read_text(encoding="utf-8").splitlines(keepends=True):

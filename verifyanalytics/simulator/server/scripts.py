@@ -1,4 +1,4 @@
-"""When faults strike: scripts, one rule a line.
+"""Scripts of faults: when each strikes, one rule a line.
 
 The name of a fault, then ``key=value`` pairs that say when and how::
 
@@ -22,15 +22,12 @@ import shlex
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 from verifyanalytics.errors import UsageError
 from verifyanalytics.simulator.server.faults import FAULTS, HttpReply, Kind, Step
+from verifyanalytics.vendor.api import ACTIONS, VERIFY
 
-ACTIONS = ("CertVerify", "CertVerifyQuery")
-_YES_NO = {"yes": True, "no": False}
 _NUMBERS = ("seconds", "per_second", "mib", "bytes")
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +53,7 @@ class Rule:
 
     kind: Kind
     processed: bool
-    action: str = "CertVerify"
+    action: str = VERIFY
     calls: tuple[range, ...] = ()
     share: float = 1.0
     token: str = ""
@@ -95,11 +92,10 @@ class Script:
             The how-many-eth call to the action this is, in all and for the token; from 1.
         """
         for place, rule in enumerate(self._rules):
-            if not self._fits(place, rule, action, digest, number, nth):
-                continue
-            self._struck[place, ""] += 1
-            self._struck[place, digest] += 1
-            return rule
+            if self._fits(place, rule, action, digest, number, nth):
+                self._struck[place, ""] += 1
+                self._struck[place, digest] += 1
+                return rule
         return None
 
     def _fits(
@@ -113,15 +109,35 @@ class Script:
             return False
         if rule.per_token is not None and self._struck[place, digest] >= rule.per_token:
             return False
-        return rule.share >= 1 or self._chance(place, action, digest, nth) < rule.share
-
-    def _chance(self, place: int, action: str, digest: str, nth: int) -> float:
+        if rule.share >= 1:
+            return True
         text = f"{self._seed}\0{place}\0{action}\0{digest}\0{nth}".encode()
-        return int.from_bytes(hashlib.blake2b(text, digest_size=6).digest(), "big") / 2**48
+        chance = int.from_bytes(hashlib.blake2b(text, digest_size=6).digest(), "big") / 2**48
+        return chance < rule.share
 
 
 def token_digest(token: str) -> str:
-    """Return the name under which scripts and the bill know a token: SHA-256 in hexadecimal."""
+    """Return the name under which scripts and the ledger know a token.
+
+    Parameters
+    ----------
+    token : str
+        A byted_token.
+
+    Returns
+    -------
+    str
+        SHA-256 in hexadecimal: 64 digits, lower case.
+
+    Examples
+    --------
+    >>> token_digest("t1")[:6]
+    '628b49'
+
+    See Also
+    --------
+    read_ledger, parse_script
+    """
     return hashlib.sha256(token.encode()).hexdigest()
 
 
@@ -131,7 +147,12 @@ def parse_script(text: str) -> tuple[Rule, ...]:
     Parameters
     ----------
     text : str
-        One rule a line; ``#`` begins a comment.
+        One rule a line, such as ``html_504 calls=3,7-9``; ``#`` begins a comment.
+
+    Returns
+    -------
+    tuple of Rule
+        In their order: the first that fits a call strikes.
 
     Raises
     ------
@@ -142,6 +163,10 @@ def parse_script(text: str) -> tuple[Rule, ...]:
     --------
     >>> [rule.kind.name for rule in parse_script("html_504 calls=3,7-9 processed=no")]
     ['html_504']
+
+    See Also
+    --------
+    serve : Plays a script; `FAULTS` is the catalogue.
     """
     rules = []
     for number, line in enumerate(text.splitlines(), start=1):
@@ -158,43 +183,42 @@ def _rule(words: list[str]) -> Rule:
     kind = FAULTS.get(words[0])
     if kind is None:
         raise ValueError(f"no fault {words[0]!r}; there are: {', '.join(sorted(FAULTS))}")
-    pairs = dict(_pair(word) for word in words[1:])
+    pairs = {}
+    for word in words[1:]:
+        name, sign, value = word.partition("=")
+        if not sign:
+            raise ValueError(f"{word!r} is no key=value")
+        pairs[name] = value
     options = {name: pairs.pop(name) for name in kind.options if name in pairs}
     for name in _NUMBERS:
         float(options.get(name, "0"))
     processed = kind.processed
     if "processed" in pairs:
-        processed = _choice("processed", pairs.pop("processed"), _YES_NO)
+        processed = _choice("processed", pairs.pop("processed"), ("yes", "no")) == "yes"
         if processed != kind.processed and not kind.open:
             raise ValueError(f"{kind.name} is {'' if kind.processed else 'not '}processed always")
-    action = pairs.pop("action", "CertVerify")
+    limits = {name: int(pairs.pop(name)) for name in ("times", "per_token") if name in pairs}
     rule = Rule(
-        kind=kind,
-        processed=processed,
-        action=_choice("action", action, {a: a for a in (*ACTIONS, "any")}),
+        kind,
+        processed,
+        action=_choice("action", pairs.pop("action", VERIFY), (*ACTIONS, "any")),
         calls=_ranges(pairs.pop("calls", "")),
-        share=_share(pairs.pop("share", "1")),
+        share=float(share := pairs.pop("share", "1")),
         token=pairs.pop("token", "").lower(),
-        times=_count(pairs.pop("times", None)),
-        per_token=_count(pairs.pop("per_token", None)),
         options=options,
+        **limits,
     )
+    if not 0 <= rule.share <= 1:
+        raise ValueError(f"share is {share}; it must lie in [0, 1]")
     if pairs:
         raise ValueError(f"{kind.name} has no {', '.join(sorted(pairs))}")
     return rule
 
 
-def _pair(word: str) -> tuple[str, str]:
-    name, sign, value = word.partition("=")
-    if not sign:
-        raise ValueError(f"{word!r} is no key=value")
-    return name, value
-
-
-def _choice(name: str, value: str, choices: Mapping[str, _T]) -> _T:
+def _choice(name: str, value: str, choices: tuple[str, ...]) -> str:
     if value not in choices:
         raise ValueError(f"{name} is {value!r}; it can be {', '.join(choices)}")
-    return choices[value]
+    return value
 
 
 def _ranges(text: str) -> tuple[range, ...]:
@@ -203,14 +227,3 @@ def _ranges(text: str) -> tuple[range, ...]:
         first, _, last = part.partition("-")
         ranges.append(range(int(first), int(last or first) + 1))
     return tuple(ranges)
-
-
-def _share(text: str) -> float:
-    share = float(text)
-    if not 0 <= share <= 1:
-        raise ValueError(f"share is {text}; it must lie in [0, 1]")
-    return share
-
-
-def _count(text: str | None) -> int | None:
-    return None if text is None else int(text)

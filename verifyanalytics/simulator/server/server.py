@@ -1,12 +1,12 @@
 """The vendor's API on loopback: signed calls, one-time tokens, asynchronous results, faults, bill.
 
-Answers come from a seeded population, so that what is true of each token is known; which answer a
-token gets depends on the seed and the token only. What was processed, and so billed, is counted
-for each token: the oracle that tells whether a client paid twice. It can be asked in the process
+Answers come from a seeded population, so that the truth of each token is known; which answer a
+token gets depends on the seed and the token only. Processed and billed calls are counted for each
+token: the oracle that tells whether a client paid twice. It can be asked in the process
 (`Service.calls`, `Service.bill`), over loopback (``GET /_simulator/bill``), or read from a ledger
 file that is written as things happen and survives a kill.
 
-One thread runs an event loop: `desk` decides what is answered, a connection plays it.
+One thread runs an event loop: `Handler` decides what is answered, a connection plays it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from verifyanalytics.simulator.server.faults import (
     Trickle,
     Wait,
 )
-from verifyanalytics.simulator.server.handler import Access, Desk, Request
+from verifyanalytics.simulator.server.handler import Access, Handler, Request
 from verifyanalytics.simulator.server.ledger import Bill, Calls, Ledger
 from verifyanalytics.simulator.server.scripts import Script, parse_script, token_digest
 from verifyanalytics.simulator.world import World
@@ -58,16 +58,26 @@ class Service:
         Where it listens, such as ``http://127.0.0.1:40123``: the endpoint for a client.
     port : int
     access_key, secret_key : str
-        What it lets in; not in the repr.
+        The keys that it accepts; not in the repr.
+
+    See Also
+    --------
+    serve, Calls, Bill
     """
 
     def __init__(
-        self, listener: socket.socket, desk: Desk, pool: AnswerPool, ledger: Ledger, access: Access
+        self,
+        listener: socket.socket,
+        handler: Handler,
+        pool: AnswerPool,
+        ledger: Ledger,
+        access: Access,
+        latency: float,
     ) -> None:
         host, self.port = listener.getsockname()[:2]
         self.address = f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
         self.access_key, self.secret_key = access.access_key, access.secret_key
-        self.desk, self.latency = desk, 0.0
+        self.handler, self.latency = handler, latency
         self.connections: set[_Connection] = set()
         self._pool, self._ledger, self._listener = pool, ledger, listener
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -87,7 +97,7 @@ class Service:
         return self._ledger.bill()
 
     def truth(self, token: str) -> dict[str, Any]:
-        """Return what is true of the verification that a token stands for."""
+        """Return the row of `Simulation.truth` of a token's verification."""
         return dict(self._pool.of(token).truth)
 
     def start(self) -> None:
@@ -117,13 +127,13 @@ class Service:
         server.close()
         while self.connections:
             for connection in list(self.connections):
-                connection.abort()
+                connection.transport.abort()
             await asyncio.sleep(0)
         await server.wait_closed()
 
 
 class _Connection(asyncio.Protocol):
-    """One connection: reads requests, plays what the desk says, one at a time."""
+    """One connection: reads requests and plays the steps of each answer, one at a time."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -132,7 +142,7 @@ class _Connection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
+        self.transport = cast("asyncio.Transport", transport)
         self._service.connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -141,20 +151,16 @@ class _Connection(asyncio.Protocol):
             self._timer.cancel()
         self._service.connections.discard(self)
 
-    def abort(self) -> None:
-        """Close at once."""
-        self._transport.abort()
-
     def data_received(self, data: bytes) -> None:
         self._buffer += data
         if len(self._buffer) > MAX_HEAD + MAX_REQUEST:
-            self._transport.abort()  # somebody who does not wait for replies
+            self.transport.abort()  # a client that does not wait for replies
         else:
             self._pump()
 
     def _pump(self) -> None:
         """Answer the requests that are there, one after the other."""
-        while not self._steps and not self._transport.is_closing():
+        while not self._steps and not self.transport.is_closing():
             try:
                 request = _take_request(self._buffer)
             except ValueError as error:
@@ -173,7 +179,7 @@ class _Connection(asyncio.Protocol):
             body = json.dumps(self._service.bill().as_json()).encode()
             steps: list[Step] = [Send(HttpReply(200, body, now=time.time()).whole())]
         else:
-            steps = list(self._service.desk.answer(request))
+            steps = list(self._service.handler.answer(request))
         before: list[Step] = [Wait(self._service.latency)] if self._service.latency else []
         last = request.headers.get("connection", "").lower() == "close"
         return [*before, *steps, *([Close()] if last else [])]
@@ -183,24 +189,26 @@ class _Connection(asyncio.Protocol):
         while self._steps:
             step = self._steps.pop(0)
             if isinstance(step, Send):
-                self._transport.write(step.data)
-            elif isinstance(step, Trickle) and len(step.data) > 1:
-                self._transport.write(step.data[:1])
+                self.transport.write(step.data)
+                continue
+            if isinstance(step, Trickle):
+                self.transport.write(step.data[:1])
+                if len(step.data) <= 1:
+                    continue
                 self._steps.insert(0, Trickle(step.data[1:], step.per_second))
                 self._later(1 / step.per_second)
-                return False
-            elif isinstance(step, Trickle):
-                self._transport.write(step.data)
             elif isinstance(step, Wait):
                 self._steps.insert(0, Send(b""))  # still busy, also when nothing follows
                 self._later(step.seconds)
-                return False
             elif isinstance(step, Hold):
                 self._steps.insert(0, step)
-                return False
+            elif isinstance(step, Reset):
+                sock = self.transport.get_extra_info("socket")
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                self.transport.abort()
             else:
-                self._end(step)
-                return False
+                self.transport.close()
+            return False
         return True
 
     def _resume(self) -> None:
@@ -211,22 +219,11 @@ class _Connection(asyncio.Protocol):
     def _later(self, seconds: float) -> None:
         self._timer = asyncio.get_running_loop().call_later(seconds, self._resume)
 
-    def _end(self, step: Close | Reset) -> None:
-        if isinstance(step, Reset):
-            sock = self._transport.get_extra_info("socket")
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-            self._transport.abort()
-        else:
-            self._transport.close()
-
 
 def _take_request(buffer: bytearray) -> Request | None:
     """Take a whole request off the buffer; None while more is to come.
 
-    Raises
-    ------
-    ValueError
-        What came is no request that can be answered.
+    A ValueError says why what came is no request that can be answered.
     """
     end = buffer.find(b"\r\n\r\n")
     if end < 0:
@@ -280,9 +277,9 @@ def serve(
     seed : int
         Of the answers, the request ids and the chances of faults.
     faults : str or Path
-        A script (see `scripts`), or the file it stands in.
+        A script (see `parse_script`), or the file it stands in.
     access_key, secret_key, session_token : str
-        What a client must sign with.
+        The keys that a client must sign with.
     world : World, optional
         The population; its own faults are left out.
     latency : float
@@ -306,31 +303,43 @@ def serve(
     ------
     UsageError
         A host that is not loopback, a port that is taken, or a script that cannot be read.
+    StorageError
+        The ledger cannot be written.
 
     Examples
     --------
-    >>> with serve(seed=1) as service:
+    >>> with serve(seed=1, faults="html_504 share=0.1") as service:
     ...     service.bill().processed
     0
+
+    See Also
+    --------
+    run_service : The same until a signal comes.
+    parse_script : The faults that can be played.
+    collect : Sends calls; give its `Client` the service's address and keys.
     """
     if host not in LOOPBACK:
         raise UsageError(f"host is {host!r}; the simulator serves {' and '.join(LOOPBACK)} only")
     if latency < 0 or ready_after < 0 or (qps is not None and qps <= 0):
         raise UsageError("latency and ready_after must be 0 or more, qps more than 0")
-    script = Script(parse_script(_script_text(faults)), seed)
+    if isinstance(faults, Path):
+        try:
+            faults = faults.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"cannot read the faults in {faults}: {error}") from error
+    script = Script(parse_script(faults), seed)
     access = Access(access_key, secret_key, session_token)
     pool = AnswerPool(seed, world or World())
-    with contextlib.ExitStack() as undo:
-        book = Ledger(ledger)
-        undo.callback(book.close)
-        desk = Desk(
-            pool, script, book, access, seed=seed, ready_after=ready_after, qps=qps, clock=clock
+    with contextlib.closing(Ledger(ledger)) as counts:
+        handler = Handler(
+            pool, script, counts, access, seed=seed, ready_after=ready_after, qps=qps, clock=clock
         )
-        service = Service(_listen(host, port), desk, pool, book, access)
-        service.latency = latency
+        service = Service(_listen(host, port), handler, pool, counts, access, latency)
         service.start()
-        undo.callback(service.stop)
-        yield service
+        try:
+            yield service
+        finally:
+            service.stop()
 
 
 def run_service(announce: Callable[[Service], None], **arguments: Any) -> None:
@@ -339,9 +348,23 @@ def run_service(announce: Callable[[Service], None], **arguments: Any) -> None:
     Parameters
     ----------
     announce : callable
-        Is given the running service once, to print its address.
+        Is given the running `Service` once, to print its address.
     **arguments
         Of `serve`.
+
+    Raises
+    ------
+    UsageError
+        An argument that cannot work, as of `serve`.
+
+    Examples
+    --------
+    >>> import signal
+    >>> run_service(lambda service: signal.raise_signal(signal.SIGINT), seed=1)
+
+    See Also
+    --------
+    serve
     """
     stop = threading.Event()
     before = {
@@ -356,15 +379,6 @@ def run_service(announce: Callable[[Service], None], **arguments: Any) -> None:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _script_text(faults: str | Path) -> str:
-    if isinstance(faults, str):
-        return faults
-    try:
-        return faults.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read the faults in {faults}: {error}") from error
 
 
 def _listen(host: str, port: int) -> socket.socket:
