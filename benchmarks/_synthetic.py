@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from verifyanalytics.schema import LOW_CARDINALITY, QUALITY_COLUMNS, VERIFICATIONS
-from verifyanalytics.store.store import Part, StagedFile, Store
+from verifyanalytics.store.store import ImportedRange, StagedFile, Store
 
 ROWS_A_FILE = 500_000
 MONTHS = ("2024-01", "2024-02", "2024-03", "2024-04", "2024-05")
@@ -101,8 +101,8 @@ def grow(
     path = store.staging(batch) / "0.parquet"
     stage(path, batch, source, first, n, month, tokens=tokens, subjects=subjects)
     sha256 = hashlib.sha256(f"{source} {n}".encode()).hexdigest()
-    part = Part(source, sha256, 1, n, n * 1200, True, n * 1200, n, 0)
-    return store.append(batch, [StagedFile(path, "verification", month, n)], [part])
+    part = ImportedRange(source, sha256, 1, n, n * 1200, True, n * 1200, n, 0)
+    return store.append(batch, [StagedFile(str(path), "verification", month, n)], [part])
 
 
 def build(folder: Path, n: int, subjects: int = 0) -> Store:

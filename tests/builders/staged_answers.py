@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from verifyanalytics.schema import REJECTS, VERIFICATIONS
-from verifyanalytics.store.store import Part, PartCount, StagedFile, Store
+from verifyanalytics.store.store import ImportedRange, RangeCount, StagedFile, Store
 
 FIRST = datetime(2024, 5, 30, tzinfo=UTC)
 
@@ -72,7 +72,7 @@ def stage(
     for (kind, name), held in sorted(months.items()):
         path = folder / f"{source}-{kind}-{name}.parquet"
         write(path, held, VERIFICATIONS if kind == "verification" else REJECTS)
-        files.append(StagedFile(path, kind, name, len(held)))
+        files.append(StagedFile(str(path), kind, name, len(held)))
     return files
 
 
@@ -85,7 +85,7 @@ def part(
     rows: Sequence[dict[str, Any]],
     rejects: Sequence[dict[str, Any]] = (),
     **changes: Any,
-) -> Part:
+) -> ImportedRange:
     """The part that holds these rows; the source is complete with it unless told otherwise."""
     numbers = [row["source_row"] for row in (*rows, *rejects)] or [0]
     last = max(numbers)
@@ -100,7 +100,7 @@ def part(
         "n_read": len(rows) + len(rejects),
         "n_rejected": len(rejects),
     }
-    return Part(**(fields | changes))
+    return ImportedRange(**(fields | changes))
 
 
 def bring(
@@ -109,7 +109,7 @@ def bring(
     rows: Sequence[dict[str, Any]],
     rejects: Sequence[dict[str, Any]] = (),
     **changes: Any,
-) -> PartCount:
+) -> RangeCount:
     """Append one source as one batch and give its counts."""
     batch = store.new_batch()
     files = stage(store, batch, source, rows, rejects)
@@ -117,5 +117,5 @@ def bring(
     return count
 
 
-def counts(count: PartCount) -> tuple[int, int, int, int]:
+def counts(count: RangeCount) -> tuple[int, int, int, int]:
     return count.n_read, count.n_added, count.n_known, count.n_rejected

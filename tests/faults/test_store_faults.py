@@ -12,6 +12,7 @@ import pytest
 from builders.staged_answers import answer, bring, counts, part, reject, stage
 
 from verifyanalytics.errors import StorageError
+from verifyanalytics.store import commits
 from verifyanalytics.store.store import Store
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -21,7 +22,7 @@ BEGINNING = f"""
 import os, resource, signal, sys
 sys.path[:0] = [{str(TESTS.parent)!r}, {str(TESTS)!r}]
 from builders.staged_answers import *
-from verifyanalytics import _store_commit, _store_log
+from verifyanalytics.store import commits, log
 store = Store(sys.argv[1])
 def die(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -83,11 +84,11 @@ def test_a_signal_right_after_the_commit_takes_no_committed_file(tmp_path, monke
 @pytest.mark.parametrize(
     ("phase", "committed"),
     [
-        ("_store_commit.verify = die", False),  # staged, nothing judged
-        ("_store_commit.without = die", False),  # judged
-        ("_store_commit.place = die", False),  # the kept rows and the ledger are written
-        ("_store_commit.commit = die", False),  # all is in place
-        ("_store_log.secure = die", True),  # the log has it
+        ("commits.verify = die", False),  # staged, nothing judged
+        ("commits._without = die", False),  # judged
+        ("commits.place = die", False),  # the kept rows and the ledger are written
+        ("commits.commit = die", False),  # all is in place
+        ("log.secure = die", True),  # the log has it
     ],
 )
 def test_a_kill_leaves_all_of_a_batch_or_nothing(tmp_path, phase, committed):
@@ -134,9 +135,7 @@ def test_a_kill_of_compact_changes_no_row(tmp_path):
     store = Store(tmp_path / "store", create=True)
     for n in range(4):
         bring(store, f"s{n}", [answer(n)])
-    script = (
-        "from verifyanalytics import _store_upkeep\n_store_upkeep.commit = die\nstore.compact()"
-    )
+    script = "commits.commit = die\nstore.compact()"
     code, output = run(store.path, script)
     assert code == -signal.SIGKILL, output
     assert len(store.strays()) == 1
@@ -222,7 +221,7 @@ def test_a_full_disk_is_said_and_what_was_committed_stays(tmp_path, limit, month
 def test_a_checkpoint_that_does_not_fit_stops_no_import(tmp_path):
     store = Store(tmp_path / "store", create=True)
     script = """
-_store_log.CHECKPOINT_EVERY = 1
+log.CHECKPOINT_EVERY = 1
 resource.setrlimit(resource.RLIMIT_FSIZE, (14_000,) * 2)
 print(bring(store, "a", [answer(1)]).n_added)
 """
@@ -235,17 +234,15 @@ print(bring(store, "a", [answer(1)]).n_added)
 
 def test_a_staged_file_that_vanishes_is_said(tmp_path, monkeypatch):
     store = Store(tmp_path / "store", create=True)
-    from verifyanalytics.store import commits as _store_commit
-
     batch = store.new_batch()
     files = stage(store, batch, "a", ROWS)
-    place = _store_commit.place
+    place = commits.place
 
-    def vanish(staged, table, name):
-        staged.path.unlink()
-        return place(staged, table, name)
+    def vanish(staged, table, relative):
+        Path(staged.path).unlink()
+        return place(staged, table, relative)
 
-    monkeypatch.setattr(_store_commit, "place", vanish)
+    monkeypatch.setattr(commits, "place", vanish)
     with pytest.raises(StorageError, match=r"is gone; run the import again"):
         store.append(batch, files, [part("a", ROWS)])
     assert store.versions()["version"].tolist() == [0]

@@ -222,7 +222,7 @@ def test_a_file_is_moved_as_it_is_when_all_is_new(store):
     rows = [answer(n) for n in range(10)]
     batch = store.new_batch()
     (staged,) = stage(store, batch, "a", rows)
-    inode = staged.path.stat().st_ino
+    inode = Path(staged.path).stat().st_ino
     store.append(batch, [staged], [part("a", rows)])
     placed = list((store.path / "responses" / "kind=verification").rglob("*.parquet"))
     assert [path.stat().st_ino for path in placed] == [inode]
@@ -337,7 +337,7 @@ def test_counts_that_do_not_agree_with_what_is_staged_are_refused(store):
         bring(store, "a", [answer(1)], n_read=2)
     batch = store.new_batch()
     files = stage(store, batch, "a", [answer(1)])
-    with pytest.raises(StorageError, match="belong to no part"):
+    with pytest.raises(StorageError, match="belong to no range"):
         store.append(batch, files, [])
     with pytest.raises(UsageError, match="two sources are named a"):
         store.append(store.new_batch(), [], [part("a", []), part("a", [], sha256="0" * 64)])
@@ -424,7 +424,7 @@ def test_a_staged_file_that_is_not_what_was_said_is_refused(store):
 
     def refused(path, message, *, kind="verification", n_rows=1, month="2024-05"):
         with pytest.raises(StorageError, match=message):
-            store.append(batch, [StagedFile(path, kind, month, n_rows)], [part("a", rows)])
+            store.append(batch, [StagedFile(str(path), kind, month, n_rows)], [part("a", rows)])
         assert not path.exists()
         folder.mkdir(exist_ok=True)
 
@@ -443,7 +443,7 @@ def test_a_staged_file_that_is_not_what_was_said_is_refused(store):
     refused(path, "columns that are not the table's: face")
     path.write_bytes(b"no Parquet")
     refused(path, "reading the staged file 0.parquet failed")
-    gone = StagedFile(folder / "gone.parquet", "verification", "2024-05", 1)
+    gone = StagedFile(str(folder / "gone.parquet"), "verification", "2024-05", 1)
     with pytest.raises(StorageError, match=r"reading the staged file gone\.parquet failed"):
         store.append(batch, [gone], [])
     assert store.versions()["version"].tolist() == [0]
@@ -513,10 +513,10 @@ def test_the_log_names_nobody(store):
     }
 
 
-# -------------------------------------------------------------------------------- the lane
+# -------------------------------------------------------------------------------- sequence
 
 
-def test_the_lane_and_the_sources_are_stamped(store):
+def test_the_sequence_and_the_sources_are_stamped(store):
     rows = [answer(n) for n in range(3)]
     bring(store, "a", rows)
     batch = store.new_batch()
@@ -527,13 +527,13 @@ def test_the_lane_and_the_sources_are_stamped(store):
     assert handle.transaction_version("journal:x") == 7
 
 
-def test_who_comes_second_judges_again(store):
-    """Two handles judge on the same version; the second finds what the first brought."""
+def test_a_commit_that_lost_the_race_is_tried_again(store):
+    """Two handles start from one version; the second finds what the first brought."""
     other = Store(store.path)
     version = other._tables.newest(other._tables.responses)
     bring(store, "a", [answer(1), answer(2)])
     note = {"verb": "test", "batch": "", "n_added": 0}
-    with pytest.raises(_store_log.LaneTakenError):
+    with pytest.raises(_store_log.LostRaceError):
         _store_log.commit(other._tables.responses, version, note=note)
     assert counts(bring(other, "b", [answer(2, 1), answer(3, 2)])) == (2, 1, 1, 0)
     assert store.check() == []
@@ -1007,7 +1007,7 @@ def test_a_deep_check_finds_rows_of_another_month(store):
     rows = [answer(1), answer(100)]
     full = [row | {"batch": batch, "source": "a"} for row in rows]
     path = write(store.staging(batch) / "0.parquet", full, VERIFICATIONS)
-    store.append(batch, [StagedFile(path, "verification", "2024-05", 2)], [part("a", rows)])
+    store.append(batch, [StagedFile(str(path), "verification", "2024-05", 2)], [part("a", rows)])
     assert store.check() == []
     assert [f.split(".parquet ")[1] for f in store.check(deep=True)] == [
         "has 1 rows that are not of 2024-05"

@@ -38,7 +38,7 @@ from verifyanalytics.journal.database import InUseError
 from verifyanalytics.journal.delivery import Reflattened, answered
 from verifyanalytics.journal.delivery import reflatten as reread
 from verifyanalytics.journal.journal import OPEN_STATES, Call, Journal, JournalView
-from verifyanalytics.store.files import fingerprint
+from verifyanalytics.store.key import fingerprint
 from verifyanalytics.store.store import Store
 from verifyanalytics.vendor.api import RESULT_KEPT_S
 from verifyanalytics.vendor.client import Client

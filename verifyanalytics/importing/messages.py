@@ -17,7 +17,7 @@ import msgspec
 from verifyanalytics import errors
 from verifyanalytics.parsing.envelope import ReadOptions
 from verifyanalytics.sources.reading import Source
-from verifyanalytics.store.staging import Staged
+from verifyanalytics.store.files import StagedFile
 
 _HEAD = struct.Struct(">I")
 
@@ -126,7 +126,7 @@ class Result(msgspec.Struct, frozen=True, tag=True):
     """Staged files, and one reading for each range; `final` is the last of its task."""
 
     batch: str
-    staged: list[Staged]
+    staged: list[StagedFile]
     readings: list[Reading]
     final: bool
 

@@ -43,8 +43,8 @@ from verifyanalytics.journal.journal import Journal
 from verifyanalytics.parsing.envelope import ReadOptions
 from verifyanalytics.parsing.fast.flattener import Flattener
 from verifyanalytics.sources.reading import BLOCK_BYTES, Source, discover, open_stored, spool
-from verifyanalytics.store.files import fingerprint
-from verifyanalytics.store.store import Part, PartCount, StagedFile, Store
+from verifyanalytics.store.key import fingerprint
+from verifyanalytics.store.store import ImportedRange, RangeCount, Store
 
 IN_PROCESS_BYTES = 48 << 20
 """Input up to which starting workers costs more time than it saves."""
@@ -397,16 +397,12 @@ class _Import:
             parts = [_part(part, [next(readings) for _ in part.ranges]) for part in batch.parts]
             yield self._commit(batch, read, parts)
 
-    def _commit(self, batch: Batch, results: list[Result], parts: list[Part]) -> str:
+    def _commit(self, batch: Batch, results: list[Result], parts: list[ImportedRange]) -> str:
         """Commit what was read, if the sources are still what they were when they were hashed."""
         self._reporter.report("committing")
         for of_source in batch.parts:
             of_source.prepared.verify()
-        staged = [
-            StagedFile(Path(file.path), file.kind, file.month, file.n_rows)
-            for result in results
-            for file in result.staged
-        ]
+        staged = [file for result in results for file in result.staged]
         with self._signals.held():
             counts = self._store.append(results[0].batch, staged, parts)
         for part, count in zip(parts, counts, strict=True):
@@ -415,7 +411,7 @@ class _Import:
         self._reporter.report("reading")
         return results[0].batch
 
-    def _add_up(self, part: Part, count: PartCount) -> None:
+    def _add_up(self, part: ImportedRange, count: RangeCount) -> None:
         """Count what became of a part; rows that another import committed meanwhile are known."""
         summary = self.summary
         if count.already_imported:
@@ -449,11 +445,11 @@ class _Import:
         self._reporter.report("done")
 
 
-def _part(planned: BatchPart, readings: list[Reading]) -> Part:
+def _part(planned: BatchPart, readings: list[Reading]) -> ImportedRange:
     """Make the ledger's part of ranges that were read side by side."""
     prepared, first, last = planned.prepared, planned.ranges[0], planned.ranges[-1]
     first_row = max(first.first_row, first.rows_done + 1)
-    return Part(
+    return ImportedRange(
         source=prepared.source.name,
         sha256=prepared.sha256,
         first_row=first_row,
@@ -466,7 +462,9 @@ def _part(planned: BatchPart, readings: list[Reading]) -> Part:
     )
 
 
-def _next_part(prepared: Prepared, result: Result, rows_done: int, bytes_done: int) -> Part:
+def _next_part(
+    prepared: Prepared, result: Result, rows_done: int, bytes_done: int
+) -> ImportedRange:
     """Make the next part of a source that is read into several commits.
 
     How many stored bytes it took is a guess, but together the parts have as many as the source.
@@ -474,7 +472,7 @@ def _next_part(prepared: Prepared, result: Result, rows_done: int, bytes_done: i
     (reading,) = result.readings
     guess = min(prepared.n_bytes - 1, reading.bytes_done // expansion(prepared.source))
     reached = prepared.n_bytes if result.final else max(1, bytes_done, guess)
-    return Part(
+    return ImportedRange(
         source=prepared.source.name,
         sha256=prepared.sha256,
         first_row=rows_done + 1,

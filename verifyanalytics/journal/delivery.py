@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -20,7 +19,7 @@ from verifyanalytics.parsing.envelope import ReadOptions
 from verifyanalytics.parsing.fast.flattener import Flattener
 from verifyanalytics.sources.reading import BLOCK_BYTES, Block, Document
 from verifyanalytics.store.staging import Staging
-from verifyanalytics.store.store import Part, StagedFile, Store
+from verifyanalytics.store.store import ImportedRange, Store
 from verifyanalytics.vendor.api import RATE_CODES, REFUSED_CODES
 
 AT_ONCE = 20_000
@@ -197,14 +196,14 @@ def _commit(store: Store, name: str, answers: list[StoredAnswer], n_bytes: int) 
             staging.add(flat.verifications, flat.rejects)
             n_read += flat.n_read
             n_rejected += flat.rejects.num_rows
-        staged = [StagedFile(Path(f.path), f.kind, f.month, f.n_rows) for f in staging.close()]
+        staged = staging.close()
     except BaseException:
         staging.discard()
         store.discard(batch)
         raise
     length = sum(len(answer.raw) + 1 for answer in answers)
     last = answers[-1].answer_seq
-    part = Part(
+    answered_range = ImportedRange(
         source=name,
         sha256=name,
         first_row=answers[0].answer_seq,
@@ -215,7 +214,7 @@ def _commit(store: Store, name: str, answers: list[StoredAnswer], n_bytes: int) 
         n_read=n_read,
         n_rejected=n_rejected,
     )
-    (count,) = store.append(batch, staged, [part], stamps={name: last})
+    (count,) = store.append(batch, staged, [answered_range], stamps={name: last})
     return Delivered(count.n_added, count.n_known, count.n_rejected, (batch,))
 
 

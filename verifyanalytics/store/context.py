@@ -15,19 +15,16 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from msgspec.structs import replace
 
 from verifyanalytics.parsing.reference import CONTENT_NUMBERS, CONTENT_REPEATED, content, free_name
 from verifyanalytics.parsing.strict_json import Number, dumps
 from verifyanalytics.schema import MAX_CONTEXT_COLUMNS
-from verifyanalytics.store.files import StagedFile, sync, writer
+from verifyanalytics.store.disk import sync
+from verifyanalytics.store.files import StagedFile, writer
 
 # no limit of depth: `extra` holds the line one level deeper, and nested texts as objects
 _loads = json.JSONDecoder(parse_float=Number, parse_int=Number).decode
-
-
-def context_of(names: Iterable[str]) -> list[str]:
-    """Pick the context columns among some columns."""
-    return [name for name in names if name.startswith("ctx_")]
 
 
 def beyond_limit(held: Collection[str], wanted: Iterable[str]) -> list[str]:
@@ -66,7 +63,7 @@ def fold_file(staged: StagedFile, names: Sequence[str], path: Path) -> StagedFil
             for group in range(source.num_row_groups):
                 out.write_table(fold(source.read_row_group(group), names))
     sync(path)
-    return StagedFile(path, staged.kind, staged.month, staged.n_rows)
+    return replace(staged, path=str(path))
 
 
 def _added(extra: str | None, context: Mapping[str, str], row: dict[str, Any]) -> str:

@@ -1,8 +1,8 @@
 """A table's log: what a version holds, and how the next one is made.
 
-A version of the store is its lane number. Each commit is stamped with the next number and goes in
-only if nothing else came between (compare and set on the log); whoever comes second reads the new
-version and judges again. A handle does not follow its own commits, so it is used for one commit.
+A version of the store is its sequence number. Each commit is stamped with the next number and goes
+in only if no other commit came first (compare and set on the log); the loser reads the new version
+and tries again. A handle does not follow its own commits, so it serves one commit.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Tr
 from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction, RemoveAction
 
-from verifyanalytics.store.files import DataFile, as_json, statistics
+from verifyanalytics.store.files import DataFile, context_of, statistics
 
 CHECKPOINT_EVERY = 20
 """Delta versions between checkpoints: opening a table reads one and the few entries after it."""
 
-LANE = "ingest"
+SEQUENCE = "ingest"
 """The application transaction that numbers the commits of `responses`."""
 
-LABEL_LANE = "labels"
+LABEL_SEQUENCE = "labels"
 """The same for `labels`."""
 
 _NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
@@ -40,12 +40,14 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One version of a table: its lane number and exactly its files.
+    """One version of a table: its sequence number and exactly its files.
 
     Attributes
     ----------
-    lane : int
-        The number people call the version; 0 before the first commit.
+    sequence : int
+        The public number of the version; 0 before the first commit.
+    sequence_name : str
+        The application transaction that counts it.
     number : int
         Delta's number of it; larger, as adding columns counts too.
     handle : DeltaTable
@@ -55,25 +57,25 @@ class Version:
         The `ctx_*` columns, sorted.
     """
 
-    lane: int
+    sequence: int
+    sequence_name: str
     number: int
     handle: DeltaTable
     files: tuple[DataFile, ...]
     context: tuple[str, ...]
 
 
-def open_version(folder: Path, lane_name: str, delta_version: int | None = None) -> Version:
+def open_version(folder: Path, sequence_name: str, delta_version: int | None = None) -> Version:
     """Read a table's log: the newest version, or an older one by its Delta number."""
     handle = DeltaTable(folder, version=delta_version)
     actions = pa.table(handle.get_add_actions(flatten=True)).to_pylist()
-    files = sorted((_data_file(action) for action in actions), key=lambda file: file.path)
-    names = (f.name for f in handle.schema().fields)
     return Version(
-        lane=handle.transaction_version(lane_name) or 0,
+        sequence=handle.transaction_version(sequence_name) or 0,
+        sequence_name=sequence_name,
         number=handle.version(),
         handle=handle,
-        files=tuple(files),
-        context=tuple(sorted(name for name in names if name.startswith("ctx_"))),
+        files=tuple(sorted(map(_data_file, actions), key=lambda file: file.path)),
+        context=tuple(sorted(context_of(field.name for field in handle.schema().fields))),
     )
 
 
@@ -89,31 +91,28 @@ def _data_file(action: Mapping[str, Any]) -> DataFile:
     )
 
 
-class LaneTakenError(Exception):
-    """Another commit came first; load the new version and judge again."""
+class LostRaceError(Exception):
+    """Another commit came first; load the new version and try again."""
 
 
 def commit(
     folder: Path,
     version: Version,
     *,
-    lane_name: str = LANE,
     data_change: bool = True,
     adds: Sequence[DataFile] = (),
     removes: Sequence[DataFile] = (),
     stamps: Mapping[str, int] | None = None,
     note: Mapping[str, Any],
 ) -> None:
-    """Add and remove files in one transaction that takes the next lane number.
+    """Add and remove files in one transaction that takes the next sequence number.
 
     Parameters
     ----------
     folder : Path
         The table.
     version : Version
-        What the judgement was made on; `version.lane + 1` is taken.
-    lane_name : str
-        The application transaction that numbers this table's commits.
+        What the commit was decided on; `version.sequence + 1` is taken.
     data_change : bool
         False when rows only move between files.
     adds, removes : sequence of DataFile
@@ -124,30 +123,50 @@ def commit(
 
     Raises
     ------
-    LaneTakenError
-        Another commit came between.
-    StorageError
+    LostRaceError
+        Another commit came first.
+    DeltaError, OSError
         The log could not be written; nothing was committed.
     """
-    lane = version.lane + 1
+    sequence = version.sequence + 1
     commit_id = secrets.token_hex(8)
-    partitions = [] if lane_name == LABEL_LANE else ["kind", "month"]
+    by = [] if version.sequence_name == LABEL_SEQUENCE else ["kind", "month"]
+    now = int(time.time() * 1000)
     actions: list[AddAction | RemoveAction] = [
-        _add(folder, file, partitions, data_change) for file in adds
+        AddAction(
+            path=file.path,
+            size=file.n_bytes,
+            partition_values={name: getattr(file, name) for name in by},
+            modification_time=now,
+            data_change=data_change,
+            stats=json.dumps(
+                statistics(folder / file.path), allow_nan=False, separators=(",", ":")
+            ),
+        )
+        for file in adds
     ]
-    actions += [_remove(file, partitions, data_change) for file in removes]
+    actions += [
+        RemoveAction(
+            path=file.path,
+            data_change=data_change,
+            deletion_timestamp=now,
+            size=file.n_bytes,
+            partition_values={name: getattr(file, name) for name in by},
+        )
+        for file in removes
+    ]
     transactions = [Transaction(name, number) for name, number in (stamps or {}).items()]
     properties = CommitProperties(
-        custom_metadata={**note, "lane": lane, "commit_id": commit_id},
+        custom_metadata={**note, "lane": sequence, "commit_id": commit_id},
         max_commit_retries=0,
-        app_transactions=[Transaction(lane_name, lane), *transactions],
+        app_transactions=[Transaction(version.sequence_name, sequence), *transactions],
     )
     try:
         version.handle.create_write_transaction(
             actions,
             "append",
             version.handle.schema(),
-            partitions,
+            by,
             commit_properties=properties,
             post_commithook_properties=_NO_HOOKS,
         )
@@ -161,41 +180,18 @@ def _settle(folder: Path, version: Version, commit_id: str, error: Exception) ->
     newest = DeltaTable(folder)
     if newest.version() == version.number:
         if isinstance(error, CommitFailedError):
-            raise LaneTakenError from error
+            raise LostRaceError from error
         raise error
     ours = version.number + 1
     entries = newest.history(newest.version() - version.number)
     if not any(e["version"] == ours and e.get("commit_id") == commit_id for e in entries):
-        raise LaneTakenError from error
-
-
-def _add(folder: Path, file: DataFile, partitions: Sequence[str], data_change: bool) -> AddAction:
-    values = {"kind": file.kind, "month": file.month}
-    return AddAction(
-        path=file.path,
-        size=file.n_bytes,
-        partition_values={name: values[name] for name in partitions},
-        modification_time=int(time.time() * 1000),
-        data_change=data_change,
-        stats=as_json(statistics(folder / file.path)),
-    )
-
-
-def _remove(file: DataFile, partitions: Sequence[str], data_change: bool) -> RemoveAction:
-    values = {"kind": file.kind, "month": file.month}
-    return RemoveAction(
-        path=file.path,
-        data_change=data_change,
-        deletion_timestamp=int(time.time() * 1000),
-        size=file.n_bytes,
-        partition_values={name: values[name] for name in partitions},
-    )
+        raise LostRaceError from error
 
 
 def secure(folder: Path, delta_version: int) -> None:
-    """Take the log entry from other users' eyes, and write a checkpoint now and then.
+    """Make a log entry private, and write a checkpoint now and then.
 
-    The commit is in; what fails here costs speed, not data, and is said in the log only.
+    The commit is in. A failure here costs speed, not data, so it is logged only.
     """
     log = folder / "_delta_log"
     try:
@@ -214,40 +210,40 @@ class Entry:
 
     Attributes
     ----------
-    lane, delta_version : int
+    sequence, delta_version : int
     at : datetime
         When it was made, UTC.
     verb, batch : str
         What made it: `create`, `import`, `compact`, `vacuum`, `labels`.
     n_added : int
         Rows it brought.
-    responses_lane : int
+    responses_sequence : int
         For `labels`: the version of `responses` that was newest then.
     """
 
-    lane: int
+    sequence: int
     delta_version: int
     at: datetime
     verb: str
     batch: str
     n_added: int
-    responses_lane: int
+    responses_sequence: int
 
 
 def entries(folder: Path) -> list[Entry]:
-    """Give the commits that took the lane and the making of the table, oldest first.
+    """Give the commits with a sequence number and the making of the table, oldest first.
 
-    The log keeps them for 30 days.
+    The log keeps them for 30 days. `lane` is the stored name of the sequence number.
     """
     found = [
         Entry(
-            lane=commit.get("lane", 0),
+            sequence=commit.get("lane", 0),
             delta_version=commit["version"],
             at=datetime.fromtimestamp(commit["timestamp"] / 1000, UTC),
             verb=commit.get("verb", "create"),
             batch=commit.get("batch", ""),
             n_added=commit.get("n_added", 0),
-            responses_lane=commit.get("responses_lane", 0),
+            responses_sequence=commit.get("responses_lane", 0),
         )
         for commit in DeltaTable(folder).history()
         if "lane" in commit or commit["version"] == 0

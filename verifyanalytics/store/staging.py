@@ -1,31 +1,36 @@
-"""Rows on their way into the store: buffered by month, written as Parquet, made durable.
+"""Staging: rows on their way into the store, as Parquet files in a folder of their batch.
 
-One `Staging` belongs to one task of one batch. Flattened blocks go in as they come; out come, for
-each month, one Parquet file of verifications and one of rejects (more only when a context column
-turns up after a file was begun, or when the input jumps between more months than files may be
-open). What is buffered is bounded in rows and bytes, whatever order the months come in. The files
-carry every column of the table but the partition's (`kind`, `month`), so the store can move them
-in as they are.
+`Staging` takes the flattened blocks of one task and writes, for each month, one file of
+verifications and one of rejects. There are more files only when a context column turns up after a
+file was begun, or when the input jumps between more months than files may be open. What waits in
+memory is bounded in rows and bytes, whatever order the months come in.
+
+`StagingFolders` knows who owns which folder: its owner holds a lock on the `.owner` file. The
+system frees the lock when the process dies, so a folder without a lock is left over.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO
 
-import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from verifyanalytics.schema import REJECTS, VERIFICATIONS, parquet_options
-from verifyanalytics.store.context import beyond_limit, context_of, fold
-
-ROW_GROUP_ROWS = 100_000
-"""Rows of a Parquet row group, and the most that wait in memory for one month."""
+from verifyanalytics.store.context import beyond_limit, fold
+from verifyanalytics.store.disk import lock, sync
+from verifyanalytics.store.files import (
+    ROW_GROUP_ROWS,
+    StagedFile,
+    context_of,
+    table_schema,
+    writer,
+)
 
 BUFFERED_BYTES = 48 << 20
 """Bytes of Arrow data that may wait in memory, all months together."""
@@ -36,38 +41,14 @@ OPEN_FILES = 160
 _BATCH_OVERHEAD = 24_000  # what some 60 Arrow arrays take beside their values, measured
 
 
-class Staged(msgspec.Struct, frozen=True):
-    """One Parquet file that waits to be committed.
-
-    Attributes
-    ----------
-    path : str
-        Absolute path within the staging folder.
-    kind : str
-        `verification` or `reject`.
-    month : str
-        `2024-06` in UTC, or `unknown`; for rejects the month they were met in.
-    n_rows : int
-        Rows in the file, at least 1.
-    context : list of str
-        Its `ctx_*` columns.
-    """
-
-    path: str
-    kind: str
-    month: str
-    n_rows: int
-    context: list[str]
-
-
 class _File:
-    """One Parquet file being written, and the rows that wait for its next row group."""
+    """One Parquet file that is being written."""
 
     def __init__(self, path: Path, kind: str, month: str, schema: pa.Schema) -> None:
-        path.touch(mode=0o600, exist_ok=False)
         self.path, self.kind, self.month, self.schema = path, kind, month, schema
         self.n_rows = 0
-        self._writer = pq.ParquetWriter(path, schema, **parquet_options(schema))
+        path.touch(mode=0o600, exist_ok=False)  # a name that is there is a mistake of ours
+        self._writer = writer(path, schema)
 
     def write(self, table: pa.Table) -> None:
         """Write one row group."""
@@ -75,38 +56,31 @@ class _File:
         self.n_rows += table.num_rows
 
     def abandon(self) -> None:
-        """Let go of a file that will not be finished; on a full disk even closing it fails."""
+        """Close a file that will not be finished; on a full disk even that fails."""
         with contextlib.suppress(OSError, pa.ArrowException):
             self._writer.close()
-        self._writer.is_open = False  # else its finalizer tries once more, and complains aloud
+        self._writer.is_open = False  # else its finalizer tries again and writes to stderr
 
-    def finish(self) -> Staged:
-        """Close the file and see it onto the disk."""
+    def finish(self) -> StagedFile:
+        """Close the file and flush it to the disk."""
         self._writer.close()
-        descriptor = os.open(self.path, os.O_RDWR)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        return Staged(
-            str(self.path), self.kind, self.month, self.n_rows, context_of(self.schema.names)
-        )
+        sync(self.path)
+        return StagedFile(str(self.path), self.kind, self.month, self.n_rows)
 
 
 class _Waiting:
-    """Batches of one kind and month that are not written yet."""
+    """Record batches of one kind and month that are not written yet."""
 
     def __init__(self) -> None:
         self.batches: list[pa.RecordBatch] = []
-        self.n_rows = 0
-        self.n_bytes = 0
+        self.n_rows = self.n_bytes = 0
 
     def add(self, batch: pa.RecordBatch) -> int:
-        n_bytes = batch.nbytes + _BATCH_OVERHEAD
+        n_bytes = int(batch.nbytes) + _BATCH_OVERHEAD
         self.batches.append(batch)
         self.n_rows += batch.num_rows
         self.n_bytes += n_bytes
-        return int(n_bytes)
+        return n_bytes
 
 
 class Staging:
@@ -126,7 +100,7 @@ class Staging:
         self._folder, self._batch, self._stem = folder, batch, stem
         self._waiting: dict[tuple[str, str], _Waiting] = {}
         self._open: dict[tuple[str, str], _File] = {}
-        self._done: list[Staged] = []
+        self._done: list[StagedFile] = []
         self._paths: list[Path] = []
         self._buffered = 0
         self._closed = False
@@ -139,7 +113,7 @@ class Staging:
         Parameters
         ----------
         verifications : pyarrow.RecordBatch
-            As `flatten.Flattener` gives them: with `month`, without `batch`.
+            As `Flattener` gives them: with `month`, without `batch`.
         rejects : pyarrow.RecordBatch
             Without `batch` and `rejected_at`.
 
@@ -155,8 +129,8 @@ class Staging:
         while self._buffered > BUFFERED_BYTES:
             self._write(max(self._waiting, key=lambda at: self._waiting[at].n_bytes))
 
-    def close(self) -> list[Staged]:
-        """Write what waits, finish every file, and say which there are."""
+    def close(self) -> list[StagedFile]:
+        """Write what waits, finish every file, and give the files."""
         for at in list(self._waiting):
             self._write(at)
         while self._open:
@@ -188,15 +162,14 @@ class Staging:
         self._buffered -= waiting.n_bytes
         tables = [pa.Table.from_batches([batch]) for batch in waiting.batches]
         table = pa.concat_tables(tables, promote_options="default")
-        table = self._with_few_columns(table)
-        file = self._file(at, set(context_of(table.column_names)))
-        file.write(self._complete(table, file.schema))
-
-    def _with_few_columns(self, table: pa.Table) -> pa.Table:
-        """Let no task bring more context columns than a store may have."""
+        # a task brings no more context columns than a store may have
         beyond = beyond_limit(self._context, context_of(table.column_names))
-        self._context.update(set(context_of(table.column_names)) - set(beyond))
-        return fold(table, beyond) if beyond else table
+        if beyond:
+            table = fold(table, beyond)
+        context = set(context_of(table.column_names))
+        self._context |= context
+        file = self._file(at, context)
+        file.write(self._complete(table, file.schema))
 
     def _file(self, at: tuple[str, str], context: set[str]) -> _File:
         """Give the open file for a kind and month; a new one when it lacks a context column."""
@@ -214,12 +187,9 @@ class Staging:
         while len(self._open) >= OPEN_FILES:
             self._done.append(self._open.pop(next(iter(self._open))).finish())
         kind, month = at
-        schema = VERIFICATIONS if kind == "verification" else REJECTS
-        for name in sorted(context):
-            schema = schema.append(pa.field(name, pa.string()))
         path = self._folder / f"{self._stem}-{kind[0]}-{len(self._paths):04}.parquet"
         self._paths.append(path)
-        return _File(path, kind, month, schema.remove_metadata())
+        return _File(path, kind, month, table_schema(kind, sorted(context)))
 
     def _complete(self, table: pa.Table, schema: pa.Schema) -> pa.Table:
         """Bring a table into the file's schema: the batch, the clock, nulls for what is absent."""
@@ -237,8 +207,7 @@ class Staging:
 def _by_month(batch: pa.RecordBatch) -> Iterator[tuple[str, pa.RecordBatch]]:
     """Split verifications by their month and drop that column; order within a month stays.
 
-    A part is a copy, never a slice: a slice would keep the whole block in memory for as long as
-    its month waits.
+    Each result is a copy: a slice would keep the whole block in memory while its month waits.
     """
     at = batch.schema.get_field_index("month")
     months = batch.column(at)
@@ -246,3 +215,70 @@ def _by_month(batch: pa.RecordBatch) -> Iterator[tuple[str, pa.RecordBatch]]:
     distinct = pc.unique(months).to_pylist()
     for month in distinct:
         yield month, rows if len(distinct) == 1 else rows.filter(pc.equal(months, month))
+
+
+class StagingFolders:
+    """The staging folders of one store, and which of them this process owns.
+
+    Parameters
+    ----------
+    folder : Path
+        `<store>/responses/_staging`; holds a folder for each batch.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._owned: dict[str, BinaryIO] = {}
+
+    def claim(self, batch: str) -> Path:
+        """Make a batch's folder and hold its owner file until `release`."""
+        self.folder.mkdir(mode=0o700, exist_ok=True)
+        while batch not in self._owned:
+            if owner := self._locked(batch):
+                self._owned[batch] = owner
+        path = self.folder / batch
+        path.mkdir(mode=0o700, exist_ok=True)
+        return path
+
+    def release(self, batch: str, *, whole: bool = False) -> None:
+        """Give a folder up once it is empty; with `whole`, whatever is in it."""
+        path = self.folder / batch
+        if whole:
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
+        if not path.exists() and batch in self._owned:
+            (self.folder / f"{batch}.owner").unlink(missing_ok=True)
+            self._owned.pop(batch).close()
+
+    def release_all(self) -> None:
+        """Give every folder up, at the end of the process or of the store."""
+        for batch in list(self._owned):
+            self.release(batch, whole=True)
+
+    def clean(self) -> list[str]:
+        """Remove the folders whose owners are dead; give their names."""
+        if not self.folder.is_dir():
+            return []
+        batches = sorted({path.name.removesuffix(".owner") for path in self.folder.iterdir()})
+        cleaned = []
+        for batch in batches:
+            if batch not in self._owned and (owner := self._locked(batch)):
+                shutil.rmtree(self.folder / batch, ignore_errors=True)
+                (self.folder / f"{batch}.owner").unlink(missing_ok=True)
+                owner.close()
+                cleaned.append(batch)
+        return cleaned
+
+    def _locked(self, batch: str) -> BinaryIO | None:
+        """Lock a batch's owner file; None when another holds it or it was removed meanwhile."""
+        path = self.folder / f"{batch}.owner"
+        file = path.open("ab")
+        try:
+            lock(file)
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        except (BlockingIOError, PermissionError, FileNotFoundError):
+            pass
+        file.close()
+        return None

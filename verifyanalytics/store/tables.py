@@ -1,7 +1,7 @@
-"""The two Delta tables of a store: made, opened, remembered, and found again as they were.
+"""The two Delta tables of a store: how they are made, opened, and read as they were.
 
-`Tables` is what commits, upkeep and readers share: the folders, the key, the newest version, the
-engine, and the staging folders this process owns.
+Commits, maintenance and readers share one `Tables`: the folders, the key, the newest version, the
+engine, and the staging folders that this process owns.
 """
 
 from __future__ import annotations
@@ -16,24 +16,22 @@ from deltalake.exceptions import DeltaError
 
 from verifyanalytics.errors import NoStoreError, StorageError, UsageError
 from verifyanalytics.schema import IMPORTS, REJECTS, SCHEMA_VERSION, VERIFICATIONS
-from verifyanalytics.store.files import (
-    Staging,
-    fingerprint,
-    key_path,
-    make_key,
-    missing_files,
-    read_key,
-    storage_errors,
-    table_schema,
+from verifyanalytics.store.disk import storage_errors
+from verifyanalytics.store.files import table_schema
+from verifyanalytics.store.key import fingerprint, key_path, make_key, read_key
+from verifyanalytics.store.log import (
+    LABEL_SEQUENCE,
+    SEQUENCE,
+    Entry,
+    Version,
+    entries,
+    open_version,
 )
-from verifyanalytics.store.log import LABEL_LANE, LANE, Entry, Version, entries, open_version
+from verifyanalytics.store.staging import StagingFolders
 from verifyanalytics.store.views import Engine, Views
 
 RETENTION = timedelta(days=7)
 """How far back `as_of` reaches; removed files stay that long."""
-
-TRIES = 50
-"""How often a commit is tried again when others come first; each time one of them got on."""
 
 _PROPERTIES = {
     "delta.dataSkippingStatsColumns": "occurred_at,score,code",
@@ -57,7 +55,7 @@ class Tables:
     lock : threading.RLock
         Held while this process writes or opens a version.
     engine : Engine
-    staging : Staging
+    staging : StagingFolders
     """
 
     def __init__(self, path: Path) -> None:
@@ -66,14 +64,14 @@ class Tables:
         self.labels = path / "labels"
         self.lock = threading.RLock()
         self.engine = Engine(path)
-        self.staging = Staging(self.responses / "_staging")
+        self.staging = StagingFolders(self.responses / "_staging")
         self._newest: dict[Path, Version] = {}
         self._key: bytes | None = None
 
-    # ---------------------------------------------------------------------------- being there
+    # ---------------------------------------------------------------------------- making
 
     def exist(self) -> bool:
-        """Say whether the store is there."""
+        """Whether the store is there."""
         log = self.responses / "_delta_log"
         return log.is_dir() and DeltaTable.is_deltatable(str(self.responses))
 
@@ -81,21 +79,25 @@ class Tables:
         """Make the tables and the key if they are not there; also what a kill left out."""
         with self.lock, storage_errors(self.path, f"making the store {self.path}"):
             if not self.exist():
-                self._require_room()
+                # the mode of a folder that holds something else would be changed under others
+                if self.path.is_dir():
+                    strange = {f.name for f in self.path.iterdir()} - {"responses", "labels"}
+                    if strange:
+                        hint = "name an empty folder, or one that is not there"
+                        raise UsageError(
+                            f"{self.path} holds other files ({min(strange)}, …); {hint}"
+                        )
                 self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
                 self.path.chmod(0o700)
                 key = make_key(key_path(self.path))
+                fields: dict[str, pa.Field] = {}
+                for field in (*VERIFICATIONS, *REJECTS, *IMPORTS):
+                    fields.setdefault(field.name, field.remove_metadata())
+                partition = [("kind", pa.string()), ("month", pa.string())]
+                responses = pa.schema([*fields.values(), *partition])
                 self._create_table(self.labels, table_schema("label"), [], key)
-                self._create_table(self.responses, _responses_schema(), ["kind", "month"], key)
+                self._create_table(self.responses, responses, ["kind", "month"], key)
             self.key()
-
-    def _require_room(self) -> None:
-        """Refuse a folder that holds something else: its mode would be changed under others."""
-        if self.path.is_dir():
-            strange = {entry.name for entry in self.path.iterdir()} - {"responses", "labels"}
-            if strange:
-                hint = "name an empty folder, or one that is not there"
-                raise UsageError(f"{self.path} holds other files ({min(strange)}, …); {hint}")
 
     def _create_table(self, folder: Path, schema: pa.Schema, by: list[str], key: bytes) -> None:
         """Make one empty Delta table; another process may make it at the same time."""
@@ -147,14 +149,10 @@ class Tables:
                 raise NoStoreError(self.path)
             known = self._newest.get(table)
             if known is None or not _is_newest(table, known.number):
-                known = open_version(table, LANE if table == self.responses else LABEL_LANE)
+                known = open_version(table, SEQUENCE if table == self.responses else LABEL_SEQUENCE)
                 _require_schema(known.handle, self.path)
                 self._newest[table] = known
             return known
-
-    def moved(self, version: Version, table: Path) -> bool:
-        """Say whether other commits came after a version."""
-        return self.newest(table).number != version.number
 
     def at(self, as_of: int | None) -> tuple[Version, Version]:
         """Give `responses` and `labels` as they were at a version of the store.
@@ -167,14 +165,14 @@ class Tables:
             A vacuum took files of it.
         """
         responses, labels = self.newest(self.responses), self.newest(self.labels)
-        if as_of is None or as_of == responses.lane:
+        if as_of is None or as_of == responses.sequence:
             return responses, labels
         with storage_errors(self.path, f"reading version {as_of}"):
             entry = self._entry(as_of)
-            then = [e for e in entries(self.labels) if e.responses_lane <= as_of]
-            responses = open_version(self.responses, LANE, entry.delta_version)
-            labels = open_version(self.labels, LABEL_LANE, then[-1].delta_version)
-        gone = missing_files(self.responses, responses.files)
+            then = [e for e in entries(self.labels) if e.responses_sequence <= as_of]
+            responses = open_version(self.responses, SEQUENCE, entry.delta_version)
+            labels = open_version(self.labels, LABEL_SEQUENCE, then[-1].delta_version)
+        gone = [f.path for f in responses.files if not (self.responses / f.path).exists()]
         if gone:
             message = f"version {as_of} was vacuumed: {len(gone)} of its files are gone"
             raise StorageError(message, path=self.path)
@@ -186,7 +184,7 @@ class Tables:
         return Views(self.responses, responses.files, self.labels, labels.files, responses.context)
 
     def kept(self) -> list[tuple[Entry, bool]]:
-        """Say of each version in the log whether it is kept: it was newest within the retention."""
+        """Give the versions in the log, each with whether it was newest within the retention."""
         self.newest(self.responses)
         with storage_errors(self.path, "reading the log"):
             found = entries(self.responses)
@@ -197,26 +195,17 @@ class Tables:
             for entry, follower in zip(found, followers, strict=True)
         ]
 
-    def _entry(self, lane: int) -> Entry:
-        kept = [entry for entry, readable in self.kept() if readable]
-        for entry in kept:
-            if entry.lane == lane:
-                return entry
-        reach = f"it reaches back {RETENTION.days} days, to version {kept[0].lane}"
-        message = f"no version {lane} of {self.path}; {reach}, and on to version {kept[-1].lane}"
+    def _entry(self, sequence: int) -> Entry:
+        kept = {entry.sequence: entry for entry, readable in self.kept() if readable}
+        if sequence in kept:
+            return kept[sequence]
+        reach = f"it reaches back {RETENTION.days} days, to version {min(kept)}"
+        message = f"no version {sequence} of {self.path}; {reach}, and on to version {max(kept)}"
         raise UsageError(message)
 
 
-def _responses_schema() -> pa.Schema:
-    """Give the table's columns: those of every kind, then the partition."""
-    fields: dict[str, pa.Field] = {}
-    for field in (*VERIFICATIONS, *REJECTS, *IMPORTS):
-        fields.setdefault(field.name, field.remove_metadata())
-    return pa.schema([*fields.values(), ("kind", pa.string()), ("month", pa.string())])
-
-
 def _is_newest(table: Path, number: int) -> bool:
-    """Say whether the log ends at a Delta version, by the names of its entries."""
+    """Whether the log ends at a Delta version, by the names of its entries."""
     log = table / "_delta_log"
     return (log / f"{number:020}.json").exists() and not (log / f"{number + 1:020}.json").exists()
 

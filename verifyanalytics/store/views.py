@@ -1,9 +1,9 @@
-"""The tables people see, as SQL over exactly the files of one version.
+"""The six tables of a store, as SQL over exactly the files of one version.
 
 `responses` is one Delta table; `verifications`, `rejects`, `imports`, the long forms `risk_tags`
 and `image_quality`, and `labels` are views of its files. DuckDB gets the file names from the log
-and never looks into the folder, so what a kill left there is not read. The engine may open files
-of the store and nothing else, and runs one `SELECT` at a time.
+and never lists the folder, so what a kill left there is not read. The engine may open files of the
+store and nothing else, and runs one `SELECT` at a time.
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ import pyarrow as pa
 
 from verifyanalytics.errors import MissingColumnError, UsageError
 from verifyanalytics.schema import IMAGES, QUALITY_MEASURES, STRINGS
-from verifyanalytics.store.files import DataFile, storage_errors, table_schema
+from verifyanalytics.store.disk import storage_errors
+from verifyanalytics.store.files import ROW_GROUP_ROWS, DataFile, table_schema
 
 TABLES = ("verifications", "rejects", "imports", "labels", "risk_tags", "image_quality")
-"""What people see; the last two are derived from `verifications`."""
+"""The public tables; the last two are derived from `verifications`."""
 
 TIMES = {
     "verifications": "occurred_at",
@@ -132,7 +133,7 @@ def _spill_folder() -> Path:
 
 @contextmanager
 def query_errors(doing: str, path: Path) -> Iterator[None]:
-    """Turn DuckDB's errors about a query into `UsageError`, those about the disk into ours."""
+    """Turn DuckDB's errors about a query into `UsageError`, about the disk into `StorageError`."""
     try:
         yield
     except _OURS as error:
@@ -266,7 +267,14 @@ class Views:
             inner = self._relation("verifications", low, high)
             return _DERIVED_SQL[table].format(verifications=f"({inner})")
         folder = self._labels if table == "labels" else self._responses
-        files = [file for file in self.files(table) if _may_hold(file, low, high)]
+        files = [
+            file
+            for file in self.files(table)
+            if file.kind != "verification"
+            or not file.first_at
+            or not file.last_at
+            or not ((low and file.last_at < low) or (high and file.first_at >= high))
+        ]
         return selected(self.schema(table), folder, files)
 
 
@@ -283,21 +291,12 @@ def selected(schema: pa.Schema, folder: Path, files: Sequence[DataFile]) -> str:
     if not files:
         return typed
     names = ", ".join(map(quoted, schema.names))
-    month = "month" in schema.names
-    hive = "hive_partitioning = true, hive_types = {'kind': VARCHAR, 'month': VARCHAR}"
+    hive = "hive_partitioning = false"
+    if "month" in schema.names:
+        hive = "hive_partitioning = true, hive_types = {'kind': VARCHAR, 'month': VARCHAR}"
     paths = ", ".join(literal(str(folder / file.path)) for file in files)
-    read = f"read_parquet([{paths}], union_by_name = true, {hive if month else _NO_HIVE})"
+    read = f"read_parquet([{paths}], union_by_name = true, {hive})"
     return f"SELECT {names} FROM ({typed} UNION ALL BY NAME SELECT * FROM {read})"
-
-
-_NO_HIVE = "hive_partitioning = false"
-
-
-def _may_hold(file: DataFile, low: datetime | None, high: datetime | None) -> bool:
-    """Say whether a file may hold times of a period; yes when the log does not tell."""
-    if file.kind != "verification" or file.first_at is None or file.last_at is None:
-        return True
-    return not (low and file.last_at < low) and not (high and file.first_at >= high)
 
 
 def instant(value: Any, name: str) -> datetime | None:
@@ -324,6 +323,18 @@ def instant(value: Any, name: str) -> datetime | None:
         raise UsageError(message) from None
 
 
+def write_query(
+    connection: duckdb.DuckDBPyConnection, query: str, schema: pa.Schema, out: Any
+) -> int:
+    """Write the rows of a query with a Parquet or CSV writer, a row group at a time; count them."""
+    n_rows = 0
+    with out:
+        for group in connection.sql(query).to_arrow_reader(ROW_GROUP_ROWS):
+            out.write_table(plain(pa.Table.from_batches([group])).cast(schema))
+            n_rows += group.num_rows
+    return n_rows
+
+
 def _quality_sql() -> str:
     """Unfold the 22 quality columns into rows (image, measure, value) that have a value."""
     pairs = [(image, measure) for image in IMAGES for measure in QUALITY_MEASURES]
@@ -343,25 +354,30 @@ _DERIVED_SQL: Mapping[str, str] = {
     "unnest(risk_tags) AS tag FROM {verifications}",
     "image_quality": _quality_sql(),
 }
-_BEGINNING = [
-    ("request_id", pa.string()),
-    ("occurred_at", pa.timestamp("us", tz="UTC")),
-    ("month", pa.string()),
-]
+_TIME = pa.timestamp("us", tz="UTC")
+_BEGINNING = {"request_id": pa.string(), "occurred_at": _TIME, "month": pa.string()}
 _DERIVED_SCHEMAS = {
     "risk_tags": pa.schema(
-        [
-            *_BEGINNING,
-            ("result", pa.bool_()),
-            ("score", pa.float64()),
-            ("risk_score", pa.int32()),
-            ("tag", pa.string()),
-        ]
+        _BEGINNING
+        | {"result": pa.bool_(), "score": pa.float64(), "risk_score": pa.int32()}
+        | {"tag": pa.string()}
     ),
     "image_quality": pa.schema(
-        [*_BEGINNING, ("image", pa.string()), ("measure", pa.string()), ("value", pa.float64())]
+        _BEGINNING | {"image": pa.string(), "measure": pa.string(), "value": pa.float64()}
     ),
 }
+
+
+def distinct(names: Sequence[str]) -> list[str]:
+    """Number the names that come again: pandas gives columns of one name one type."""
+    found: list[str] = []
+    for name in names:
+        number, free = 1, name
+        while free in found:
+            number += 1
+            free = f"{name}_{number}"
+        found.append(free)
+    return found
 
 
 def plain(table: pa.Table) -> pa.Table:
