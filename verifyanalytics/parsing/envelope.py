@@ -1,8 +1,7 @@
-"""What stands around an answer: log lines, our own envelope, anybody's by its paths.
+"""Envelopes: what stands around a reply, in log lines, our own envelope or a foreign one.
 
-One line of input goes in, the vendor's reply and what the line says about the call come out. The
-reply itself is `responses`' matter. Values that name a person or a token leave here only as keyed
-hashes.
+`open_line` takes one line of input apart: the vendor's reply, and what the line says about the
+call. Values that name a person or a token become columns only as keyed hashes.
 """
 
 from __future__ import annotations
@@ -93,7 +92,7 @@ class ReadOptions:
         What `occurred_at_source` says of a time that stands beside the response.
     collected : bool
         The envelopes are the collector's own (`raw_answers`): token and subject are keyed hashes
-        already, and `images` says what the pictures were that are no longer there.
+        already, and `images` says what the images were that are no longer there.
     """
 
     strict: bool = False
@@ -127,16 +126,9 @@ class ReadOptions:
 
 @dataclass(slots=True)
 class Opened:
-    """A reply and what stood around it.
+    """A reply as `strict_json.loads` gives it, and what stood around it.
 
-    Attributes
-    ----------
-    reply : object
-        The vendor's reply as `strictjson.loads` gives it.
-    around : dict
-        Our envelope's keys; empty when there was none.
-    rest : dict
-        Keys of the envelope that mean nothing to us.
+    `around` has our envelope's keys, `rest` those of its keys that have no meaning here.
     """
 
     reply: Any
@@ -145,26 +137,19 @@ class Opened:
 
 
 def open_line(data: bytes, options: ReadOptions) -> Opened:
-    """Read one line of input and take the reply out of what surrounds it.
-
-    Raises
-    ------
-    Unreadable
-        Not UTF-8, not JSON, too deep, too large, or no place where a reply could be.
-    """
+    """Read one line of input and take the reply out of what surrounds it, or raise `Unreadable`."""
     if len(data) > MAX_RESPONSE:
         raise Unreadable("size", f"{len(data)} bytes; {MAX_RESPONSE} may be")
     value = _read_text(_decoded(data, "$"), "$")
     if not isinstance(value, dict):
         raise Unreadable("not_a_response", "the text is no object")
     around: dict[str, Any] = {}
-    for name, path in (("occurred_at", options.time_path), ("context", options.context_path)):
-        if path and (found := _pop(value, path)) is not None:
-            around[name] = (
-                found
-                if name != "context" or isinstance(found, dict)
-                else {path.rpartition(".")[2]: found}
-            )
+    if (moment := _pop(value, options.time_path)) is not None:
+        around["occurred_at"] = moment
+    path = options.context_path
+    if path and (context := _pop(value, path)) is not None:
+        is_object = isinstance(context, dict)
+        around["context"] = context if is_object else {path.rpartition(".")[2]: context}
     path = options.response_path or "response"
     # what looks like a reply is one, unless the caller has said where replies stand
     reply = None if is_reply(value) and not options.response_path else _pop(value, path)
@@ -194,31 +179,28 @@ def _read_text(text: str, where: str) -> Any:
     try:
         return loads(text, where)
     except Unreadable:
-        opening = None if _is_broken_json(text) else _OPENING.search(text)
+        opening = _OPENING.search(text)
+        begun = text.lstrip(" \t\r\n")[:1]
+        # A literal inside a string of broken JSON is none. A bracket alone is no JSON yet: log
+        # lines begin with `[2024-05-01 08:00:00] `.
+        if begun in {"{", '"'} or (opening and begun == "[" and '"' in text[: opening.start()]):
+            raise
         literal = opening and _LITERAL.match(text, opening.start())
         if not literal:
             raise
     if _OPENING.search(text, literal.end()):
         raise Unreadable("syntax", f"{where}: more than one bytes literal on the line")
-    said = literal[literal.lastindex or 1]
+    escaped = literal[literal.lastindex or 1]
     # of the escapes there are, both codecs know the same; a parser would take a hundred times more
-    return loads(_decoded(said.encode().decode("unicode_escape").encode("latin-1"), where), where)
+    return loads(
+        _decoded(escaped.encode().decode("unicode_escape").encode("latin-1"), where), where
+    )
 
 
-def _is_broken_json(text: str) -> bool:
-    """Whether a literal in the text would stand inside a string of JSON that is no JSON.
-
-    A bracket alone is none: log lines begin with `[2024-05-01 08:00:00] `.
-    """
-    begun = text.lstrip(" \t\r\n")[:1]
-    if begun != "[":
-        return begun in {"{", '"'}
-    opening = _OPENING.search(text)
-    return opening is None or '"' in text[: opening.start()]
-
-
-def _pop(value: dict[str, Any], path: str) -> Any:
-    """Take out what stands at a dotted path; None where nothing does."""
+def _pop(value: dict[str, Any], path: str | None) -> Any:
+    """Take out what stands at a dotted path; None where nothing does, or there is no path."""
+    if not path:
+        return None
     *parents, last = path.removeprefix("$.").split(".")
     for name in parents:
         inner = value.get(name)
@@ -229,33 +211,21 @@ def _pop(value: dict[str, Any], path: str) -> Any:
 
 
 def read_time(value: Any) -> datetime | None:
-    """Read a moment as envelopes write it.
+    """Read a moment as envelopes write it: in UTC, to the microsecond.
 
-    Parameters
-    ----------
-    value : Number or str
-        Seconds, milliseconds or microseconds since 1970 (told apart by size, as a number or as
-        text), or ISO 8601: date, or date and time; without a zone it is UTC.
-
-    Returns
-    -------
-    datetime or None
-        In UTC, to the microsecond; None for what is no moment between 2015 and 2100.
+    Seconds, milliseconds or microseconds since 1970 (told apart by size, as a number or as text),
+    or ISO 8601: date, or date and time; without a zone it is UTC. None for what is no moment
+    between 2015 and 2100.
     """
     try:
         moment = _from_iso(value)
         if moment is None and is_number(value):
-            moment = _from_epoch(float(value))
+            number = float(value)
+            scale = 1e6 if number >= 1e14 else 1e3 if number >= 1e11 else 1
+            moment = EPOCH + timedelta(microseconds=round(number * 1e6 / scale))
     except (ValueError, OverflowError):
         return None
     return moment if moment is not None and EARLIEST <= moment < LATEST else None
-
-
-def _from_epoch(seconds: float) -> datetime:
-    for limit, scale in ((1e14, 1e6), (1e11, 1e3)):
-        if seconds >= limit:
-            return EPOCH + timedelta(microseconds=round(seconds * 1e6 / scale))
-    return EPOCH + timedelta(microseconds=round(seconds * 1e6))
 
 
 def _from_iso(text: str) -> datetime | None:
@@ -270,17 +240,12 @@ def _from_iso(text: str) -> datetime | None:
 
 
 def context_names(given: dict[str, Any], options: ReadOptions) -> dict[str, str]:
-    """Choose which names of a context become columns; what is not chosen goes to `extra`.
+    """Choose which names of a context become columns: column without `ctx_` → name as given.
 
-    A name is lower-cased; it becomes a column when `CONTEXT_NAME` fits, it is not that of a
-    personal value, and its value is no object or array. Of names that differ in case only, the
-    lower-case one wins, else the first in order of code points. Of more than 64 the first in order
-    win.
-
-    Returns
-    -------
-    dict
-        Column's name without `ctx_` → the name as given.
+    What is not chosen goes to `extra`. A name is lower-cased; it becomes a column when
+    `CONTEXT_NAME` fits, it is not that of a personal value, and its value is no object or array. Of
+    names that differ in case only, the lower-case one wins, else the first in order of code points.
+    Of more than 64 the first in order win.
     """
     chosen: dict[str, str] = {}
     for name in sorted(given, key=lambda name: (name != name.lower(), name)):

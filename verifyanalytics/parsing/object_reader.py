@@ -1,16 +1,17 @@
 """One object of a reply on its way into columns: known keys are taken, the rest goes to `extra`.
 
-`ObjectReader` has one method for each type of column, and with it the rule for values of another
-type: coerced where nothing is lost, else null with the value as sent in the rest; either way an
-issue names the path. What is left over goes through `redaction`.
+A converter for each type of column has the rule for values of another type: coerced where nothing
+is lost, else null with the value as sent in the rest; either way an issue names the path. What is
+left over goes through `redaction`.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from datetime import datetime
+from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
+from functools import partial
 from typing import Any
 
 from verifyanalytics.parsing.envelope import read_time
@@ -24,7 +25,7 @@ _INT64 = range(-(2**63), 2**63)
 _FLAGS = {True: {"1": True, "0": False}, False: {"true": True, "false": False}}
 
 Table = dict[str, tuple[str, str]]
-"""Column → the kind of its values (a method of `ObjectReader`, or int and its bits) and its key."""
+"""Column → a key of `CONVERTERS` and the key of its value, in the order of their issues."""
 
 
 class ObjectReader:
@@ -64,41 +65,54 @@ class ObjectReader:
 
     def columns(self, table: Table) -> dict[str, Any]:
         """Take the keys of a table, in its order."""
-        return {
-            column: self.integer(key, bits=int(kind[3:]))
-            if kind.startswith("int")
-            else getattr(self, kind)(key)
-            for column, (kind, key) in table.items()
-        }
+        return {column: self.take(kind, name) for column, (kind, name) in table.items()}
 
-    def text(self, name: str) -> str | None:
-        """Take a text; an integer is one by its digits, with an issue."""
-        value: Any = self.values.pop(name, None)
+    def take(self, kind: str, name: str) -> Any:
+        """Take a value of a kind of `CONVERTERS`; None where it is absent or does not fit."""
+        value = self.values.pop(name, None)
         if value is None:
             return None
-        if isinstance(value, Number) and value.lstrip("-").isdigit():
-            self._note("type", name)
-            value = str(value)
-        if isinstance(value, Number) or not isinstance(value, str):
+        converted, is_exact = CONVERTERS[kind](value, f"{self._path}.{name}")
+        if converted is None:
             self._fail(name, value)
-            return None
-        return self._kept(name, value)
+        elif not is_exact:
+            self._note("type", name)
+        return self._kept(name, converted)
 
     def identifier(self, name: str) -> str | None:
         """Take a text that tells rows apart: an empty or shortened one does not."""
         sent = self.values.get(name)
-        text = self.text(name)
+        text: str | None = self.take("text", name)
         if text is not None and text != sent:
             self.values[name] = sent  # two long ids of one size are not the same id
             return None
         return text or None
 
+    def texts(self, name: str) -> list[str] | None:
+        """Take a list of texts; integers in it with an issue."""
+        sent = self.values.get(name)
+        items: list[str] | None = self.take("texts", name)
+        if items is not None and size(sent) > MAX_TEXT:
+            self._note("size", name)
+            return [sized(sent)]
+        return items and [self._kept(name, item) for item in items]
+
+    def image(self, name: str) -> str | None:
+        """Take an image's text, to be measured and fingerprinted only."""
+        value: Any = self.values.pop(name, None)
+        if isinstance(value, str) and not isinstance(value, Number):
+            return value
+        if value is not None:
+            self._fail(name, value)
+        return None
+
     def plain(self, name: str) -> str | None:
         """Take a scalar as text: a number by its digits, `true`, `false`."""
         value: Any = self.values.pop(name, None)
-        if value is None:
-            return None
-        return self._kept(name, str(value).lower() if isinstance(value, bool) else str(value))
+        if isinstance(value, bool):
+            return str(value).lower()
+        text: str | None = self._kept(name, None if value is None else str(value))
+        return text
 
     def secret(self, name: str) -> str | None:
         """Take a text or number that is going to be hashed; of anything else the size is left."""
@@ -108,99 +122,9 @@ class ObjectReader:
         self._fail(name, sized(value))
         return None
 
-    def flag(self, name: str) -> bool | None:
-        """Take a truth value; `"true"`, `"false"`, 1 and 0 with an issue."""
-        value: Any = self.values.pop(name, None)
-        if value is None or isinstance(value, bool):
-            return value
-        if isinstance(value, str) and value in _FLAGS[isinstance(value, Number)]:
-            self._note("type", name)
-            return _FLAGS[isinstance(value, Number)][value]
-        self._fail(name, value)
-        return None
-
-    def number(self, name: str) -> float | None:
-        """Take a float64; a text that is a JSON number with an issue."""
-        value: Any = self.values.pop(name, None)
-        if value is None:
-            return None
-        if isinstance(value, Number):
-            number = float(value)
-            if not math.isfinite(number):
-                raise Unreadable("number", f"{self._path}.{name} is not finite")
-            return number + 0.0  # minus zero is zero
-        number = float(value) if isinstance(value, str) and is_number(value) else math.nan
-        if not math.isfinite(number):
-            self._fail(name, value)
-            return None
-        self._note("type", name)
-        return number + 0.0
-
-    def integer(self, name: str, *, bits: int) -> int | None:
-        """Take an integer of so many bits; an integral float or text with an issue."""
-        value: Any = self.values.pop(name, None)
-        if value is None:
-            return None
-        integer = _integer(value) if isinstance(value, str) and is_number(value) else None
-        if isinstance(value, Number) and _is_beyond(value, integer):
-            raise Unreadable("number", f"{self._path}.{name} does not fit int64")
-        if integer is None or not -(2 ** (bits - 1)) <= integer < 2 ** (bits - 1):
-            self._fail(name, value)
-            return None
-        if not (isinstance(value, Number) and value.lstrip("-").isdigit()):
-            self._note("type", name)
-        return integer
-
-    def duration(self, name: str) -> float | None:
-        """Take a Go duration; milliseconds."""
-        value: Any = self.values.pop(name, None)
-        if value is None:
-            return None
-        number = None if isinstance(value, Number) else milliseconds(value)
-        if number is None:
-            self._fail(name, value)
-        return number
-
-    def time(self, name: str) -> datetime | None:
-        """Take a moment."""
-        value: Any = self.values.pop(name, None)
-        if value is None:
-            return None
-        moment = read_time(value) if isinstance(value, str) else None
-        if moment is None:
-            self._fail(name, value)
-        return moment
-
-    def texts(self, name: str) -> list[str] | None:
-        """Take a list of texts; integers in it with an issue."""
-        value: Any = self.values.pop(name, None)
-        if value is None:
-            return None
-        if not isinstance(value, list) or not all(_is_tag(item) for item in value):
-            self._fail(name, value)
-            return None
-        if any(isinstance(item, Number) for item in value):
-            self._note("type", name)
-        if size(value) > MAX_TEXT:
-            self._note("size", name)
-            return [sized(value)]
-        return [self._kept(name, str(item)) for item in value]
-
-    def image(self, name: str) -> str | None:
-        """Take an image's text, to be measured and fingerprinted only."""
-        value: Any = self.values.pop(name, None)
-        if value is None or (isinstance(value, str) and not isinstance(value, Number)):
-            return value
-        self._fail(name, value)
-        return None
-
     def object(self, name: str) -> ObjectReader:
         """Enter an object; an empty one stands for what is absent or of another type."""
-        value: Any = self.values.pop(name, None)
-        if value is not None and not isinstance(value, dict):
-            self._fail(name, value)
-            value = None
-        return self._enter(name, value)
+        return self._enter(name, self.values.pop(name, None))
 
     def first(self, *names: str) -> ObjectReader:
         """Enter the first of these objects that is there; the others are left over."""
@@ -216,9 +140,6 @@ class ObjectReader:
                 return self._enter(name, None)
             inner = loads(value, f"{self._path}.{name}")
             value = inner if isinstance(inner, dict | None) else value
-        if value is not None and not isinstance(value, dict):
-            self._fail(name, value)
-            value = None
         return self._enter(name, value)
 
     def rest(self) -> dict[str, Any]:
@@ -228,18 +149,24 @@ class ObjectReader:
             return {**{short(name): sized(v) for name, v in self.values.items()}, **inner}
         return {**redacted(self.values), **inner} if self.values else inner
 
-    def _enter(self, name: str, value: dict[str, Any] | None) -> ObjectReader:
+    def _enter(self, name: str, value: Any) -> ObjectReader:
+        if value is not None and not isinstance(value, dict):
+            self._fail(name, value)
+            value = None
         private = self._private or name == "images"
         reader = ObjectReader(value or {}, f"{self._path}.{name}", self._issues, private=private)
         if value:
             self._inner[name] = reader
         return reader
 
-    def _kept(self, name: str, text: str) -> str:
-        shown: str = redacted(text)
-        if shown != text:
+    def _kept(self, name: str, value: Any) -> Any:
+        """A text that becomes a column as it may be kept; any other value as it is."""
+        if not isinstance(value, str):
+            return value
+        kept = redacted(value)
+        if kept != value:
             self._note("size", name)
-        return shown
+        return kept
 
     def _note(self, kind: str, name: str) -> None:
         self._issues.append(f"{kind}:{self._path}.{name}")
@@ -250,16 +177,56 @@ class ObjectReader:
         self.values[name] = value
 
 
-_FLAGS = {True: {"1": True, "0": False}, False: {"true": True, "false": False}}
+# ------------------------------------------------------------------ converters
+
+Converted = tuple[Any, bool]
+"""The value of a column, None for what does not fit, and whether it came in its own type."""
 
 
-def _is_tag(item: Any) -> bool:
-    if isinstance(item, Number):
-        return item.lstrip("-").isdigit()
-    return isinstance(item, str)
+def _text(value: Any, path: str) -> Converted:
+    if isinstance(value, Number):
+        return (str(value), False) if value.lstrip("-").isdigit() else (None, False)
+    return (value, True) if isinstance(value, str) else (None, False)
 
 
-def _integer(text: str) -> int | None:
+def _texts(value: Any, path: str) -> Converted:
+    items = [_text(item, path) for item in value] if isinstance(value, list) else [(None, False)]
+    texts = [text for text, _ in items]
+    return None if None in texts else texts, all(is_exact for _, is_exact in items)
+
+
+def _flag(value: Any, path: str) -> Converted:
+    if isinstance(value, bool):
+        return value, True
+    return _FLAGS[isinstance(value, Number)].get(value) if isinstance(value, str) else None, False
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Number) or (isinstance(value, str) and is_number(value))
+
+
+def _number(value: Any, path: str) -> Converted:
+    number = float(value) if _is_number(value) else math.nan
+    if math.isfinite(number):
+        return number + 0.0, isinstance(value, Number)  # minus zero is zero
+    if isinstance(value, Number):
+        raise Unreadable("number", f"{path} is not finite")
+    return None, False
+
+
+def _integer(value: Any, path: str, *, bits: int) -> Converted:
+    integer = _exact_integer(value) if _is_number(value) else None
+    if isinstance(value, Number) and (
+        # without an integer: too many digits, a fraction, or infinite
+        integer not in _INT64 if integer is not None else abs(float(value)) >= 2.0**63
+    ):
+        raise Unreadable("number", f"{path} does not fit int64")
+    if integer is None or not -(2 ** (bits - 1)) <= integer < 2 ** (bits - 1):
+        return None, False
+    return integer, isinstance(value, Number) and value.lstrip("-").isdigit()
+
+
+def _exact_integer(text: str) -> int | None:
     """Read a JSON number that is an integer without loss, if it is not beyond all our integers."""
     if text.lstrip("-").isdigit():
         return int(text) if len(text) <= 20 else None
@@ -272,10 +239,12 @@ def _integer(text: str) -> int | None:
     return int(value) if value == value.to_integral_value() else None
 
 
-def _is_beyond(number: Number, integer: int | None) -> bool:
-    if integer is not None:
-        return integer not in _INT64
-    return abs(float(number)) >= 2.0**63  # too many digits, or infinite
+def _duration(value: Any, path: str) -> Converted:
+    return None if isinstance(value, Number) else milliseconds(value), True
+
+
+def _time(value: Any, path: str) -> Converted:
+    return read_time(value) if isinstance(value, str) else None, True
 
 
 def milliseconds(duration: Any) -> float | None:
@@ -286,3 +255,15 @@ def milliseconds(duration: Any) -> float | None:
     if not math.isfinite(total):
         return None
     return (-total if duration[0] == "-" else total) + 0.0
+
+
+CONVERTERS: dict[str, Callable[[Any, str], Converted]] = {
+    "text": _text,
+    "texts": _texts,
+    "flag": _flag,
+    "number": _number,
+    "duration": _duration,
+    "time": _time,
+    **{f"int{bits}": partial(_integer, bits=bits) for bits in (16, 32, 64)},
+}
+"""By kind: a value and its place in the reply → what the column gets."""

@@ -59,7 +59,6 @@ _SERVICE: Table = {
     "message": ("text", "message"),
     "elapsed_ms": ("duration", "time_elapsed"),
 }
-_RISK: Table = {"risk_score": ("int32", "score"), "risk_tags": ("texts", "tags")}
 _COMPARISON: Table = {"alive": ("flag", "alive"), "score": ("number", "score")}
 _THRESHOLDS: Table = {
     column: ("number", level)
@@ -173,24 +172,25 @@ class _Reading:
         """Read the gateway's metadata; true when it holds an error: the rest then means nothing."""
         metadata = reply.object("ResponseMetadata")
         values = self.row
-        values["action"] = metadata.text("Action")
+        values["action"] = metadata.take("text", "Action")
         request_id = metadata.identifier("RequestId")
         if not metadata.holds("Error"):
             values["request_id"] = reply.identifier("request_id") or request_id
             return False
         error = metadata.object("Error")
         values["request_id"] = request_id or reply.identifier("request_id")
-        values["gateway_code"] = error.text("Code")
-        values["message"] = error.text("Message")
+        values["gateway_code"] = error.take("text", "Code")
+        values["message"] = error.take("text", "Message")
         return True
 
     def _read_service(self, reply: ObjectReader) -> None:
         values = self.row
         values |= reply.columns(_SERVICE)
         data = reply.object("data")
-        values["result"] = data.flag("result")
+        values["result"] = data.take("flag", "result")
         risk = data.nested("risk_result")
-        values |= risk.columns(_RISK)
+        values["risk_score"] = risk.take("int32", "score")
+        values["risk_tags"] = risk.texts("tags")
         if values["risk_tags"] is None and not risk.failed("tags"):
             # Go writes an empty list as null: asked, nothing found
             values["risk_tags"] = None if values["risk_score"] is None else []
@@ -227,8 +227,8 @@ class _Reading:
             images = envelope.object("images")
             for name in ("image_best", "image_env"):
                 if images.holds(f"{name}_bytes"):
-                    values[f"{name}_bytes"] = images.integer(f"{name}_bytes", bits=32)
-                    values[f"{name}_print"] = images.text(f"{name}_print")
+                    values[f"{name}_bytes"] = images.take("int32", f"{name}_bytes")
+                    values[f"{name}_print"] = images.take("text", f"{name}_print")
         for column, name in (("token", "byted_token"), ("subject", "subject")):
             secret = envelope.secret(name)
             if secret and options.key:

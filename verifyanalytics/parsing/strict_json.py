@@ -1,8 +1,8 @@
 """JSON as RFC 8259 has it, nothing more: numbers keep their text, and two ways to write back.
 
-Python's own decoder is the ground; what it lets through (`NaN`, lone surrogates, any depth) is
-refused here. Numbers come out as `Number`, the exact text, so that a key nobody knows is kept
-without becoming another number. `responses` reads with this; the fast kernel is held against it.
+It is Python's decoder, but refuses what that lets through: `NaN`, lone surrogates, any depth.
+Numbers come out as `Number`, the exact text, so that the value of an unknown key is kept without
+becoming another number.
 """
 
 from __future__ import annotations
@@ -33,12 +33,8 @@ class Number(str):
 class Unreadable(Exception):  # noqa: N818  it never leaves the package: a reject, not an error
     """A text or a value that makes the response a reject.
 
-    Attributes
-    ----------
-    reason : str
-        One of `schema.REJECT_REASONS`.
-    detail : str
-        What is wrong and where, without payload.
+    `reason` is one of `schema.REJECT_REASONS`, `detail` says what is wrong and where, without
+    payload.
     """
 
     def __init__(self, reason: str, detail: str) -> None:
@@ -58,34 +54,23 @@ def is_deep(text: str) -> bool:
         return False
     level = 0
     for match in _STRING_OR_BRACKET.finditer(text):
-        found = match[0]
-        if found[0] in "[{":
-            level += len(found)
+        if match[0][0] in "[{":
+            level += len(match[0])
             if level > MAX_DEPTH:
                 return True
-        elif found[0] in "]}":
-            level -= len(found)
+        elif match[0][0] in "]}":
+            level -= len(match[0])
     return False
 
 
 def loads(text: str, where: str = "$") -> Any:
-    """Read one JSON text.
-
-    Parameters
-    ----------
-    text : str
-    where : str
-        The path named in the detail of a refusal.
-
-    Returns
-    -------
-    None, bool, Number, str, list or dict
-        Of a name given twice the last value stands.
+    """Read one JSON text; of a name given twice the last value stands.
 
     Raises
     ------
     Unreadable
-        `depth` over `MAX_DEPTH`, `syntax`, or `encoding` for a lone surrogate.
+        `depth` over `MAX_DEPTH`, `syntax`, or `encoding` for a lone surrogate; `where` is the path
+        that the detail names.
 
     Examples
     --------
@@ -115,13 +100,8 @@ _DECODER = json.JSONDecoder(
 def dumps(value: Any, *, normalised: bool = False) -> str:
     """Write a value of `loads` back: compact, names sorted, characters as they are.
 
-    Parameters
-    ----------
-    value : object
-        What `loads` returns.
-    normalised : bool
-        Numbers that are the same float64 get the same text: 60, 60.0 and 6e1 are `60`. Otherwise
-        each number keeps the text it came with.
+    If `normalised`, numbers that are the same float64 get the same text: 60, 60.0 and 6e1 are `60`.
+    Otherwise each number keeps the text it came with.
 
     Examples
     --------

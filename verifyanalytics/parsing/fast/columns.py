@@ -96,20 +96,9 @@ def numbers(
     scores: Sequence[float | None],
     packed: Mapping[str, Sequence[bytes]],
 ) -> tuple[Floats, dict[str, pa.Array]]:
-    """Put the numbers of responses together.
+    """Put the numbers of responses together: (n, 24), and the same as columns, null for NaN.
 
-    Parameters
-    ----------
-    elapsed_ms, scores : sequence of float
-    packed : mapping
-        Image → what `quality` gave, in pieces.
-
-    Returns
-    -------
-    table : array (n, 24)
-        In the order of `CONTENT_NUMBERS`.
-    columns : dict
-        The same as columns, null for NaN.
+    They are in the order of `CONTENT_NUMBERS`; `packed` holds what `quality` gave by image.
     """
     table = np.empty((len(scores), len(CONTENT_NUMBERS)))
     table[:, 0] = elapsed_ms
@@ -154,14 +143,7 @@ def contents(
 def issue_lists(n: int, no_risk: Sequence[int], empties: Mapping[str, Sequence[int]]) -> pa.Array:
     """Lists of issues: the nested texts that were empty, as the reference parser meets them.
 
-    Parameters
-    ----------
-    n : int
-        Responses.
-    no_risk : sequence of int
-        Places whose `risk_result` was the empty text.
-    empties : mapping
-        Image → places whose detail was the empty text.
+    They are given by their places among `n` responses: `risk_result`, and by image its detail.
     """
     issues = {place: ["empty:$.data.risk_result"] for place in no_risk}
     for image in IMAGES:
@@ -200,13 +182,7 @@ def times(
 ) -> dict[str, pa.Array]:
     """`occurred_at`, its source, and `month`: what the envelope says, else the date in the id.
 
-    Parameters
-    ----------
-    request_ids : array of strings
-    source : str
-        What `occurred_at_source` says of a time in the envelope.
-    sent : (array, array), optional
-        Microseconds since 1970 that envelopes name, and where there is one.
+    `sent` holds microseconds since 1970 and where there are any; `source` is the source of these.
     """
     moments, known = _dates_in(request_ids)
     sources = np.where(known, 1, 0)

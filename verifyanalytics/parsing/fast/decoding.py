@@ -8,7 +8,7 @@ processor's cache. A chunk that does not decode at once is decoded part by part,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -17,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from verifyanalytics.parsing.envelope import ENVELOPE_KEYS
 from verifyanalytics.parsing.fast import images
 from verifyanalytics.parsing.fast.unknown_keys import UnknownKey, UnknownKeys
 from verifyanalytics.schema import QUALITY_FIELDS
@@ -43,9 +42,7 @@ _REPEATED: dict[str, Any] = {**_KNOWN, "frozen": True}  # hashable: part of a co
 
 
 class Thresholds(
-    Struct,
-    rename={"e3": "1e-3", "e4": "1e-4", "e5": "1e-5", "e6": "1e-6"},
-    **_REPEATED,
+    Struct, rename={"e3": "1e-3", "e4": "1e-4", "e5": "1e-5", "e6": "1e-6"}, **_REPEATED
 ):
     """`thresholds`; integers stay what they are, because equal ones are found faster."""
 
@@ -86,80 +83,57 @@ class Images(Struct, **_KNOWN):
 Quality = msgspec.defstruct("Quality", [(name, float, NAN) for name in QUALITY_FIELDS], **_KNOWN)
 """`image_face_detail` and `image_env_detail`; a null in it ends the fast path."""
 
-_Field = tuple[str, Any, Any]
-_FIELDS: dict[str, list[_Field]] = {
-    "comparison": [
-        ("alive", bool | None, None),
-        ("image_env_detail", str | None, None),
-        ("image_face_detail", str | None, None),
-        ("score", float | None, None),
-        ("thresholds", Thresholds | None, None),
-    ],
-    "data": [
-        ("result", bool | None, None),
-        ("risk_result", str | None, None),
-        ("algorithm_base_resp", Outcome | None, None),
-        ("req_measure_info", Measure | None, None),
-        ("verify_algorithm_base_resp", Outcome | None, None),
-        ("verify_req_measure_info", Measure | None, None),
-    ],
-    "reply": [
-        ("code", int | None, UNSET),
-        ("message", str | None, None),
-        ("request_id", str | None, None),
-        ("time_elapsed", str | None, None),
-        ("ResponseMetadata", None, None),
-    ],
-}
-_ENVELOPE: list[_Field] = [
-    ("occurred_at", str | int | None, None),
-    ("action", str | None, None),
-    ("req_key", str | None, None),
-    ("byted_token", str | None, None),
-    ("http_status", int | None, None),
-    ("subject", str | None, None),
-    ("context", dict[str, str | None] | None, None),
-]
-_NAMES = frozenset(name for fields in _FIELDS.values() for name, *_ in fields)
-NAMES_IN_USE = _NAMES | ENVELOPE_KEYS | {"data", "images", "source_comp_details", "response"}
+# in the vendor's order: msgspec finds the next key fastest
+_COMPARISON = {
+    "alive": bool | None, "image_env_detail": str | None, "image_face_detail": str | None,
+    "score": float | None, "thresholds": Thresholds | None,
+}  # fmt: skip
+_DATA = {
+    "result": bool | None, "risk_result": str | None, "images": Images | None,
+    "source_comp_details": Any, "algorithm_base_resp": Outcome | None,
+    "req_measure_info": Measure | None, "verify_algorithm_base_resp": Outcome | None,
+    "verify_req_measure_info": Measure | None,
+}  # fmt: skip
+_REPLY = {
+    "code": int | None, "data": Any, "message": str | None, "request_id": str | None,
+    "time_elapsed": str | None, "ResponseMetadata": None,
+}  # fmt: skip
+_ENVELOPE = {
+    "response": Any, "occurred_at": str | int | None, "action": str | None, "req_key": str | None,
+    "byted_token": str | None, "http_status": int | None, "subject": str | None,
+    "context": dict[str, str | None] | None,
+}  # fmt: skip
+NAMES_IN_USE = frozenset({*_COMPARISON, *_DATA, *_REPLY, *_ENVELOPE})
 """Keys that have a meaning at one level or another."""
 
 
 class Types:
-    """The decoders for a set of learnt keys.
-
-    Attributes
-    ----------
-    reply, envelope : msgspec.json.Decoder
-        Of a line that is a reply, and of one in our envelope.
-    no_reply, no_data, no_comparison, no_envelope : Struct
-        What stands for a part that a response lacks.
-    """
+    """The decoders for a set of learnt keys, and what stands for a part that a response lacks."""
 
     def __init__(self, learnt: Sequence[UnknownKey]) -> None:
-        comparison = _struct("comparison", learnt)
-        parts = [("images", Images | None, None), ("source_comp_details", comparison | None, None)]
-        data = _struct("data", learnt, parts, at=2)
-        reply = _struct("reply", learnt, [("data", data | None, None)], at=1)
-        fields = [("response", reply | str, UNSET), *_ENVELOPE]
-        envelope = msgspec.defstruct("Envelope", fields, **_KNOWN)
+        keys = {
+            level: [key for key in learnt if key.level == level]
+            for level in ("comparison", "data", "reply")
+        }
+        comparison = _struct("Comparison", _COMPARISON, keys["comparison"])
+        data = _struct("Data", _DATA | {"source_comp_details": comparison | None}, keys["data"])
+        reply = _struct("Reply", _REPLY | {"data": data | None}, keys["reply"])
+        envelope = _struct("Envelope", _ENVELOPE | {"response": reply | str})
         self.no_comparison, self.no_data = comparison(), data()
         self.no_reply, self.no_envelope = reply(), envelope()
         self.reply = msgspec.json.Decoder(reply)
         self.envelope = msgspec.json.Decoder(envelope)
 
 
-def _struct(
-    level: str, learnt: Sequence[UnknownKey], inner: Sequence[_Field] = (), at: int = 0
-) -> Any:
-    known = _FIELDS[level]
-    keys = [key for key in learnt if key.level == level]
+def _struct(name: str, types: Mapping[str, Any], learnt: Sequence[UnknownKey] = ()) -> Any:
+    fields: list[tuple[str, Any, Any]] = [
+        # UNSET: whether these keys are there at all decides what a line is
+        (key, kind, UNSET if key in ("code", "response") else None)
+        for key, kind in types.items()
+    ]
+    fields += [(key.attribute, Raw | UnsetType, UNSET) for key in learnt]
     return msgspec.defstruct(
-        level.capitalize(),
-        # in the vendor's order: msgspec finds the next key fastest
-        [*known[:at], *inner, *known[at:], *((k.attribute, Raw | UnsetType, UNSET) for k in keys)],
-        rename={key.attribute: key.name for key in keys},
-        **_KNOWN,
+        name, fields, rename={key.attribute: key.name for key in learnt}, **_KNOWN
     )
 
 
@@ -229,17 +203,8 @@ class Text(NamedTuple):
 class Decoded:
     """Responses of a chunk that the types accepted.
 
-    Attributes
-    ----------
-    text : Text
-        What they were decoded from.
-    first : int
-        Place of the chunk's first response among the block's.
-    replies : list of Reply
-    places : list of int
-        Which responses of the chunk they are.
-    envelopes : list of Envelope or None
-        What stood around them; None: nothing did.
+    `places` says which responses of the chunk they are, `first` where the chunk begins in its
+    block; `envelopes` is None where nothing stood around any of them.
     """
 
     text: Text
@@ -257,20 +222,7 @@ class Decoded:
 
 
 class Decoding:
-    """Decodes chunk after chunk and remembers what helps with the next one.
-
-    Parameters
-    ----------
-    unknown_keys : UnknownKeys
-        Counts the keys that ended the fast path; grows by those that come often.
-    chunk, part : int
-        Responses decoded at once: of a block, and of a chunk with bad ones. They change no row.
-
-    Attributes
-    ----------
-    types : Types
-        Made anew whenever a key is learnt.
-    """
+    """Decodes chunk after chunk; `types` is made anew whenever a key is learnt."""
 
     def __init__(self, unknown_keys: UnknownKeys, chunk: int = CHUNK, part: int = PART) -> None:
         self.types = Types(unknown_keys.learnt)

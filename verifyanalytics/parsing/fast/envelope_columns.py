@@ -25,12 +25,7 @@ _MAX_PLANS = 1 << 10
 
 
 class EnvelopeColumns:
-    """Makes columns of envelopes; one for a flattener, because contexts repeat their names.
-
-    Parameters
-    ----------
-    options : ReadOptions
-    """
+    """Makes columns of envelopes; one for a flattener, because contexts repeat their names."""
 
     def __init__(self, options: ReadOptions) -> None:
         self._options = options
@@ -39,16 +34,10 @@ class EnvelopeColumns:
     def columns(
         self, envelopes: Sequence[Any] | None, n: int, needs_reference: set[int]
     ) -> dict[str, pa.Array]:
-        """Columns that do not come from the reply, the time apart.
+        """Columns of `n` responses that do not come from the reply, the time apart.
 
-        Parameters
-        ----------
-        envelopes : sequence of Envelope or None
-            None: the replies stand alone.
-        n : int
-            How many there are.
-        needs_reference : set of int
-            Grows by the places that only the reference parser can read.
+        `envelopes` is None where all replies stand alone. Places that only the reference parser
+        can read are added to `needs_reference`.
         """
         options = self._options
         if envelopes is None:

@@ -79,29 +79,9 @@ class Flattened:
 
 @dataclass(slots=True)
 class _Gathered:
-    """What the fast path read of a block: lists with an item a response, counted from 0.
+    """What the fast path read of a block: lists with an item a response, counted from 0."""
 
-    Attributes
-    ----------
-    places : list of int
-        Which of the block's documents each response is.
-    combinations : list of int
-        Numbers that `RepeatedColumns` gave.
-    quality : dict
-        Image → the eleven measures of each response, packed, in pieces.
-    images : dict
-        Column → sizes or prints.
-    empties : dict
-        Image → responses in which its detail was the empty text.
-    extras : dict
-        Response → its `extra`.
-    envelopes : list or None
-        None as long as no response had one.
-    needs_reference : set of int
-        Responses that only the reference parser can read.
-    """
-
-    places: list[int] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)  # among the block's documents
     request_ids: list[str | None] = field(default_factory=list)
     combinations: list[int] = field(default_factory=list)
     elapsed: list[float] = field(default_factory=list)
@@ -110,7 +90,7 @@ class _Gathered:
     images: dict[str, list[Any]] = field(default_factory=lambda: defaultdict(list))
     empties: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     extras: dict[int, Extra] = field(default_factory=dict)
-    envelopes: list[Any] | None = None
+    envelopes: list[Any] | None = None  # None as long as no response had one
     needs_reference: set[int] = field(default_factory=set)
 
 

@@ -50,21 +50,10 @@ Cuts = list[list[Cut]]
 def cut_out(
     data: bytes, starts: Sequence[int], ends: Sequence[int]
 ) -> tuple[bytes, list[int], list[int], Cuts]:
-    """Cut the images out of responses.
+    """Cut the images out of responses, which stand at `starts` to `ends` of a block.
 
-    Parameters
-    ----------
-    data : bytes
-        A block.
-    starts, ends : sequence of int
-        Bounds of the responses in it.
-
-    Returns
-    -------
-    text, starts, ends : bytes, list of int, list of int
-        The responses with marks in place of images, a line each, and their bounds.
-    cuts : list of list of Cut
-        What was cut out of each.
+    Returns the responses with marks in place of images, a line each, their starts and ends in this
+    text, and what was cut out of each.
     """
     pieces: list[bytes] = []
     new_starts, new_ends, cuts = [], [], []
@@ -116,18 +105,10 @@ def put_back(
     cuts: Cuts,
     needs_reference: set[int],
 ) -> None:
-    """Replace marks by the images they stand for.
+    """Replace marks by the images they stand for, in the texts of decoded responses by image.
 
-    Parameters
-    ----------
-    texts : dict
-        `best` or `env` → that image's text of each decoded response.
-    places : sequence of int
-        Which responses they are of those that `cut_out` was given.
-    data, cuts
-        As `cut_out` took and gave them.
-    needs_reference : set of int
-        Grows by the responses in which a mark came out elsewhere, or not at all.
+    `places` says which of the responses that `cut_out` was given they are. Responses in which a
+    mark came out elsewhere, or not at all, are added to `needs_reference`.
     """
     view = memoryview(data)
     for at, place in enumerate(places):

@@ -57,16 +57,9 @@ Extra = tuple[str, str]
 
 
 class UnknownKeys:
-    """The keys that one `Flattener` has learnt.
+    """The keys that one `Flattener` has `learnt`.
 
-    Parameters
-    ----------
-    names_in_use : collection of str
-        Keys that are never learnt, because they mean something at another level.
-
-    Attributes
-    ----------
-    learnt : list of UnknownKey
+    Keys of `names_in_use` are never learnt, because they mean something at another level.
     """
 
     def __init__(self, names_in_use: Collection[str]) -> None:
@@ -100,19 +93,9 @@ class UnknownKeys:
     def extras(
         self, parts: Mapping[str, Sequence[Any]], text_of: Callable[[int], bytes]
     ) -> dict[int, Extra | None]:
-        """Write `extra` of the responses that have learnt keys.
+        """`extra` of the responses that have learnt keys; None: only the reference parser can tell.
 
-        Parameters
-        ----------
-        parts : mapping
-            Level's name → the decoded part of each response.
-        text_of : callable
-            Gives the JSON text of a response.
-
-        Returns
-        -------
-        dict
-            Place of a response → its `extra`; None where only the reference parser can tell.
+        `parts` has by level the decoded part of each response; `text_of` gives a response's text.
         """
         found: dict[int, list[tuple[UnknownKey, bytes]]] = {}
         for key in self.learnt:
