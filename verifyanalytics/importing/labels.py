@@ -1,31 +1,47 @@
-"""Ground truth into the store: a table of labels read strictly, line by line.
+"""Import ground truth: a table of labels is checked cell by cell and goes into the store.
 
-A label names a verification by `request_id`, or by its one-time token, and says what a person found
-out: mated or not, an attack, from an audit, a claim, a fraud case or a test. A line that cannot be
+A label names a verification by `request_id`, or by its one-time token, and says what an examiner
+found: mated or not, an attack, from an audit, a claim, a fraud case or a test. A row that cannot be
 right is refused by name (file, row, column) and the others go in; reading the same file again adds
-nothing. Raw tokens are hashed with the store's key on the way in and kept nowhere.
+nothing. Raw tokens are hashed with the store's key on the way in and not kept.
 """
 
 from __future__ import annotations
 
 import csv
 import gzip
+import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from verifyanalytics.errors import InputError, UsageError
-from verifyanalytics.importing.label_cells import PARSERS, RAW_TOKEN, CellReader, shown_cell
+from verifyanalytics.parsing.envelope import keyed_hash
 from verifyanalytics.schema import LABELS
 from verifyanalytics.store.store import Store
 from verifyanalytics.wording.numbers import spaced
 
+RAW_TOKEN = "byted_token"  # noqa: S105 - a column's name
+"""The column of raw tokens: hashed on the way in; `token` is for hashes that a store gave out."""
+
+ORIGINS = ("audit", "claim", "fraud", "test")
+"""Where a label may come from."""
+
+MAX_TEXT = 256
+"""Characters of a text; a longer one is no id and no pseudonym."""
+
+_YES = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
+_HASH = re.compile(r"[0-9a-f]{32}")
+_ROUNDED = re.compile(r"\d(?:\.\d+)?[eE]\+?\d+")
+_FACTS = ("mated", "attack", "origin", "plan_id")
 _DELIMITERS = (",", ";", "\t")
 _SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
 _BLOCK = 65_536  # rows of Parquet, or ids of the store, at a time
@@ -115,7 +131,7 @@ def import_labels(
     ignore: Sequence[str] = (),
     strict: bool = False,
 ) -> LabelSummary:
-    """Read a CSV or Parquet file of ground truth into the table `labels`.
+    r"""Read a CSV or Parquet file of ground truth into the table `labels`.
 
     Parameters
     ----------
@@ -135,7 +151,7 @@ def import_labels(
     -------
     LabelSummary
         Rows that are stored already, equal in every column, are known: reading a file twice adds
-        nothing. A changed row is a new label; `join_labels` takes a labeller's latest.
+        nothing. A changed row is a new label; `labels.join` takes a labeller's latest.
 
     Raises
     ------
@@ -145,6 +161,27 @@ def import_labels(
         names a stored answer.
     InputError
         The file is damaged or not UTF-8; nothing is added.
+
+    Examples
+    --------
+    >>> import json, tempfile
+    >>> from verifyanalytics import import_responses
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> reply = {"code": 10000, "request_id": "r1", "data": {"result": True}}
+    >>> n_written = (folder / "day.ndjson").write_text(json.dumps(reply))
+    >>> summary = import_responses(folder / "day.ndjson", folder / "store")
+    >>> labels = "request_id,mated,origin\nr1,true,audit\nr2,perhaps,audit\n"
+    >>> n_written = (folder / "labels.csv").write_text(labels)
+    >>> summary = import_labels(folder / "labels.csv", folder / "store")
+    >>> summary
+    read 2 = added 1 + known 0 + refused 1
+    >>> print(*summary.refusals)
+    labels.csv, row 2 (line 3), column mated: 'perhaps' is not true or false
+
+    See Also
+    --------
+    verifyanalytics.import_responses : The responses that labels are about.
+    verifyanalytics.labels.join : Puts labels beside the rows of verifications.
     """
     there = store if isinstance(store, Store) else Store(None if store is None else str(store))
     there.versions()  # a store that is not there is refused before its key would make one
@@ -152,7 +189,12 @@ def import_labels(
     labels, places, refusals = _read(source, there.key, frozenset(ignore))
     n_read = labels.num_rows + len(refusals)
     stored = _stored(there, labels)
-    _require_some(source.name, labels.num_rows, stored)
+    if labels.num_rows and not any(stored):
+        raise UsageError(
+            f"{source.name}: none of {labels.num_rows} labels names a stored answer; import the "
+            "answers first, or look whether request_id is the vendor's and the store is the right "
+            "one"
+        )
     if strict:
         missing = [place for place, is_known in zip(places, stored, strict=True) if not is_known]
         refusals += [
@@ -160,7 +202,7 @@ def import_labels(
         ]
         refusals.sort(key=lambda refusal: refusal.row)
         labels = labels.filter(pa.array(stored, pa.bool_()))
-    told = pc.or_(pc.is_valid(labels["mated"]), pc.is_valid(labels["attack"]))
+    decided = pc.or_(pc.is_valid(labels["mated"]), pc.is_valid(labels["attack"]))
     added = there.add_labels(labels) if labels.num_rows else 0
     return LabelSummary(
         read=n_read,
@@ -168,61 +210,9 @@ def import_labels(
         known=labels.num_rows - added,
         refused=len(refusals),
         unknown=0 if strict else stored.count(False),
-        undecided=labels.num_rows - int(pc.sum(told).as_py() or 0),
+        undecided=labels.num_rows - int(pc.sum(decided).as_py() or 0),
         refusals=refusals,
     )
-
-
-def _read(
-    source: Path, key: bytes, ignore: frozenset[str]
-) -> tuple[pa.Table, list[_Place], list[Refusal]]:
-    """Read a file whole: labels with their places, and what was refused."""
-    rows, places, refusals = _Rows(), list[_Place](), list[Refusal]()
-    reader = CellReader(key)
-    for place, cells in _table(source, ignore):
-        if fault := reader.read(cells):
-            refusals.append(Refusal(source.name, *place, *fault))
-        else:
-            rows.add(reader.values)
-            places.append(place)
-    return rows.table(), places, refusals
-
-
-def _require_some(name: str, n_labels: int, stored: Sequence[bool]) -> None:
-    if n_labels and not any(stored):
-        raise UsageError(
-            f"{name}: none of {n_labels} labels names a stored answer; import the answers first, "
-            "or look whether request_id is the vendor's and the store is the right one"
-        )
-
-
-# ------------------------------------------------------------------ a table
-
-
-class _Rows:
-    """Labels that fit, kept as Arrow a block at a time."""
-
-    _schema = pa.schema([pa.field(f.name, f.type) for f in LABELS])
-
-    def __init__(self) -> None:
-        self._held: list[dict[str, Any]] = []
-        self._blocks: list[pa.RecordBatch] = []
-
-    def add(self, values: dict[str, Any]) -> None:
-        self._held.append(values)
-        if len(self._held) == _BLOCK:
-            self._pack()
-
-    def _pack(self) -> None:
-        self._blocks.append(pa.RecordBatch.from_pylist(self._held, schema=self._schema))
-        self._held = []
-
-    def table(self) -> pa.Table:
-        self._pack()
-        return pa.Table.from_batches(self._blocks, schema=self._schema)
-
-
-# ------------------------------------------------------------------ a file
 
 
 class _Place(NamedTuple):
@@ -230,10 +220,35 @@ class _Place(NamedTuple):
     line: int | None
 
 
-_Table = Iterator[tuple[_Place, Mapping[str, Any] | None]]
+def _read(
+    source: Path, key: bytes, ignore: frozenset[str]
+) -> tuple[pa.Table, list[_Place], list[Refusal]]:
+    """Read a file whole: labels with their places, and what was refused."""
+    schema = pa.schema([pa.field(f.name, f.type) for f in LABELS])
+    places, refusals = list[_Place](), list[Refusal]()
+    rows: list[dict[str, Any]] = []
+    blocks: list[pa.RecordBatch] = []
+    for place, cells in _rows(source, ignore):
+        label = _label(cells, key)
+        if isinstance(label, tuple):
+            refusals.append(Refusal(source.name, *place, *label))
+            continue
+        places.append(place)
+        rows.append(label)
+        if len(rows) == _BLOCK:  # as Arrow they take less memory
+            blocks.append(pa.RecordBatch.from_pylist(rows, schema=schema))
+            rows = []
+    blocks.append(pa.RecordBatch.from_pylist(rows, schema=schema))
+    return pa.Table.from_batches(blocks, schema=schema), places, refusals
 
 
-def _table(path: Path, ignore: frozenset[str]) -> _Table:
+# ------------------------------------------------------------------ a file
+
+
+_Rows = Iterator[tuple[_Place, Mapping[str, Any] | None]]
+
+
+def _rows(path: Path, ignore: frozenset[str]) -> _Rows:
     """Give each row of a file with its place; None for a row that does not fit the header."""
     name = path.name.lower()
     if not name.endswith(_SUFFIXES):
@@ -245,14 +260,14 @@ def _table(path: Path, ignore: frozenset[str]) -> _Table:
 
 def _wanted(source: str, names: Sequence[str], ignore: frozenset[str]) -> set[str]:
     """Return the columns to read, or refuse the file for its header."""
-    known = {*PARSERS, RAW_TOKEN}
+    known = {*_PARSERS, RAW_TOKEN}
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise UsageError(f"{source}: column {', '.join(twice)} is there twice")
     if unknown := [name for name in names if name not in known | ignore]:
         listed = ", ".join([*LABELS.names, RAW_TOKEN])
         raise UsageError(
-            f"{source}: labels have no column {', '.join(map(shown_cell, unknown))}; they have: "
+            f"{source}: labels have no column {', '.join(map(_quoted, unknown))}; they have: "
             f"{listed}; leave others out with ignore"
         )
     found = {name for name in names if name in known - ignore}
@@ -263,8 +278,10 @@ def _wanted(source: str, names: Sequence[str], ignore: frozenset[str]) -> set[st
     return found
 
 
-def _csv(path: Path, ignore: frozenset[str]) -> _Table:
-    with _open_text(path) as file:
+def _csv(path: Path, ignore: frozenset[str]) -> _Rows:
+    is_packed = path.name.lower().endswith(".gz")
+    # Excel writes a mark in front
+    with (gzip.open if is_packed else open)(path, "rt", encoding="utf-8-sig", newline="") as file:
         try:
             yield from _csv_rows(path.name, file, ignore)
         except UnicodeDecodeError as error:
@@ -279,13 +296,7 @@ def _csv(path: Path, ignore: frozenset[str]) -> _Table:
             ) from error
 
 
-def _open_text(path: Path) -> TextIO:
-    how: Any = gzip.open if path.name.lower().endswith(".gz") else open
-    text: TextIO = how(path, "rt", encoding="utf-8-sig", newline="")  # Excel writes a mark in front
-    return text
-
-
-def _csv_rows(source: str, file: TextIO, ignore: frozenset[str]) -> _Table:
+def _csv_rows(source: str, file: Any, ignore: frozenset[str]) -> _Rows:
     first = file.readline()
     delimiter = max(_DELIMITERS, key=first.count)
     names = [name.strip() for name in next(csv.reader([first], delimiter=delimiter), [])]
@@ -304,7 +315,7 @@ def _csv_rows(source: str, file: TextIO, ignore: frozenset[str]) -> _Table:
         yield place, {name: cell.strip() for name, cell in pairs if name in wanted}
 
 
-def _parquet(path: Path, ignore: frozenset[str]) -> _Table:
+def _parquet(path: Path, ignore: frozenset[str]) -> _Rows:
     try:
         with pq.ParquetFile(path) as file:
             wanted = _wanted(path.name, file.schema_arrow.names, ignore)
@@ -319,7 +330,7 @@ def _parquet(path: Path, ignore: frozenset[str]) -> _Table:
         raise InputError(f"{path}: {reason}", source=path.name, reason="source") from error
 
 
-def _pylist(block: pa.RecordBatch) -> Iterable[dict[str, Any]]:
+def _pylist(block: pa.RecordBatch) -> list[dict[str, Any]]:
     """Give a block's rows as Python values; times lose what is finer than a microsecond."""
     arrays = [
         pc.cast(column, pa.timestamp("us", tz=column.type.tz), safe=False)
@@ -348,3 +359,122 @@ def _stored(store: Store, labels: pa.Table) -> list[bool]:
         known.append(pc.is_in(labels[name], value_set=found, skip_nulls=True))
     flags: list[bool] = pc.or_(*known).to_pylist()
     return flags
+
+
+# ------------------------------------------------------------------ a row and its cells
+
+
+class _UnfitError(ValueError):
+    """A cell that cannot be what its column holds; the text says why."""
+
+
+def _label(cells: Mapping[str, Any] | None, key: bytes) -> dict[str, Any] | tuple[str, str]:
+    """Turn the cells of a row into a label, or give column and reason of the refusal."""
+    if cells is None:
+        return "", "has more or fewer cells than the header"
+    values: dict[str, Any] = {}
+    for name, cell in cells.items():
+        if cell is None or cell == "" or (isinstance(cell, float) and math.isnan(cell)):
+            continue
+        try:
+            if name in {"token", RAW_TOKEN} and "token" in values:
+                other = "token" if name == RAW_TOKEN else RAW_TOKEN
+                raise _UnfitError(f"{other} is given as well")
+            if name == RAW_TOKEN:
+                values["token"] = keyed_hash(key, "token", _text(cell, shown=False))
+            else:
+                values[name] = _PARSERS[name](cell)
+        except _UnfitError as unfit:
+            return name, str(unfit)
+    keys = [name for name in ("request_id", "token") if name in values]
+    if len(keys) != 1:
+        return "", f"has {'two keys' if keys else 'no key'}; give request_id or {RAW_TOKEN}"
+    if not any(name in values for name in _FACTS):
+        return "", f"says nothing: {', '.join(_FACTS)} are empty"
+    return values
+
+
+def _quoted(cell: Any) -> str:
+    """Quote a value for a message: short, and nothing in it steers a terminal."""
+    text = str(cell)
+    return repr(text if len(text) <= 40 else f"{text[:39]}…")
+
+
+def _text(cell: Any, *, shown: bool = True) -> str:
+    if isinstance(cell, bool | float) or not isinstance(cell, str | int):
+        raise _UnfitError(f"{_quoted(cell)} is no text" if shown else "is no text")
+    text = str(cell).strip()
+    if not text:
+        raise _UnfitError("is blank")
+    if len(text) > MAX_TEXT:
+        raise _UnfitError(f"is longer than {MAX_TEXT} characters")
+    return text
+
+
+def _request_id(cell: Any) -> str:
+    text = str(cell).strip() if isinstance(cell, float) else _text(cell)
+    if isinstance(cell, float) or _ROUNDED.fullmatch(text):
+        raise _UnfitError(
+            f"{_quoted(text)} was rounded, by a spreadsheet perhaps; keep ids as text"
+        )
+    return text
+
+
+def _token_hash(cell: Any) -> str:
+    text = _text(cell, shown=False)
+    if not _HASH.fullmatch(text):
+        raise _UnfitError(
+            f"is no keyed hash; name the column {RAW_TOKEN} and it is hashed on the way in"
+        )
+    return text
+
+
+def _mated(cell: Any) -> bool:
+    value = _YES.get(str(cell).strip().lower())
+    if value is None:
+        raise _UnfitError(f"{_quoted(cell)} is not true or false")
+    return value
+
+
+def _origin(cell: Any) -> str:
+    text = _text(cell)
+    if text not in ORIGINS:
+        raise _UnfitError(f"{_quoted(text)} is not one of {', '.join(ORIGINS)}")
+    return text
+
+
+def _probability(cell: Any) -> float:
+    try:
+        number = math.nan if isinstance(cell, bool) else float(cell)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0 < number <= 1:
+        raise _UnfitError(f"{_quoted(cell)} is no probability above 0 and up to 1")
+    return number
+
+
+def _moment(cell: Any) -> datetime:
+    try:
+        if isinstance(cell, date) and not isinstance(cell, datetime):
+            return datetime(cell.year, cell.month, cell.day, tzinfo=UTC)
+        if not isinstance(cell, datetime):
+            if not isinstance(cell, str) or cell.strip().isdigit():  # 20240501 may be seconds
+                raise ValueError
+            cell = datetime.fromisoformat(cell.strip())
+        moment: datetime = cell if cell.tzinfo else cell.replace(tzinfo=UTC)
+        return moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise _UnfitError(f"{_quoted(cell)} is no time as 2024-05-01T08:00:00+08:00") from None
+
+
+_PARSERS: dict[str, Callable[[Any], Any]] = {
+    "request_id": _request_id,
+    "token": _token_hash,
+    "mated": _mated,
+    "attack": _text,
+    "origin": _origin,
+    "plan_id": _text,
+    "inclusion_prob": _probability,
+    "labelled_at": _moment,
+    "labeller": _text,
+}
