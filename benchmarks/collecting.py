@@ -14,7 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from verifyanalytics.collecting.verbs import CollectSummary, collect
+from verifyanalytics.collecting.run import CollectSummary
+from verifyanalytics.collecting.verbs import collect
 from verifyanalytics.journal.journal import Journal
 from verifyanalytics.store.store import Store
 from verifyanalytics.vendor.client import Client

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from verifyanalytics.analysis import scores, tags, verdicts
-from verifyanalytics.collecting.verbs import CollectSummary, collect, resolve
+from verifyanalytics.collecting.run import CollectSummary
+from verifyanalytics.collecting.verbs import collect, resolve
 from verifyanalytics.errors import StorageError, UsageError
 from verifyanalytics.importing.progress import ImportProgress, ImportSummary
 from verifyanalytics.importing.run import import_responses

@@ -8,12 +8,12 @@ import pyarrow as pa
 import pytest
 import requests as requests_library
 
-from verifyanalytics.collecting import session as _collect_session
+from verifyanalytics.collecting import run as collect_run
 from verifyanalytics.collecting import verbs as collecting
-from verifyanalytics.collecting.run import Stopped
+from verifyanalytics.collecting.run import exit_code_of
+from verifyanalytics.collecting.sender import Stopped
 from verifyanalytics.collecting.verbs import (
     collect,
-    gravest,
     mark,
     query,
     reflatten,
@@ -164,7 +164,7 @@ REFUSED = reply(401, b'{"ResponseMetadata":{"RequestId":"g","Error":{"Code":"Inv
 
 @pytest.fixture(autouse=True)
 def no_backoff(monkeypatch):
-    monkeypatch.setattr("verifyanalytics.collecting.run.BACKOFF_S", 0.0)
+    monkeypatch.setattr("verifyanalytics.collecting.sender.BACKOFF_S", 0.0)
 
 
 @pytest.mark.parametrize(
@@ -329,7 +329,7 @@ def test_an_answer_the_store_missed_is_delivered_by_the_next_run(store, monkeypa
     """As after a crash between journal and store."""
     vendor = Vendor()
     with monkeypatch.context() as broken:
-        broken.setattr(_collect_session, "deliver", lambda book, into: Delivered())
+        broken.setattr(collect_run, "deliver", lambda book, into: Delivered())
         assert run(["T1", "T2"], store, vendor).added == 0
     assert run(["T3"], store, vendor).added == 3
     assert run([], store, vendor).added == 0
@@ -560,7 +560,7 @@ def test_status_lists_what_a_person_can_mark(store):
 
 def test_status_counts_answers_that_the_store_lacks(store, monkeypatch):
     with monkeypatch.context() as broken:
-        broken.setattr(_collect_session, "deliver", lambda book, into: Delivered())
+        broken.setattr(collect_run, "deliver", lambda book, into: Delivered())
         run(["T1", "T2"], store, Vendor())
     assert status(store).undelivered == 2
     run([], store, Vendor())
@@ -614,7 +614,7 @@ def test_a_query_that_was_killed_is_asked_again(store):
     unsure = ask("A", store, Vendor(otherwise=lambda token: NOTHING))
     assert (unsure.states["IN_DOUBT"], unsure.exit_code) == (1, 4)
     vendor = Vendor(otherwise=query_answer)
-    twice = ["A", *(f"T{n}" for n in range(300)), "A"]  # in two handfuls
+    twice = ["A", *(f"T{n}" for n in range(300)), "A"]  # in two chunks
     summary = ask(twice, store, vendor, workers=8)
     assert (summary.states["OK"], summary.added, summary.exit_code) == (301, 301, 0)
     assert {called for called in vendor.calls if called[1] == "A"} == {("CertVerifyQuery", "A")}
@@ -649,5 +649,5 @@ def test_five_queries_in_a_row_that_were_given_up_stop_the_run(store, lost):
         (Stopped(7, ""), 1, 1, 7),
     ],
 )
-def test_the_gravest_code_wins(stopped, in_doubt, rejected, code):
-    assert gravest(stopped, in_doubt=in_doubt, rejected=rejected) == code
+def test_the_first_exit_code_in_order_stands(stopped, in_doubt, rejected, code):
+    assert exit_code_of(stopped, in_doubt=in_doubt, rejected=rejected) == code

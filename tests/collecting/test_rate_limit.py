@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from verifyanalytics.collecting.rate_limit import Pace
+from verifyanalytics.collecting.rate_limit import RateLimit
 from verifyanalytics.errors import UsageError
 
 
@@ -22,60 +22,60 @@ def clock():
 
 
 def test_turns_are_spaced_by_the_rate(clock):
-    pace = Pace(4, clock)
-    assert [pace.turn() for _ in range(4)] == [0.0, 0.25, 0.5, 0.75]
+    limit = RateLimit(4, clock)
+    assert [limit.turn() for _ in range(4)] == [0.0, 0.25, 0.5, 0.75]
 
 
 def test_idle_time_is_not_saved_up(clock):
-    pace = Pace(4, clock)
+    limit = RateLimit(4, clock)
     clock.now = 100.0
-    assert [pace.turn() for _ in range(3)] == [0.0, 0.25, 0.5]
+    assert [limit.turn() for _ in range(3)] == [0.0, 0.25, 0.5]
 
 
 def test_halving_counts_once_a_second_and_recovers_slowly(clock):
-    pace = Pace(8, clock)
+    limit = RateLimit(8, clock)
     for _ in range(5):
-        pace.halve()
-    assert pace.rate == 4
+        limit.halve()
+    assert limit.rate == 4
     clock.now = 1.5
-    pace.halve()
-    assert pace.rate == 2
+    limit.halve()
+    assert limit.rate == 2
     clock.now = 1.5 + 9.9
-    pace.turn()
-    assert pace.rate == 2
+    limit.turn()
+    assert limit.rate == 2
     clock.now = 1.5 + 10.0
-    pace.turn()
-    assert pace.rate == pytest.approx(2.2)
+    limit.turn()
+    assert limit.rate == pytest.approx(2.2)
     clock.now = 10_000.0
-    pace.turn()
-    assert pace.rate == 8
+    limit.turn()
+    assert limit.rate == 8
 
 
 def test_halving_has_a_floor(clock):
-    pace = Pace(1, clock)
+    limit = RateLimit(1, clock)
     for _ in range(20):
         clock.now += 1.5
-        pace.halve()
-    assert pace.rate == pytest.approx(0.05)
+        limit.halve()
+    assert limit.rate == pytest.approx(0.05)
 
 
 def test_no_limit_never_waits(clock):
-    pace = Pace(None, clock)
-    pace.halve()
-    assert pace.rate is None
-    assert [pace.turn() for _ in range(3)] == [0.0, 0.0, 0.0]
+    limit = RateLimit(None, clock)
+    limit.halve()
+    assert limit.rate is None
+    assert [limit.turn() for _ in range(3)] == [0.0, 0.0, 0.0]
 
 
 def test_a_stop_ends_the_wait():
     stop = threading.Event()
-    pace = Pace(0.001)
-    assert pace.wait(stop)
+    limit = RateLimit(0.001)
+    assert limit.wait(stop)
     stop.set()
-    assert not pace.wait(stop)
-    assert not Pace(None).wait(stop)
+    assert not limit.wait(stop)
+    assert not RateLimit(None).wait(stop)
 
 
 @pytest.mark.parametrize("rate", [0, 0.0, -1, 1e-320, float("nan"), float("inf"), "10", True])
 def test_a_rate_at_which_nothing_can_be_sent_is_refused(rate):
     with pytest.raises(UsageError, match="rate must be"):
-        Pace(rate)
+        RateLimit(rate)

@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 
 from verifyanalytics.collecting import requests as call_files
-from verifyanalytics.collecting.requests import count_lines, read_call, read_calls
+from verifyanalytics.collecting.requests import count_calls, read_call, read_calls
 from verifyanalytics.errors import InputError, UsageError
 from verifyanalytics.parsing.envelope import keyed_hash
 
@@ -158,5 +158,5 @@ def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path, queries):
 def test_lines_are_counted(tmp_path, data, lines):
     path = tmp_path / "calls"
     path.write_bytes(data)
-    assert count_lines(path) == lines
-    assert count_lines("-") is None
+    assert count_calls(path) == lines
+    assert count_calls("-") is None

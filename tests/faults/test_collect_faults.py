@@ -86,7 +86,7 @@ def test_twenty_calls_end_in_the_state_of_the_table(name):
 
 
 def test_every_shape_of_refusal_is_tried_again_until_it_passes(tmp_path, monkeypatch):
-    monkeypatch.setattr("verifyanalytics.collecting.run.BACKOFF_S", 0.01)
+    monkeypatch.setattr("verifyanalytics.collecting.sender.BACKOFF_S", 0.01)
     script = "\n".join(
         f"{name} per_token=1 share=0.05 retry_after={wish}"
         for name in ("rate_50429", "rate_50430", "flow_limit", "html_429")

@@ -25,7 +25,7 @@ from verifyanalytics.cli.output import clean, note, print_json, print_table, pro
 from verifyanalytics.errors import UsageError
 
 if TYPE_CHECKING:
-    from verifyanalytics.collecting.verbs import CollectSummary
+    from verifyanalytics.collecting.run import CollectSummary
 
 app = typer.Typer()
 

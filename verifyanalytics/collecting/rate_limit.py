@@ -1,4 +1,4 @@
-"""How fast calls may go out: a token bucket that halves when told to slow down.
+"""The rate limiter of the collector: it spaces calls out, and halves the rate after a 429.
 
 The vendor's limits are in calls a second. A 429 halves the rate at once; after a while without
 another it grows back by a tenth at a time, never above what was set.
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from verifyanalytics.arguments import number
 
 RECOVERY_S = 10.0
-"""Seconds without being told to slow down before the rate grows by `RECOVERY_STEP`."""
+"""Seconds without another 429 before the rate grows by `RECOVERY_STEP`."""
 
 RECOVERY_STEP = 1.1
 SLOWEST = 0.05
@@ -23,8 +23,8 @@ LEAST_RATE = 1e-6
 """Calls a second that may be asked for at least: one in eleven days."""
 
 
-class Pace:
-    """Gives each caller the moment at which it may go.
+class RateLimit:
+    """Gives each caller the moment at which its call may go out.
 
     Parameters
     ----------
@@ -41,8 +41,8 @@ class Pace:
     Examples
     --------
     >>> moments = iter([0.0, 0.0, 0.0])
-    >>> pace = Pace(10, clock=lambda: next(moments))
-    >>> pace.turn(), round(pace.turn(), 3)
+    >>> limit = RateLimit(10, clock=lambda: next(moments))
+    >>> limit.turn(), round(limit.turn(), 3)
     (0.0, 0.1)
     """
 
@@ -59,7 +59,7 @@ class Pace:
         return None if self._limit is None else self._rate
 
     def turn(self) -> float:
-        """Take the next free moment; seconds to wait for it."""
+        """Take the next free moment; gives the seconds to wait for it."""
         if self._limit is None:
             return 0.0
         with self._lock:
@@ -75,7 +75,7 @@ class Pace:
         return not stop.wait(self.turn()) if self._limit is not None else not stop.is_set()
 
     def halve(self) -> None:
-        """Go half as fast; several callers that were told at the same moment count once."""
+        """Halve the rate; several 429s within a second count once."""
         if self._limit is None:
             return
         with self._lock:

@@ -1,4 +1,4 @@
-"""Files of calls to make: one request or one token a line, read as a stream.
+"""Requests and tokens to call with: one a line of a file read as a stream, or given as mappings.
 
 A request line is a CertVerify body, or ``{"request": {…}, "subject": "…", "context": {…}}``. A
 token line is the bare byted_token, or an object with ``byted_token`` and, if wanted, ``subject``
@@ -8,10 +8,11 @@ and ``context``. A line that breaks a rule is reported by its number, never by i
 from __future__ import annotations
 
 import codecs
+import json
 import math
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -29,10 +30,15 @@ MAX_LINE = 64 * 1024 * 1024
 MAX_DIGITS = 400
 """Characters of one number: a float64 written out has at most about so many."""
 
+CHUNK_CALLS = 256
+CHUNK_BYTES = 8 << 20
+
+Requests = str | Path | Iterable[Mapping[str, Any]]
+
 
 @dataclass(frozen=True, slots=True)
-class CallLine:
-    """One call as a line asked for it.
+class PlannedCall:
+    """One call that may go out.
 
     Attributes
     ----------
@@ -40,11 +46,16 @@ class CallLine:
         Keyed hash of the byted_token.
     action : str
     body : dict
-        Validated; secrets are in it, so it is not shown.
+        The validated request; secrets are in it, so it has no repr.
     token : str
-    subject : str or None
+        The byted_token.
+    subject : str, optional
         Keyed hash of the person.
-    context : dict or None
+    context : dict, optional
+    is_open : bool
+        It is in doubt: a query may settle it, and it is never sent.
+    sent_at : float
+        POSIX time at which a call in doubt went out.
     """
 
     key: str
@@ -53,21 +64,23 @@ class CallLine:
     token: str = field(repr=False)
     subject: str | None = None
     context: dict[str, str] | None = field(default=None, repr=False)
+    is_open: bool = False
+    sent_at: float = 0.0
 
 
 def read_calls(
-    path: str | Path,
+    source: Requests,
     key: bytes,
     *,
     queries: bool,
     refused: Callable[[int, str], None],
-) -> Iterator[CallLine]:
-    """Read a file of requests, or of tokens to query.
+) -> Iterator[PlannedCall]:
+    """Read requests, or tokens to query.
 
     Parameters
     ----------
-    path : str or Path
-        ``-`` for standard input.
+    source : str, Path or iterable of mapping
+        A file of lines, ``-`` for standard input, or the requests themselves.
     key : bytes
         The store's key.
     queries : bool
@@ -80,7 +93,15 @@ def read_calls(
     UsageError
         The file is not there or cannot be read.
     """
-    with _opened(path) as file:
+    if not isinstance(source, str | Path):
+        for number, given in enumerate(source, 1):
+            try:
+                text = json.dumps(dict(given), ensure_ascii=False, allow_nan=False)
+                yield read_call(text.encode(), key, queries=queries)
+            except (InputError, ValueError, TypeError) as error:
+                refused(number, str(error) if isinstance(error, InputError) else "not JSON")
+        return
+    with _opened(source) as file:
         for number, line in _lines(file):
             if line is None:
                 refused(number, f"over {MAX_LINE >> 20} MiB")
@@ -91,18 +112,20 @@ def read_calls(
                     refused(number, str(error))
 
 
-def count_lines(path: str | Path) -> int | None:
-    """Count the lines of a file that can be read twice; None for standard input and pipes."""
-    if str(path) == "-" or not Path(path).is_file():
+def count_calls(source: Requests) -> int | None:
+    """Count the lines there are at most; None when that is not known before they are read."""
+    if not isinstance(source, str | Path):
+        return len(source) if isinstance(source, Sized) else None
+    if str(source) == "-" or not Path(source).is_file():
         return None
-    with _opened(path) as file:
+    with _opened(source) as file:
         n_lines, last = 0, b"\n"
         while chunk := file.read(1 << 20):
             n_lines, last = n_lines + chunk.count(b"\n"), chunk[-1:]
     return n_lines + (last != b"\n")
 
 
-def read_call(line: bytes, key: bytes, *, queries: bool) -> CallLine:
+def read_call(line: bytes, key: bytes, *, queries: bool) -> PlannedCall:
     """Read one line.
 
     Raises
@@ -118,7 +141,7 @@ def read_call(line: bytes, key: bytes, *, queries: bool) -> CallLine:
     asked = _plain(inner if isinstance(inner, dict) and not queries else given)
     body = query_body(asked.get("byted_token", "")) if queries else validate_request(asked)
     token = str(body["byted_token"])
-    return CallLine(
+    return PlannedCall(
         keyed_hash(key, "token", token),
         QUERY if queries else VERIFY,
         body,
@@ -146,6 +169,20 @@ def _parse(line: bytes, *, queries: bool) -> dict[str, Any]:
     return given
 
 
+def chunks(calls: Iterable[PlannedCall]) -> Iterator[list[PlannedCall]]:
+    """Give calls in small groups; a request may hold megabytes, so groups are small."""
+    group: list[PlannedCall] = []
+    n_bytes = 0
+    for call in calls:
+        group.append(call)
+        n_bytes += len(str(call.body.get("sdk_data", "")))
+        if len(group) >= CHUNK_CALLS or n_bytes > CHUNK_BYTES:
+            yield group
+            group, n_bytes = [], 0
+    if group:
+        yield group
+
+
 def _plain(value: Any) -> Any:
     """Numbers as Python has them; `loads` keeps their text."""
     if isinstance(value, Number):
@@ -161,16 +198,10 @@ def _number(text: str) -> float:
     """A number that goes out as it came in; one that would become another is refused."""
     if len(text) <= MAX_DIGITS:
         value = float(text) if set(text) & set(".eE") else int(text)
-        if _is_same(value, text):
-            return value
+        with suppress(ArithmeticError, OverflowError):  # an exponent beyond any number
+            if math.isfinite(value) and Decimal(repr(value)) == Decimal(text):
+                return value
     raise InputError("a number has more digits than can be sent on; give it as a text")
-
-
-def _is_same(value: float, text: str) -> bool:
-    try:
-        return math.isfinite(value) and Decimal(repr(value)) == Decimal(text)
-    except (ArithmeticError, OverflowError):  # an exponent beyond any number
-        return False
 
 
 def _context(given: Any) -> dict[str, str] | None:

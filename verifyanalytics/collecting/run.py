@@ -1,467 +1,350 @@
-"""One run of the collector: calls go out at a pace, outcomes are committed, a reason may stop it.
+"""A run of the collector: calls are planned in the journal, sent, delivered to the store, counted.
 
-The retry table is `replies.RULES`; this is what carries it out. Workers take planned calls from a
-short queue; a call's intent is on the disk before it goes out and its outcome before the next.
-Whatever stops the run (signal, budget, refusal, full disk) stops new calls; those in flight end.
+`CollectRun` does it over one input; `CollectSummary` and `JournalStatus` are the counts, printed as
+one line and given as a dict.
 """
 
 from __future__ import annotations
 
-import queue
-import random
 import threading
 import time
-import traceback
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from verifyanalytics.collecting.rate_limit import Pace
-from verifyanalytics.errors import UsageError, VerifyAnalyticsError
-from verifyanalytics.journal.journal import Journal
-from verifyanalytics.journal.raw_answers import raw_line
-from verifyanalytics.vendor.client import Client
-from verifyanalytics.vendor.replies import QUERY_RULES, RULES, Outcome, Reply, Rule, State, as_query
+from verifyanalytics.collecting.requests import (
+    PlannedCall,
+    Requests,
+    chunks,
+    count_calls,
+    read_calls,
+)
+from verifyanalytics.collecting.sender import CollectOptions, QuerySender, Sender, Stopped
+from verifyanalytics.errors import StorageError
+from verifyanalytics.journal.delivery import Delivered, answered, deliver, undelivered
+from verifyanalytics.journal.journal import OPEN_STATES, Journal, JournalView
+from verifyanalytics.store.store import Store
+from verifyanalytics.vendor.api import QUERY
+from verifyanalytics.vendor.client import query_body
+from verifyanalytics.vendor.replies import State
 
-LONGEST_WISH_S = 120.0
-"""A longer ``Retry-After`` stops the run: it is better resumed."""
+RETENTION_S = 30 * 86400.0
+"""Seconds for which raw answers are kept after their rows are in the store."""
 
-BACKOFF_S = 0.5
-BACKOFF_MOST_S = 30.0
+DELIVERED_AT = 5000
+"""Responses in the journal after which they are delivered while the run goes on."""
+
+
+class CollectRun:
+    """One run with its journal and store: plans, sends, delivers, sums up."""
+
+    def __init__(self, options: CollectOptions, journal: Journal) -> None:
+        self._options, self._store, self._journal = options, options.store, journal
+        self._log_lock = threading.Lock()
+        kind = QuerySender if options.queries else Sender
+        self._sender = kind(options, journal, self._log)
+        self._sum = CollectSummary()
+        self._delivered = Delivered()
+        self._started = time.monotonic()
+        self._told_at = 0.0
+        self._answers = 0
+        self._total: int | None = None
+        self._passed = 0
+
+    def _log(self, event: dict[str, Any]) -> None:
+        """Hand one event on, one at a time.
+
+        Raises
+        ------
+        StorageError
+            The log cannot be written; what it would tell is in the journal already.
+        """
+        with self._log_lock:
+            self._answers += event["state"] in {State.OK, State.REJECTED}
+            try:
+                if self._options.log is not None:
+                    self._options.log(event)
+            except OSError as error:
+                raise StorageError(f"the log cannot be written: {error.strerror}") from error
+
+    def send(self, source: Requests) -> CollectSummary:
+        """Plan and send what is new, deliver what came back."""
+        queries, sender = self._options.queries, self._sender
+        self._deliver()  # what an earlier run received and could not deliver
+        if self._options.progress is not None:
+            self._total = count_calls(source)
+        calls = read_calls(source, self._store.key, queries=queries, refused=self._sum.refuse)
+        sender.send(self._planned(calls), between=self._between)
+        if queries and sender.n_left:
+            sender.halt(6, f"tokens without a result: {sender.n_left:,}; ask again within the hour")
+        self._deliver()
+        done = self._store.done(f"journal:{self._journal.uuid}")
+        if done is not None:
+            self._journal.forget(done.rows_done, before=time.time() - RETENTION_S)
+        return self._summary()
+
+    def settle(self) -> CollectSummary:
+        """Query every call in doubt, deliver what came back."""
+        self._deliver()
+        calls = self._journal.calls(*OPEN_STATES)
+        self._sum.read = self._total = len(calls)
+        queries = (
+            PlannedCall(
+                call.key, QUERY, query_body(call.token), call.token,
+                is_open=True, sent_at=call.sent_at or 0.0,
+            )
+            for call in calls if call.token
+        )  # fmt: skip
+        self._sender.send(queries, between=self._between)
+        self._deliver()
+        return self._summary()
+
+    def _summary(self) -> CollectSummary:
+        total, run = self._sum, self._sender
+        states, bill = self._journal.states(), self._journal.bill()
+        total.states = {state.value: n for state, n in states.items()}
+        total.billed, total.not_billed = bill["billed"], bill["not_billed"]
+        total.unknown = bill["unknown"]
+        total.added, total.known = self._delivered.added, self._delivered.known
+        total.rejected = self._delivered.rejected
+        total.seconds = time.monotonic() - self._started
+        total.sent = run.n_sent
+        total.stopped = run.stopped.reason if run.stopped else None
+        in_doubt = sum(states[state] for state in OPEN_STATES)
+        total.exit_code = exit_code_of(
+            run.stopped, in_doubt=in_doubt, rejected=total.invalid + total.rejected
+        )
+        return total
+
+    def _planned(self, calls: Iterable[PlannedCall]) -> Iterator[PlannedCall]:
+        """Enter calls into the journal, a chunk at a time; those that may go out come back."""
+        queries, again = self._options.queries, self._options.again
+        for chunk in chunks(calls):
+            self._sum.read += len(chunk)
+            known = self._journal.standing({c.key for c in chunk})
+            stored = set() if queries else answered(self._store, sendable_keys(chunk, known, again))
+            fresh = [c for c in chunk if c.key not in known and c.key not in stored]
+            n_new = self._journal.plan((c.key, c.action, c.body["req_key"]) for c in fresh)
+            replanned = self._journal.plan_again(known.keys() - stored) if again else set()
+            n_new += len(replanned)
+            self._sum.new += n_new
+            self._sum.already += len(chunk) - n_new
+            planned = {key for key, state in known.items() if state is State.PLANNED} - stored
+            going = planned | replanned | {c.key for c in fresh}
+            in_doubt = {key for key, state in known.items() if queries and state in OPEN_STATES}
+            for call in chunk:  # each once, if it may go out or be asked for again
+                if call.key in going or call.key in in_doubt:
+                    yield replace(call, is_open=call.key in in_doubt)
+                    going.discard(call.key)
+                    in_doubt.discard(call.key)
+                else:
+                    self._passed += 1
+
+    def _between(self) -> None:
+        """Deliver now and then, and report progress, while calls go out."""
+        run, progress = self._sender, self._options.progress
+        if self._answers >= DELIVERED_AT:
+            self._deliver()
+        now = time.monotonic()
+        if progress is not None and now - self._told_at > 0.5:
+            self._told_at = now
+            seconds = max(now - self._started, 1e-9)
+            done = self._passed + self._sum.invalid + run.n_done
+            left = None if self._total is None else max(0, self._total - done)
+            progress({
+                "read": self._sum.read, "sent": run.n_sent, "rate": run.n_sent / seconds,
+                "pace": run.limit.rate, "states": self._journal.states(), "seconds": seconds,
+                "total": self._total, "done": done,
+                # lines that were known are passed over in no time, so they say nothing of the rest
+                "left_s": None if left is None or not run.n_done else left * seconds / run.n_done,
+            })  # fmt: skip
+
+    def _deliver(self) -> None:
+        self._answers = 0
+        self._delivered += deliver(self._journal, self._store)
+
+
+def sendable_keys(
+    chunk: Iterable[PlannedCall], known: Mapping[str, State], again: bool
+) -> set[str]:
+    """Give the keys of those calls that may go out as far as the journal knows."""
+    states = {State.PLANNED, State.NOT_PROCESSED} if again else {State.PLANNED}
+    return {c.key for c in chunk if c.key not in known or known[c.key] in states}
+
+
+MOST_SHOWN = 100
+"""Refused lines and open calls that a summary holds at most."""
+
+
+@dataclass(slots=True)
+class CollectSummary:
+    """What a run did, and how the journal stands after it.
+
+    Attributes
+    ----------
+    read, new, already, invalid : int
+        Lines read, calls planned by this run, calls that were known already, lines refused.
+    sent : int
+        Calls that went out, retries included.
+    states : dict
+        Calls of the whole journal by state.
+    billed, not_billed, unknown : int
+        Calls of the whole journal by what is known of their billing.
+    added, known, rejected : int
+        What became of the answers in the store: new rows, rows that were there, rejects.
+    refused : list of (int, str)
+        Line numbers and what was wrong, at most 100.
+    stopped : str or None
+        Why the run ended before its work did.
+    exit_code : int
+        0, or the first that applies: 7 storage, 5 refused, 4 in doubt, 6 budget or rate, 3 lines
+        refused.
+    seconds : float
+    dry_run : bool
+    queries : bool
+        The calls are queries, which are free.
+    """
+
+    read: int = 0
+    new: int = 0
+    already: int = 0
+    invalid: int = 0
+    sent: int = 0
+    states: dict[str, int] = field(default_factory=dict)
+    billed: int = 0
+    not_billed: int = 0
+    unknown: int = 0
+    added: int = 0
+    known: int = 0
+    rejected: int = 0
+    refused: list[tuple[int, str]] = field(default_factory=list)
+    stopped: str | None = None
+    exit_code: int = 0
+    seconds: float = 0.0
+    dry_run: bool = False
+    queries: bool = False
+
+    def __str__(self) -> str:
+        if self.dry_run:
+            cost = "queries are free" if self.queries else f"at most {self.new:,} billed calls"
+            return (
+                f"dry run: {self.read:,} lines = {self.new:,} to send + {self.already:,} known "
+                f"+ {self.invalid:,} refused; {cost}"
+            )
+        tail = f"; stopped: {self.stopped}" if self.stopped else ""
+        return (
+            f"sent {self.sent:,}; {_listed(self.states)}; billed {self.billed:,}, "
+            f"unknown {self.unknown:,}; added {self.added:,} rows{tail}"
+        )
+
+    __repr__ = __str__
+
+    def refuse(self, number: int, why: str) -> None:
+        """Count a line that cannot be sent."""
+        self.read += 1
+        self.invalid += 1
+        if len(self.refused) < MOST_SHOWN:
+            self.refused.append((number, why))
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields, for JSON."""
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
-    """A call that may go out.
+class OpenCall:
+    """A call in doubt: a query or a mark must settle it.
 
     Attributes
     ----------
     key : str
-        Keyed hash of the token.
-    action : str
-    body : dict
-        The validated request; secrets are in it, so it has no repr.
-    token : str
-        The byted_token.
-    subject : str, optional
-        Keyed hash of the person.
-    context : dict, optional
-    is_open : bool
-        It is in doubt: a query may settle it, and it is never sent.
-    sent_at : float
-        POSIX time at which a call in doubt went out.
+        Of the call; `mark` takes its beginning.
+    state : str
+    seconds : float
+        Since it went out, or since it stands so.
+    message : str or None
+        What is known of it.
     """
 
     key: str
-    action: str
-    body: dict[str, Any] = field(repr=False)
-    token: str = field(repr=False)
-    subject: str | None = None
-    context: dict[str, str] | None = field(default=None, repr=False)
-    is_open: bool = False
-    sent_at: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """One time that a call went out.
-
-    Attributes
-    ----------
-    number : int
-        From 1, over all runs.
-    tries : int
-        From 1, in this run.
-    seconds : float
-        Until its reply was read.
-    """
-
-    number: int
-    tries: int
+    state: str
     seconds: float
+    message: str | None
 
 
 @dataclass(slots=True)
-class Stopped:
-    """Why a run ended before its work did."""
-
-    exit_code: int
-    reason: str
-
-
-class Run:
-    """Workers, pace and budget around a client and a journal.
+class JournalStatus:
+    """The calls of a journal.
 
     Attributes
     ----------
-    stopped : Stopped or None
-        Why no new call goes out.
-    outcomes : Counter
-        Attempts by what they came to.
-    n_sent : int
-        Calls that went out, retries included.
-    n_done : int
-        Calls that this run is done with, whatever came of them.
-    n_left : int
-        Calls that were given up without an outcome, while the run went on.
-
-    Parameters
-    ----------
-    client, journal
-    pace : Pace
-    workers : int
-    max_calls : int, optional
-        Calls this run may send, retries included.
-    print_key : bytes, optional
-        Keep keyed fingerprints of pictures.
-    stop : threading.Event
-        Set from outside to end the run gracefully.
-    log : callable
-        Takes one event as a dict of allowed fields.
-    rules : mapping
-        What follows from an outcome; `QUERY_RULES` when every call is a query.
+    states : dict
+        Calls by state.
+    billed, not_billed, unknown : int
+        Calls by what is known of their billing.
+    undelivered : int
+        Answers that are not in the store yet; the next run delivers them.
+    open_calls : list of OpenCall
+        Calls in doubt, the oldest first, at most 100.
+    exit_code : int
+        4 while calls are in doubt, else 0.
+    in_use : bool
+        Another process is collecting at this moment.
     """
 
-    def __init__(
-        self,
-        client: Client,
-        journal: Journal,
-        pace: Pace,
-        *,
-        workers: int,
-        stop: threading.Event,
-        max_calls: int | None = None,
-        print_key: bytes | None = None,
-        log: Callable[[dict[str, Any]], None],
-        rules: Mapping[Outcome, Rule] = RULES,
-    ) -> None:
-        self.client, self.journal, self.pace = client, journal, pace
-        self.stop = stop
-        self.stopped: Stopped | None = None
-        self.outcomes: Counter[Outcome] = Counter()
-        self.n_sent = 0
-        self.n_done = self.n_left = 0
-        self.rules = rules
-        self._workers, self._left, self._print_key, self._log = workers, max_calls, print_key, log
-        self._lock = threading.Lock()
-        self._in_a_row = 0
-        self._mended: Counter[Outcome] = Counter()
-        self._random = random.Random()
+    states: dict[str, int]
+    billed: int
+    not_billed: int
+    unknown: int
+    undelivered: int
+    open_calls: list[OpenCall]
+    exit_code: int
+    in_use: bool
 
-    def send(self, calls: Iterable[Planned], between: Callable[[], None] | None = None) -> None:
-        """Send every call, each until it has an outcome or the run stops.
-
-        Parameters
-        ----------
-        calls : iterable of Planned
-            Taken as workers become free, so it may be long.
-        between : callable, optional
-            Called on this thread now and then while calls go out.
-        """
-        waiting: queue.Queue[Planned | None] = queue.Queue(maxsize=2 * self._workers)
-        crew = [
-            threading.Thread(target=self._work, args=(waiting,), name=f"collect-{n}")
-            for n in range(self._workers)
-        ]
-        for worker in crew:
-            worker.start()
-        try:
-            for call in calls:
-                if not self._offer(waiting, call):
-                    break
-                if between is not None:
-                    between()
-            self._see_off(waiting, crew, between)
-        except BaseException:
-            self.stop.set()
-            raise
-        finally:
-            self._see_off(waiting, crew, None)
-
-    def _see_off(
-        self,
-        waiting: queue.Queue[Planned | None],
-        crew: Sequence[threading.Thread],
-        between: Callable[[], None] | None,
-    ) -> None:
-        """Tell the workers that there is no more, and wait for what they have in flight."""
-        for _ in crew:
-            self._offer(waiting, None, to=crew)
-        for worker in crew:
-            while worker.is_alive():  # a signal comes through between two waits
-                worker.join(0.2)
-                if between is not None:
-                    between()
-
-    def halt(self, exit_code: int, reason: str) -> None:
-        """Let no new call go out; the first reason stands unless a worse one comes."""
-        with self._lock:
-            if self.stopped is None or (exit_code == 7 != self.stopped.exit_code):
-                self.stopped = Stopped(exit_code, reason)
-        self.stop.set()
-
-    def _offer(
-        self,
-        waiting: queue.Queue[Planned | None],
-        call: Planned | None,
-        *,
-        to: Sequence[threading.Thread] = (),
-    ) -> bool:
-        """Put a call before the workers until the run stops; the end, while one of them lives."""
-        while any(worker.is_alive() for worker in to) if to else not self.stop.is_set():
-            try:
-                waiting.put(call, timeout=0.2)
-            except queue.Full:
-                continue
-            return True
-        return False
-
-    def _work(self, waiting: queue.Queue[Planned | None]) -> None:
-        """Take calls until the end; whatever happens to one, the others are not left waiting."""
-        while (call := waiting.get()) is not None:
-            if self.stop.is_set():
-                continue
-            try:
-                self._see_through(call)
-            except VerifyAnalyticsError as error:
-                self.halt(error.exit_code, str(error))
-            except Exception as error:  # noqa: BLE001 - it ends the run, told by its name
-                self.halt(1, f"a worker failed: {_where(error)}")
-            with self._lock:
-                self.n_done += 1
-
-    def _see_through(self, call: Planned) -> None:
-        """Try one call until it has an outcome that is not another try."""
-        tries = 0
-        while self.pace.wait(self.stop) and self._may_spend(call):
-            number = self._begin(call, tries + 1)
-            if number is None:
-                self._refund()
-                return
-            tries += 1
-            mended = self._mended.copy()
-            started = time.monotonic()
-            reply = self.client.call(call.action, call.body)
-            attempt = Attempt(number, tries, time.monotonic() - started)
-            reply, rule = self._commit(call, reply, attempt)
-            if rule.state is not State.PLANNED:
-                return
-            delay = self._delay(reply, rule, tries, mended)
-            if delay is None or self.stop.wait(delay):
-                return
-
-    def _begin(self, call: Planned, tries: int) -> int | None:
-        """Commit the intent; None when the same token stood twice: the other one has it."""
-        try:
-            return self.journal.send(call.key, call.token)
-        except UsageError:
-            return None
-
-    def _commit(self, call: Planned, reply: Reply, attempt: Attempt) -> tuple[Reply, Rule]:
-        """Write down what came back; only then count it and speak of it."""
-        reply, raw = self._raw(call, reply)
-        rule = self.rules[reply.outcome]
-        self.journal.outcome(call.key, rule.state, reply, raw)
-        self._count(call, reply, rule, rule.state, attempt)
-        return reply, rule
-
-    def _raw(self, call: Planned, reply: Reply) -> tuple[Reply, bytes | None]:
-        """The answer as it is kept; a code without strict JSON around it is no answer."""
-        if reply.outcome not in {Outcome.ANSWERED, Outcome.REJECTED}:
-            return reply, None
-        raw = raw_line(
-            reply.body,
-            action=call.action,
-            req_key=call.body["req_key"],
-            token=call.key,
-            received_at=datetime.now(UTC),
-            http_status=reply.http_status,
-            subject=call.subject,
-            context=call.context,
-            print_key=self._print_key,
+    def __str__(self) -> str:
+        in_use = "; another process is collecting" if self.in_use else ""
+        return (
+            f"{_listed(self.states)}; billed {self.billed:,}, not billed {self.not_billed:,}, "
+            f"unknown {self.unknown:,}; {self.undelivered:,} answers not in the store yet{in_use}"
         )
-        return (reply, raw) if raw is not None else (_unparsed(reply), None)
 
-    def _count(
-        self, call: Planned, reply: Reply, rule: Rule, state: State, attempt: Attempt
-    ) -> None:
-        with self._lock:
-            self.outcomes[reply.outcome] += 1
-            if rule.in_a_row is None:
-                self._in_a_row = 0
-            elif attempt.tries >= rule.tries:
-                self._in_a_row += 1
-            streak = self._in_a_row
-        self._log(event(call.key, reply, state, attempt))
-        if rule.in_a_row and streak >= rule.in_a_row:
-            self.halt(6, f"{streak} calls in a row without a known outcome")
+    __repr__ = __str__
 
-    def _delay(
-        self, reply: Reply, rule: Rule, tries: int, mended: Counter[Outcome]
-    ) -> float | None:
-        """Seconds until the next try; None when there is none, and why the run stops."""
-        if reply.outcome is Outcome.RATE_LIMITED:
-            self.pace.halve()
-            if (reply.retry_after or 0.0) > LONGEST_WISH_S:
-                self.halt(6, f"the vendor asks to wait {reply.retry_after:.0f} s")
-                return None
-        if reply.outcome in {Outcome.CLOCK, Outcome.REFUSED}:
-            if self._mends(reply, mended):
-                return 0.0
-        elif tries < rule.tries:
-            wish = reply.retry_after
-            return wish if wish is not None else self._backoff(tries)
-        if rule.stop is not None:
-            said = reply.gateway_code or reply.code or reply.http_status or ""
-            self.halt(rule.stop, f"{reply.outcome} {said}: {reply.message}".strip())
-        else:
-            with self._lock:
-                self.n_left += 1
-        return None
-
-    def _backoff(self, tries: int) -> float:
-        most = min(BACKOFF_MOST_S, BACKOFF_S * 2.0 ** (tries - 1))
-        with self._lock:
-            return self._random.uniform(0.0, most)
-
-    def _mends(self, reply: Reply, mended: Counter[Outcome]) -> bool:
-        """Correct the clock, or take fresh credentials, once a run.
-
-        A call that went out before the mending gets another try as well.
-        """
-        with self._lock:
-            if self._mended[reply.outcome] > mended[reply.outcome]:
-                return True
-            if self._mended[reply.outcome]:
-                return False
-            mend = self.client.correct_clock if reply.outcome is Outcome.CLOCK else None
-            done = mend(reply) if mend else self.client.refresh_credentials()
-            self._mended[reply.outcome] += done
-            return done
-
-    def _may_spend(self, call: Planned) -> bool:
-        with self._lock:
-            if self._left is None or self._left > 0:
-                self._left = None if self._left is None else self._left - 1
-                self.n_sent += 1
-                return True
-        # a token that stood twice needs no second call
-        if call.is_open or self.journal.standing([call.key]).get(call.key) is State.PLANNED:
-            self.halt(6, "the run's budget of calls is spent")
-        return False
-
-    def _refund(self) -> None:
-        with self._lock:
-            self.n_sent -= 1
-            self._left = None if self._left is None else self._left + 1
+    def to_dict(self) -> dict[str, Any]:
+        """All fields, for JSON."""
+        return asdict(self)
 
 
-def event(key: str, reply: Reply, state: State, attempt: Attempt) -> dict[str, Any]:
-    """The fields of a call that a log may hold: no token, no payload, no key."""
-    return {
-        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-        "event": reply.outcome.value,
-        "key": key[:8],
-        "attempt": attempt.number,
-        "http_status": reply.http_status,
-        "code": reply.code,
-        "gateway_code": reply.gateway_code,
-        "request_id": reply.request_id,
-        "ms": round(attempt.seconds * 1000),
-        "bytes": len(reply.body),
-        "state": state.value,
-    }
-
-
-def _unparsed(reply: Reply) -> Reply:
-    return Reply(
-        Outcome.UNPARSED,
-        http_status=reply.http_status,
-        code=reply.code,
-        request_id=reply.request_id,
-        message="not strict JSON",
-        body=reply.body,
+def status_of(journal: Journal | JournalView, store: Store) -> JournalStatus:
+    """Count the calls of a journal."""
+    states, bill = journal.states(), journal.bill()
+    now = time.time()
+    return JournalStatus(
+        {state.value: n for state, n in states.items()},
+        **bill,
+        undelivered=undelivered(journal, store),
+        open_calls=[
+            OpenCall(call.key, call.state.value, round(max(0.0, now - since), 1), call.message)
+            for call in journal.oldest(*OPEN_STATES, limit=MOST_SHOWN)
+            for since in [call.changed_at if call.sent_at is None else call.sent_at]
+        ],
+        exit_code=4 if any(states[state] for state in OPEN_STATES) else 0,
+        in_use=isinstance(journal, JournalView),
     )
 
 
-def _where(error: Exception) -> str:
-    """Name and place of an error; its text may hold what a log must not."""
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" in {Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else ""
-    return f"{type(error).__name__}{place}"
+def exit_code_of(stopped: Stopped | None, *, in_doubt: int, rejected: int) -> int:
+    """Give the exit code of a run: the first of 7, 5, 4, 6, 3 that applies, else 0.
 
-
-_ASKING = {
-    **QUERY_RULES,
-    **{
-        outcome: replace(QUERY_RULES[outcome], in_a_row=RULES[outcome].in_a_row)
-        for outcome in (Outcome.FAULT, Outcome.LOST)
-    },
-}
-"""A query may be asked again, but five in a row that were given up stop the run all the same."""
-
-
-class QueryRun(Run):
-    """A run of queries: whatever happens to one, it is asked again, and nothing is ever sent twice.
-
-    Queries that were planned as such end settled or stay PLANNED. For a call in doubt a query can
-    only bring the outcome: without one it stays as it was.
+    Examples
+    --------
+    >>> exit_code_of(Stopped(6, "budget"), in_doubt=1, rejected=2)
+    4
     """
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, rules=_ASKING, **options)
-
-    def _begin(self, call: Planned, tries: int) -> int | None:
-        return tries if call.is_open else super()._begin(call, tries)
-
-    def _commit(self, call: Planned, reply: Reply, attempt: Attempt) -> tuple[Reply, Rule]:
-        reply = as_query(reply)
-        return (
-            self._settle(call, reply, attempt)
-            if call.is_open
-            else super()._commit(call, reply, attempt)
-        )
-
-    def _settle(self, call: Planned, reply: Reply, attempt: Attempt) -> tuple[Reply, Rule]:
-        """Write down what a query found out about a call in doubt."""
-        reply, raw = self._raw(call, reply)
-        rule = self.rules[reply.outcome]
-        state = rule.state
-        if self._proves_nothing_was_done(call, reply):
-            state = State.NOT_PROCESSED
-            rule = Rule(state)
-            reply, raw = replace(reply, billed=False), None
-        elif state is State.PLANNED:
-            state = State.IN_DOUBT  # the query failed, not the call: it stays as it was
-        if state is not State.IN_DOUBT:
-            with suppress(UsageError):  # the same token stood twice: the other one settled it
-                self.journal.settle(call.key, state, reply, raw)
-        self._count(call, reply, rule, state, attempt)
-        return reply, rule
-
-    def _proves_nothing_was_done(self, call: Planned, reply: Reply) -> bool:
-        return False
+    codes = {stopped.exit_code} if stopped else set()
+    codes |= ({4} if in_doubt else set()) | ({3} if rejected else set())
+    return next((code for code in (1, 7, 5, 4, 6, 3) if code in codes), 0)
 
 
-class SettlingRun(QueryRun):
-    """A run of queries for calls in doubt: each ends settled, or stays as it was.
-
-    Parameters
-    ----------
-    grace_s, kept_s : float
-        A query that finds nothing proves that nothing was processed only when the call went out
-        at least `grace_s` seconds ago (the vendor works asynchronously) and less than `kept_s`
-        ago (results are kept about an hour).
-    """
-
-    def __init__(self, *args: Any, grace_s: float, kept_s: float, **options: Any) -> None:
-        self._grace_s, self._kept_s = grace_s, kept_s
-        super().__init__(*args, **options)
-
-    def _proves_nothing_was_done(self, call: Planned, reply: Reply) -> bool:
-        age = time.time() - call.sent_at
-        return reply.outcome is Outcome.NO_RESULT and self._grace_s <= age < self._kept_s
+def _listed(states: dict[str, int]) -> str:
+    return ", ".join(f"{name} {n:,}" for name, n in states.items() if n) or "nothing planned"

@@ -1,53 +1,38 @@
-"""The collector: planned calls go out once each, what comes back becomes rows once each.
+"""The collector's verbs: planned calls are sent once each, and each response becomes a row once.
 
-`collect` sends CertVerify calls, `query` asks for stored outcomes, `resolve` settles what is in
-doubt, `status` and `mark` are for people. Between vendor and store stands the journal: a crash
-anywhere costs at most calls in doubt, never a second call and never an answer. Answers flow into
-the same kernel and the same commits as imports; the store's stamp says up to which answer.
+`collect` sends CertVerify calls, `query` asks for stored outcomes, `resolve` settles calls in
+doubt, `status` and `mark` show and settle them by hand. The journal stands between vendor and
+store: after a crash some calls may be in doubt, but none is sent twice and no response is lost.
+Responses go through the same parser and the same commits as imports; a stamp in the store says up
+to which response of the journal.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from verifyanalytics.arguments import number
-from verifyanalytics.collecting.rate_limit import Pace
-from verifyanalytics.collecting.run import QueryRun, Run, SettlingRun
-from verifyanalytics.collecting.session import (
-    Log,
-    Progress,
-    Requests,
-    Session,
-    handfuls,
-    read_lines,
-    sendable_keys,
-)
-from verifyanalytics.collecting.summary import (
+from verifyanalytics.collecting.requests import Requests, chunks, read_calls
+from verifyanalytics.collecting.run import (
+    CollectRun,
     CollectSummary,
     JournalStatus,
-    OpenCall,
-    gravest,
-    standing,
+    sendable_keys,
+    status_of,
 )
+from verifyanalytics.collecting.sender import CollectOptions, Event
 from verifyanalytics.errors import NoStoreError, UsageError
+from verifyanalytics.journal import delivery
 from verifyanalytics.journal.database import InUseError
 from verifyanalytics.journal.delivery import Reflattened, answered
-from verifyanalytics.journal.delivery import reflatten as reread
 from verifyanalytics.journal.journal import OPEN_STATES, Call, Journal, JournalView
 from verifyanalytics.store.key import fingerprint
 from verifyanalytics.store.store import Store
-from verifyanalytics.vendor.api import RESULT_KEPT_S
 from verifyanalytics.vendor.client import Client
 from verifyanalytics.vendor.replies import State
-
-__all__ = [
-    "CollectSummary", "JournalStatus", "OpenCall", "collect", "gravest", "journal_path", "mark",
-    "open_journal", "query", "reflatten", "resolve", "status",
-]  # fmt: skip
 
 RATE = 10.0
 """Calls a second by default: the vendor's limit for paying customers."""
@@ -90,8 +75,8 @@ def collect(
     again: bool = False,
     image_prints: bool = False,
     stop: threading.Event | None = None,
-    progress: Progress | None = None,
-    log: Log | None = None,
+    progress: Callable[[Event], None] | None = None,
+    log: Callable[[Event], None] | None = None,
 ) -> CollectSummary:
     """Send CertVerify calls, each token once, and put the answers into the store.
 
@@ -130,11 +115,10 @@ def collect(
     StorageError, CredentialsError, UsageError
         Before anything is sent. What happens later ends the run and stands in the summary.
     """
-    return _carry_out(
-        Run, requests, _as_store(store), client=client, journal=journal, workers=workers, rate=rate,
-        max_calls=max_calls, dry_run=dry_run, image_prints=image_prints, stop=stop,
-        progress=progress, log=log, again=again,
-    )  # fmt: skip
+    return _send(requests, CollectOptions(
+        _as_store(store), client, journal, workers, rate, stop, progress, log, queries=False,
+        max_calls=max_calls, dry_run=dry_run, again=again, image_prints=image_prints,
+    ))  # fmt: skip
 
 
 def query(
@@ -149,8 +133,8 @@ def query(
     dry_run: bool = False,
     image_prints: bool = False,
     stop: threading.Event | None = None,
-    progress: Progress | None = None,
-    log: Log | None = None,
+    progress: Callable[[Event], None] | None = None,
+    log: Callable[[Event], None] | None = None,
 ) -> CollectSummary:
     """Ask for the stored outcomes of tokens and put them into the store; consumes nothing.
 
@@ -158,11 +142,10 @@ def query(
     Tokens that have no result yet stay PLANNED, and the exit code is 6: ask again. Parameters and
     errors are those of `collect`; `tokens` are lines of byted_tokens.
     """
-    return _carry_out(
-        QueryRun, tokens, _as_store(store), client=client, journal=journal, workers=workers,
-        rate=rate, max_calls=max_calls, dry_run=dry_run, image_prints=image_prints, stop=stop,
-        progress=progress, log=log,
-    )  # fmt: skip
+    return _send(tokens, CollectOptions(
+        _as_store(store), client, journal, workers, rate, stop, progress, log,
+        max_calls=max_calls, dry_run=dry_run, image_prints=image_prints,
+    ))  # fmt: skip
 
 
 def resolve(
@@ -174,8 +157,8 @@ def resolve(
     rate: float | None = RATE,
     grace_s: float = GRACE_S,
     stop: threading.Event | None = None,
-    progress: Progress | None = None,
-    log: Log | None = None,
+    progress: Callable[[Event], None] | None = None,
+    log: Callable[[Event], None] | None = None,
 ) -> CollectSummary:
     """Settle calls in doubt by asking for their outcome; never sends a call again.
 
@@ -187,16 +170,11 @@ def resolve(
     store, client, journal, workers, rate, stop, progress, log
         As for `collect`.
     """
-    store = _as_store(store)
-    pace, n_workers = Pace(rate), _positive(workers)
-    grace_s = number(grace_s, "grace_s", low=0.0)
-    with open_journal(store, journal, create=False) as book:
-        session = Session(store, book, progress, log, stop)
-        run = SettlingRun(
-            client or Client(), book, pace, workers=n_workers, stop=session.stop,
-            log=session.log, grace_s=grace_s, kept_s=RESULT_KEPT_S,
-        )  # fmt: skip
-        return session.settle(run)
+    options = CollectOptions(
+        _as_store(store), client, journal, workers, rate, stop, progress, log, grace_s=grace_s
+    )
+    with open_journal(options.store, journal, create=False) as opened:
+        return CollectRun(options, opened).settle()
 
 
 def status(store: Store | str | Path, *, journal: str | Path | None = None) -> JournalStatus:
@@ -221,16 +199,12 @@ def status(store: Store | str | Path, *, journal: str | Path | None = None) -> J
         There is no journal.
     """
     store = _as_store(store)
-    with _read_journal(store, journal) as book:
-        return standing(book, store)
-
-
-def _read_journal(store: Store, path: str | Path | None) -> Journal | JournalView:
-    """The journal itself, so that calls of the dead come to be in doubt; else a view of it."""
-    try:
-        return open_journal(store, path, create=False)
+    try:  # the journal itself, so that calls of a dead process come to be in doubt
+        opened: Journal | JournalView = open_journal(store, journal, create=False)
     except InUseError:
-        return JournalView(_place(store, path), fingerprint(store.key))
+        opened = JournalView(_place(store, journal), fingerprint(store.key))
+    with opened:
+        return status_of(opened, store)
 
 
 def reflatten(store: Store | str | Path, *, journal: str | Path | None = None) -> Reflattened:
@@ -255,8 +229,8 @@ def reflatten(store: Store | str | Path, *, journal: str | Path | None = None) -
         The store cannot be written; it stays as it was.
     """
     store = _as_store(store)
-    with open_journal(store, journal, create=False) as book:
-        return reread(book, store)
+    with open_journal(store, journal, create=False) as opened:
+        return delivery.reflatten(opened, store)
 
 
 def mark(
@@ -289,65 +263,42 @@ def mark(
         raise UsageError("a mark needs a reason")
     if any("\ud800" <= character <= "\udfff" for character in reason):
         raise UsageError("the reason is not UTF-8 text")
-    with open_journal(_as_store(store), journal, create=False) as book:
-        found = [call for call in book.calls(*OPEN_STATES) if call.key.startswith(key)]
+    with open_journal(_as_store(store), journal, create=False) as opened:
+        found = [call for call in opened.calls(*OPEN_STATES) if call.key.startswith(key)]
         if len(found) != 1 or not key:
             raise UsageError(f"{len(found)} calls in doubt begin with {key[:32]!r}; give one")
-        book.settle(found[0].key, State(state), None, note=reason.strip()[:500])
-        settled = book.call(found[0].key)
+        opened.settle(found[0].key, State(state), None, note=reason.strip()[:500])
+        settled = opened.call(found[0].key)
     assert settled is not None  # noqa: S101 - it was settled a moment ago
     return settled
 
 
-def _carry_out(
-    kind: type[Run],
-    source: Requests,
-    store: Store,
-    *,
-    client: Client | None,
-    journal: str | Path | None,
-    workers: int,
-    rate: float | None,
-    max_calls: int | None,
-    dry_run: bool,
-    image_prints: bool,
-    stop: threading.Event | None,
-    progress: Progress | None,
-    log: Log | None,
-    again: bool = False,
-) -> CollectSummary:
-    """What `collect` and `query` have in common."""
-    queries = kind is QueryRun
-    pace, n_workers = Pace(rate), _positive(workers)
-    if max_calls is not None:
-        max_calls = int(number(max_calls, "max_calls", low=1, whole=True))
-    if dry_run:
-        return _dry_run(source, store, journal, queries=queries, again=again)
-    with open_journal(store, journal) as book:
-        session = Session(store, book, progress, log, stop)
-        run = kind(
-            client or Client(), book, pace, workers=n_workers, stop=session.stop,
-            max_calls=max_calls, print_key=store.key if image_prints else None, log=session.log,
-        )  # fmt: skip
-        return session.carry_out(run, source, queries=queries, again=again)
+def _send(source: Requests, options: CollectOptions) -> CollectSummary:
+    """Do what `collect` and `query` have in common."""
+    if options.dry_run:
+        return _dry_run(source, options)
+    with open_journal(options.store, options.journal) as journal:
+        return CollectRun(options, journal).send(source)
 
 
-def _dry_run(
-    source: Requests, store: Store, journal: str | Path | None, *, queries: bool, again: bool
-) -> CollectSummary:
-    """Read the input and hold it against the journal and the store; write nothing."""
+def _dry_run(source: Requests, options: CollectOptions) -> CollectSummary:
+    """Read the input and compare it with the journal and the store; write nothing."""
+    store, queries = options.store, options.queries
     total = CollectSummary(dry_run=True, queries=queries)
-    key = store.key if _is_there(store) else bytes(32)
-    lines = read_lines(source, key, queries=queries, refused=total.refuse)
+    try:
+        store.scan("imports")
+        key = store.key
+    except NoStoreError:
+        key = bytes(32)
     going: set[str] = set()
+    place = _place(store, options.journal)
     with ExitStack() as stack:
-        book = None
-        if _place(store, journal).exists():
-            book = stack.enter_context(JournalView(_place(store, journal), fingerprint(key)))
-        for handful in handfuls(lines):
-            total.read += len(handful)
-            known = book.standing({c.key for c in handful}) if book else {}
-            sendable = sendable_keys(handful, known, again)
+        exists = place.exists()
+        journal = stack.enter_context(JournalView(place, fingerprint(key))) if exists else None
+        for chunk in chunks(read_calls(source, key, queries=queries, refused=total.refuse)):
+            total.read += len(chunk)
+            known = journal.standing({c.key for c in chunk}) if journal else {}
+            sendable = sendable_keys(chunk, known, options.again)
             if queries:
                 asked = (*OPEN_STATES, State.SENT)  # what was sent and not settled is in doubt soon
                 sendable |= {k for k, state in known.items() if state in asked}
@@ -360,17 +311,5 @@ def _dry_run(
     return total
 
 
-def _is_there(store: Store) -> bool:
-    try:
-        store.scan("imports")
-    except NoStoreError:
-        return False
-    return True
-
-
 def _as_store(store: Store | str | Path) -> Store:
     return store if isinstance(store, Store) else Store(store)
-
-
-def _positive(workers: int) -> int:
-    return int(number(workers, "workers", low=1, high=256, whole=True))
