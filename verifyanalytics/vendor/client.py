@@ -1,8 +1,8 @@
-"""One signed call to the vendor: request in, `Answer` out; it knows replies, not disks.
+"""One signed call to the vendor: request in, `Response` out.
 
-A request is held against the page's rules, signed last and handed to the `transport`, which
-carries it once; what comes back is read by `replies`. Answers are returned, everything else is an
-error that says whether the call may be sent again.
+A request is checked against the rules of the vendor's page, signed last and handed to the
+`transport`, which carries it once; `replies` reads what comes back. A response is returned,
+everything else is an error that says whether the call may be sent again.
 """
 
 from __future__ import annotations
@@ -40,6 +40,11 @@ REQUEST_FIELDS = frozenset(
 )
 
 
+try:
+    USER_AGENT = f"verifyanalytics/{version('verifyanalytics')}"
+except PackageNotFoundError:
+    USER_AGENT = "verifyanalytics/unknown"
+
 _LABEL = "[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
 _ENDPOINT = re.compile(
     rf"(?P<scheme>https?)://(?P<host>{_LABEL}(?:\.{_LABEL})*|\[[0-9a-f:.]+\])"
@@ -49,7 +54,7 @@ _ENDPOINT = re.compile(
 
 
 class CallError(VerifyAnalyticsError):
-    """A call that brought no answer.
+    """A call that brought no response.
 
     Attributes
     ----------
@@ -78,7 +83,7 @@ class CallError(VerifyAnalyticsError):
         super().__init__(f"{reply.outcome}: {', '.join([reply.message or 'no reply', *known])}")
 
     def __reduce__(self) -> tuple[type[CallError], tuple[Reply]]:
-        return type(self), (replace(self.reply, body=b""),)  # a face stays where it came
+        return type(self), (replace(self.reply, body=b""),)  # images stay in this process
 
 
 class NotSentError(CallError):
@@ -104,8 +109,8 @@ _REFUSED = frozenset({Outcome.TLS, Outcome.CLOCK, Outcome.REFUSED})
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """An answer of the service: 10000, or a code that says why there is no verdict.
+class Response:
+    """The service's response: 10000, or a code that says why there is no verdict.
 
     Attributes
     ----------
@@ -142,7 +147,7 @@ class Answer:
 
 
 def validate_request(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Hold a CertVerify request against the rules of the vendor's page.
+    """Check a CertVerify request against the rules of the vendor's page.
 
     Parameters
     ----------
@@ -206,6 +211,22 @@ class Client:
         An endpoint that is neither the vendor's nor loopback.
     CredentialsError
         No credentials were found.
+
+    Examples
+    --------
+    >>> from verifyanalytics import serve
+    >>> request = {"req_key": "cert_pro_src_verify", "byted_token": "token-1",
+    ...            "sdk_data": "…", "risk_info": "…"}
+    >>> with serve(seed=1) as service:
+    ...     client = Client(Credentials(service.access_key, service.secret_key), service.address)
+    ...     response = client.verify(request)
+    >>> response.reply.code, response.verdict
+    (10000, False)
+
+    See Also
+    --------
+    verifyanalytics.Credentials : The access key that a client signs with.
+    verifyanalytics.collect : Many calls, each token once, into a store.
     """
 
     def __init__(
@@ -231,7 +252,7 @@ class Client:
     def __reduce__(self) -> NoReturn:
         raise TypeError("a client is not pickled; make it where it is used")
 
-    def verify(self, request: Mapping[str, Any]) -> Answer:
+    def verify(self, request: Mapping[str, Any]) -> Response:
         """Send one CertVerify call. It is billed when the vendor processes it.
 
         Raises
@@ -243,7 +264,7 @@ class Client:
         CallInDoubtError
             It may have been processed: `query` its token, do not verify again.
         """
-        return self._answer(VERIFY, validate_request(request))
+        return self._send(VERIFY, validate_request(request))
 
     def query(
         self,
@@ -252,33 +273,43 @@ class Client:
         omit_data: bool | None = None,
         omit_image_data: bool | None = True,
         omit_video_data: bool | None = True,
-    ) -> Answer:
-        """Ask for the stored outcome of a token, kept for about an hour; consumes nothing.
+    ) -> Response:
+        """Ask for the stored result of a token, kept for about an hour; consumes nothing.
 
         Parameters
         ----------
         byted_token : str
             The one-time token of the verification.
         omit_data, omit_image_data, omit_video_data : bool, optional
-            What the vendor may leave out; pictures are left out by default.
+            What the vendor may leave out; images are left out by default.
 
         Raises
         ------
         InputError, CallError
             As `verify`; a query in doubt can simply be sent again.
         """
-        return self._answer(QUERY, query_body(
+        return self._send(QUERY, query_body(
             byted_token, omit_data=omit_data, omit_image_data=omit_image_data,
             omit_video_data=omit_video_data,
         ))  # fmt: skip
 
     def call(self, action: str, body: Mapping[str, Any]) -> Reply:
-        """Send one validated body and read what comes back; raises nothing for it.
+        """Send one validated body and read the reply; a failure is a reply, too.
 
-        What the call itself says in secret is taken out of the reply, should it be repeated there.
+        Secrets of the call are redacted where the reply repeats them.
+
+        Raises
+        ------
+        InputError
+            A part of the body is no JSON.
         """
         query = urlencode({"Action": action, "Version": API_VERSION})
-        data = _serialised(body)
+        try:
+            data = json.dumps(
+                body, ensure_ascii=False, separators=(",", ":"), allow_nan=False
+            ).encode()
+        except (ValueError, TypeError, RecursionError):
+            raise InputError("the request holds what JSON has no form for") from None
         request = requests.Request(
             "POST",
             f"{self.endpoint}/?{query}",
@@ -298,8 +329,8 @@ class Client:
             ),
         )
         keys = (self.credentials.access_key, self.credentials.secret_key)
-        said = (body.get(name) for name in SECRET_FIELDS)
-        secrets = (*keys, self.credentials.session_token, *said)
+        payload = (body.get(name) for name in SECRET_FIELDS)
+        secrets = (*keys, self.credentials.session_token, *payload)
         reply = self._transport.send(request, self.timeouts)
         return without(reply, [text for text in secrets if isinstance(text, str)])
 
@@ -326,12 +357,12 @@ class Client:
     def _x_date(self) -> str:
         return datetime.fromtimestamp(self._clock() + self.clock_offset, UTC).strftime(DATE_FORMAT)
 
-    def _answer(self, action: str, body: Mapping[str, Any]) -> Answer:
+    def _send(self, action: str, body: Mapping[str, Any]) -> Response:
         started = time.monotonic()
         reply = self.call(action, body)
         if reply.outcome not in {Outcome.ANSWERED, Outcome.REJECTED}:
             raise call_error(reply)
-        return Answer(
+        return Response(
             action,
             body["req_key"],
             reply,
@@ -340,23 +371,8 @@ class Client:
         )
 
 
-def _serialised(body: Mapping[str, Any]) -> bytes:
-    """The body as JSON, UTF-8.
-
-    Raises
-    ------
-    InputError
-        A part of it is no JSON.
-    """
-    try:
-        text = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-        return text.encode()
-    except (ValueError, TypeError, RecursionError):
-        raise InputError("the request holds what JSON has no form for") from None
-
-
 def call_error(reply: Reply) -> CallError:
-    """The class of error for a reply that is no answer."""
+    """Give the error for a reply that is no response of the service."""
     if reply.outcome in _REFUSED:
         return CallRefusedError(reply)
     if reply.outcome in _RETRYABLE:
@@ -383,7 +399,7 @@ def query_body(
 
 
 def check_endpoint(endpoint: str) -> str:
-    """Let only the vendor's hosts over https and loopback pass: a call carries a person's face.
+    """Accept only the vendor's hosts over https, and loopback: a call carries images of a face.
 
     Raises
     ------
@@ -410,13 +426,3 @@ def _require_text(given: Mapping[str, Any], name: str) -> None:
     value = given.get(name)
     if not isinstance(value, str) or not value:
         raise InputError(f"{name} must be set to a text that is not empty")
-
-
-def _package_version() -> str:
-    try:
-        return version("verifyanalytics")
-    except PackageNotFoundError:
-        return "unknown"
-
-
-USER_AGENT = f"verifyanalytics/{_package_version()}"

@@ -1,4 +1,4 @@
-"""Where the access key comes from: one chain, first hit wins, and no secret is ever shown.
+"""Find the access key: sources are tried in order, the first hit wins, and no secret is shown.
 
 arguments → ``VOLCENGINE_ACCESS_KEY`` … → ``VOLC_ACCESSKEY`` … → ``~/.volcengine/config.json`` →
 ``~/.volc/credentials`` → ``~/.volc/config`` → keyring, if installed. A file that others can read
@@ -72,7 +72,8 @@ class Credentials:
             value = getattr(self, name)
             if name == "session_token" and value is None:
                 continue
-            if not isinstance(value, str) or not value or not value.isascii() or not _plain(value):
+            fits = isinstance(value, str) and value.isascii() and value.isprintable()
+            if not fits or not value or " " in value:
                 raise CredentialsError(
                     f"{name} from {self.source} is empty or holds a character no key has"
                 )
@@ -103,43 +104,32 @@ def find_credentials(
         others.
     """
     env = os.environ if environ is None else environ
-    folder = home or _home()
-    places: list[tuple[str, Callable[[], Credentials | None]]] = [
-        (
-            "VOLCENGINE_ACCESS_KEY, VOLCENGINE_SECRET_KEY",
-            lambda: _from_environment(env, "VOLCENGINE_ACCESS_KEY", "VOLCENGINE_SECRET_KEY",
-                                      "VOLCENGINE_SESSION_TOKEN"),
+    try:
+        folder = home or Path.home()
+    except RuntimeError:  # the system knows none, as in some containers
+        folder = Path(os.devnull)
+
+    def from_environment(access: str, secret: str, token: str) -> Credentials | None:
+        return _pair(env.get(access), env.get(secret), env.get(token), f"{access}, {secret}")
+
+    sources: dict[str, Callable[[], Credentials | None]] = {
+        "VOLCENGINE_ACCESS_KEY, VOLCENGINE_SECRET_KEY": lambda: from_environment(
+            "VOLCENGINE_ACCESS_KEY", "VOLCENGINE_SECRET_KEY", "VOLCENGINE_SESSION_TOKEN"
         ),
-        (
-            "VOLC_ACCESSKEY, VOLC_SECRETKEY",
-            lambda: _from_environment(env, "VOLC_ACCESSKEY", "VOLC_SECRETKEY",
-                                      "VOLC_SESSIONTOKEN"),
+        "VOLC_ACCESSKEY, VOLC_SECRETKEY": lambda: from_environment(
+            "VOLC_ACCESSKEY", "VOLC_SECRETKEY", "VOLC_SESSIONTOKEN"
         ),
-        ("~/.volcengine/config.json", lambda: _from_cli(folder / ".volcengine" / "config.json")),
-        ("~/.volc/credentials", lambda: _from_ini(folder / ".volc" / "credentials")),
-        ("~/.volc/config", lambda: _from_json(folder / ".volc" / "config")),
-        ("keyring", _from_keyring),
-    ]  # fmt: skip
-    for _, look in places:
+        "~/.volcengine/config.json": lambda: _from_cli(folder / ".volcengine" / "config.json"),
+        "~/.volc/credentials": lambda: _from_ini(folder / ".volc" / "credentials"),
+        "~/.volc/config": lambda: _from_json(folder / ".volc" / "config"),
+        "keyring": _from_keyring,
+    }
+    for look in sources.values():
         found = look()
         if found is not None:
             return found
-    tried = tuple(name for name, _ in places)
+    tried = tuple(sources)
     raise CredentialsError(f"no credentials; looked in {'; '.join(tried)}", tried)
-
-
-def _home() -> Path:
-    """The user's folder; one that is nowhere when the system knows none, as in some containers."""
-    try:
-        return Path.home()
-    except RuntimeError:
-        return Path(os.devnull)
-
-
-def _from_environment(
-    env: Mapping[str, str], access: str, secret: str, token: str
-) -> Credentials | None:
-    return _pair(env.get(access), env.get(secret), env.get(token), f"{access}, {secret}")
 
 
 def _from_cli(path: Path) -> Credentials | None:
@@ -244,7 +234,3 @@ def _read_private(path: Path) -> str | None:
 
 def _shown(path: Path) -> str:
     return f"~/{path.parent.name}/{path.name}"
-
-
-def _plain(value: str) -> bool:
-    return value.isprintable() and " " not in value

@@ -1,10 +1,10 @@
-"""What came back from one call, and what may be done next: a pure reading and one table.
+"""Read the reply to one call, and the retry table: what may be done after it.
 
-`read_reply` tells the three reply shapes apart in the one safe order (gateway, service, success)
-and `read_failure` the ways in which no reply came at all. Both end in an `Outcome`; `RULES` says
-for each what state the call is in, whether it may be sent again, and what stops the run. The
-principle: a call goes back to PLANNED only on proof that nothing was processed; everything that
-is not proof costs a query, never a second call.
+`read_reply` tells the three shapes of replies apart in the one safe order (gateway, service,
+success); `read_failure` names the ways in which no reply came. Both give an `Outcome`. `RULES` says
+for each outcome in which state the call is, whether it may be sent again, and what stops the run.
+A call goes back to PLANNED only on proof that nothing was processed; without proof it costs a
+query, never a second call.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ MAX_BODY = 32 * 1024 * 1024
 """Bytes of a reply that are read; a longer one is `Outcome.UNPARSED`."""
 
 MAX_MESSAGE = 200
-"""Characters of the vendor's words that are kept."""
+"""Characters of the vendor's message that are kept."""
 
 MAX_WAIT = 365 * 86_400.0
-"""Seconds; who asks for more means never."""
+"""Seconds; a longer ``Retry-After`` is cut to this."""
 
 MIN_SECRET = 8
 REDACTED = "[redacted]"
@@ -121,7 +121,7 @@ QUERY_RULES: Mapping[Outcome, Rule] = {
     Outcome.FAULT: _AGAIN,
     Outcome.LOST: _AGAIN,
 }
-"""The same for queries: they consume nothing, so whatever happens to one, it may be asked again."""
+"""The same for queries: they consume nothing, so each may be repeated whatever its outcome."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +149,7 @@ class Reply:
     server_time : float or None
         POSIX time of the ``Date`` header.
     message : str
-        The vendor's words, shortened, or a word for the failure; never a payload.
+        The vendor's message, shortened, or a word for the failure; never a payload.
     body : bytes
         The reply as received; empty when none came.
     """
@@ -182,22 +182,23 @@ def read_reply(status: int, headers: Mapping[str, str], body: bytes, now: float)
         POSIX time, for a ``Retry-After`` that is a date.
     """
     lower = {name.lower(): value for name, value in headers.items()}
-    told = _Told(
-        status,
-        body,
+    received = Reply(
+        Outcome.UNPARSED,
+        http_status=status,
+        body=body,
         retry_after=_retry_after(lower.get("retry-after"), now),
         server_time=_http_date(lower.get("date")),
     )
     encoding = lower.get("content-encoding", "identity").strip().lower()
     document = _parse(body) if encoding in {"", "identity"} else None
     if document is None:
-        return told.reply(_outcome_without_json(status), message="not JSON")
+        return _with(received, _service_outcome(status, None), message="not JSON")
     if 300 <= status < 400:
-        return told.reply(Outcome.UNPARSED, message="redirect")
+        return replace(received, message="redirect")
     error = _gateway_error(document)
     if error is not None:
-        return _read_gateway(told, document, error)
-    return _read_service(told, document)
+        return _read_gateway(received, document, error)
+    return _read_service(received, document)
 
 
 def as_query(reply: Reply) -> Reply:
@@ -205,14 +206,18 @@ def as_query(reply: Reply) -> Reply:
 
     A refusal for another reason, of the query itself, tells nothing about the verification.
     """
-    if reply.outcome not in {Outcome.ANSWERED, Outcome.REJECTED} or _tells(reply):
+    if reply.outcome not in {Outcome.ANSWERED, Outcome.REJECTED}:
+        return reply
+    data = (_parse(reply.body) or {}).get("data")
+    telling = ("result", "source_comp_details", "verify_algorithm_base_resp")
+    if isinstance(data, dict) and any(data.get(name) is not None for name in telling):
         return reply
     is_unknown = reply.code == SUCCESS or (reply.code, reply.sub_code) == UNKNOWN_TOKEN
     return replace(reply, outcome=Outcome.NO_RESULT if is_unknown else Outcome.FAULT)
 
 
 def without(reply: Reply, secrets: Iterable[str]) -> Reply:
-    """Take out of a reply what the call itself said and nobody shall keep.
+    """Redact in a reply the secrets that the call itself contained.
 
     Parameters
     ----------
@@ -222,86 +227,52 @@ def without(reply: Reply, secrets: Iterable[str]) -> Reply:
         they occur by chance.
     """
     long = [secret for secret in secrets if len(secret) >= MIN_SECRET]
-    forms = {form for secret in long for form in _written(secret)}
+    forms = {  # as a text may stand in JSON: escaped where it must be, and in ASCII only
+        json.dumps(secret, ensure_ascii=is_ascii)[1:-1]
+        for secret in long
+        for is_ascii in (False, True)
+    }
     found = sorted((form for form in forms if form.encode() in reply.body), key=len, reverse=True)
     if not found:
         return reply
-    body, told = reply.body, _message(reply.body) or reply.message
+    body, document = reply.body, _parse(reply.body) or {}
+    error = _gateway_error(document)
+    message = _text(document.get("message") if error is None else error.get("Message"))
+    message = message or reply.message  # in full: shortened it may end within a secret
     for form in found:
         body = body.replace(form.encode(), REDACTED.encode())
     for secret in long:
-        told = told.replace(secret, REDACTED)
-    return replace(reply, body=body, message=told[:MAX_MESSAGE])
-
-
-def _written(text: str) -> tuple[str, str]:
-    """A text as it may stand in JSON: escaped where it must be, and in ASCII only."""
-    return json.dumps(text, ensure_ascii=False)[1:-1], json.dumps(text)[1:-1]
-
-
-def _message(body: bytes) -> str | None:
-    """The vendor's words in full."""
-    document = _parse(body) or {}
-    error = _gateway_error(document)
-    return _text(document.get("message")) if error is None else _text(error.get("Message"))
-
-
-def _tells(reply: Reply) -> bool:
-    data = (_parse(reply.body) or {}).get("data")
-    told = ("result", "source_comp_details", "verify_algorithm_base_resp")
-    return isinstance(data, dict) and any(data.get(name) is not None for name in told)
+        message = message.replace(secret, REDACTED)
+    return replace(reply, body=body, message=message[:MAX_MESSAGE])
 
 
 def read_failure(kind: Outcome, message: str) -> Reply:
-    """A call without a whole reply: not sent, TLS, lost or unparsed."""
+    """Give the reply of a call without a whole reply: not sent, TLS, lost or unparsed."""
     unprocessed = kind in {Outcome.NOT_SENT, Outcome.TLS}
     return Reply(kind, message=message, billed=False if unprocessed else None)
 
 
-@dataclass(frozen=True, slots=True)
-class _Told:
-    """What is known of a reply before its body is understood."""
-
-    status: int
-    body: bytes
-    retry_after: float | None
-    server_time: float | None
-
-    def reply(self, outcome: Outcome, **known: Any) -> Reply:
-        if RULES[outcome].state is State.PLANNED:
-            known["billed"] = False
-        return Reply(
-            outcome,
-            http_status=self.status,
-            body=self.body,
-            retry_after=self.retry_after,
-            server_time=self.server_time,
-            **known,
-        )
+def _with(received: Reply, outcome: Outcome, **known: Any) -> Reply:
+    if RULES[outcome].state is State.PLANNED:
+        known["billed"] = False
+    return replace(received, outcome=outcome, **known)
 
 
-def _outcome_without_json(status: int) -> Outcome:
-    if status == 429:
-        return Outcome.RATE_LIMITED
-    if status in {401, 403}:
-        return Outcome.REFUSED
-    return Outcome.FAULT if status >= 500 else Outcome.UNPARSED
-
-
-def _read_gateway(told: _Told, document: dict[str, Any], error: dict[str, Any]) -> Reply:
+def _read_gateway(received: Reply, document: dict[str, Any], error: dict[str, Any]) -> Reply:
     code = _text(error.get("Code")) or str(error.get("CodeN", "unknown"))
-    if told.status == 429 or code == GATEWAY_RATE:
+    if received.http_status == 429 or code == GATEWAY_RATE:
         outcome = Outcome.RATE_LIMITED
     elif code == GATEWAY_CLOCK:
         outcome = Outcome.CLOCK
     elif code == GATEWAY_UNREACHED:
         outcome = Outcome.UNREACHED
-    elif code in GATEWAY_IN_DOUBT or told.status >= 500:
+    elif code in GATEWAY_IN_DOUBT or (received.http_status or 0) >= 500:
         outcome = Outcome.FAULT
     else:
         outcome = Outcome.REFUSED
     metadata = document["ResponseMetadata"]
-    return told.reply(
+    return _with(
+        received,
         outcome,
         gateway_code=code[:100],
         request_id=_text(metadata.get("RequestId")),
@@ -309,7 +280,7 @@ def _read_gateway(told: _Told, document: dict[str, Any], error: dict[str, Any]) 
     )
 
 
-def _read_service(told: _Told, document: dict[str, Any]) -> Reply:
+def _read_service(received: Reply, document: dict[str, Any]) -> Reply:
     code = _integer(document.get("code"))
     known: dict[str, Any] = {
         "code": code,
@@ -319,7 +290,7 @@ def _read_service(told: _Told, document: dict[str, Any]) -> Reply:
     data = document.get("data")
     if isinstance(data, dict):
         known |= _verify_outcome(data)
-    return told.reply(_service_outcome(told.status, code), **known)
+    return _with(received, _service_outcome(received.http_status or 0, code), **known)
 
 
 def _service_outcome(status: int, code: int | None) -> Outcome:
@@ -364,7 +335,7 @@ _SECONDS = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*", re.ASCII)
 
 
 def _retry_after(value: str | None, now: float) -> float | None:
-    """Seconds from either form of the header; what is neither is no wish at all."""
+    """Seconds from either form of the header; None for what is neither."""
     if value is None:
         return None
     if match := _SECONDS.fullmatch(value):

@@ -189,7 +189,10 @@ class SignedRequest(AuthBase):
 
     def __call__(self, request: Any) -> Any:
         """Freeze the body to bytes, set the signed headers and the ``Authorization``."""
-        request.body = _frozen(request.body)
+        body = request.body or b""
+        if not isinstance(body, str | bytes | bytearray):
+            raise TypeError(f"a body of bytes or text can be signed, not {type(body).__name__}")
+        request.body = body.encode() if isinstance(body, str) else bytes(body)
         url = urlsplit(request.url)
         x_date = self.x_date()
         headers = {
@@ -218,13 +221,3 @@ class SignedRequest(AuthBase):
 
 def _hmac(key: bytes, text: str) -> bytes:
     return hmac.new(key, text.encode(), hashlib.sha256).digest()
-
-
-def _frozen(body: object) -> bytes:
-    if body is None:
-        return b""
-    if isinstance(body, str):
-        return body.encode()
-    if isinstance(body, (bytes, bytearray)):
-        return bytes(body)
-    raise TypeError(f"a body of bytes or text can be signed, not {type(body).__name__}")

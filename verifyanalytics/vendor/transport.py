@@ -1,8 +1,8 @@
-"""Carries one request over the network: once, on a fresh connection, within bounds.
+"""Carry one request over the network: once, on a fresh connection, within bounds.
 
-No retries, no redirects, no decompression, no connection that served another call. Connecting is
-a phase of its own: what fails before the connection stands was provably never processed, what
-fails after it may have been. A deadline bounds the whole call, however slowly bytes trickle.
+No retries, no redirects, no decompression, no connection that served another call. A call that
+fails before its connection is established was provably not processed; one that fails after it may
+have been. A deadline bounds the whole call, however slowly bytes trickle.
 """
 
 from __future__ import annotations
@@ -57,18 +57,18 @@ class RequestsTransport:
         self._deadlines.add(watch, time.monotonic() + timeouts.total)
         try:
             return self._exchange(request, timeouts, watch)
-        except requests.exceptions.SSLError as error:
-            # a certificate that does not hold will not hold next time; other handshakes may
-            kind = Outcome.TLS if _is_distrust(error) else Outcome.NOT_SENT
-            return read_failure(
-                Outcome.LOST if watch.connected else kind,
-                "timed out" if watch.expired else _failure_name(error),
-            )
         except (
             requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSError,
         ) as error:  # fmt: skip
+            causes = _causes(error)
             kind = Outcome.LOST if watch.connected else Outcome.NOT_SENT
-            return read_failure(kind, "timed out" if watch.expired else _failure_name(error))
+            # a certificate that is not trusted will not be next time; other handshakes may succeed
+            is_distrust = any(isinstance(c, ssl.SSLCertVerificationError) for c in causes)
+            if is_distrust and isinstance(error, requests.exceptions.SSLError):
+                kind = Outcome.LOST if watch.connected else Outcome.TLS
+            # no text of the error: it may hold an address or a query
+            name = type(causes[-1]).__name__
+            return read_failure(kind, "timed out" if watch.expired else name)
         finally:
             self._deadlines.remove(watch)
 
@@ -85,7 +85,7 @@ class RequestsTransport:
                 return self._read(response, watch)
 
     def _environment(self, url: str) -> dict[str, Any]:
-        """What the environment says of proxies and certificates for an endpoint."""
+        """Give the proxies and certificates that the environment sets for an endpoint."""
         place = url.partition("?")[0]
         if place not in self._settings:
             with requests.Session() as session:
@@ -96,8 +96,14 @@ class RequestsTransport:
         return self._settings[place]
 
     def _read(self, response: requests.Response, watch: _Watch) -> Reply:
+        chunks: list[bytes] = []
+        left = MAX_BODY
         try:
-            body = _read_body(response)
+            for chunk in response.raw.stream(65536, decode_content=False):
+                left -= len(chunk)
+                if left < 0:
+                    break
+                chunks.append(chunk)
         except urllib3.exceptions.ProtocolError as error:
             # an end that came early but in order is a reply cut short; a reset is a lost one
             if (
@@ -108,13 +114,13 @@ class RequestsTransport:
             raise
         if watch.expired:
             return read_failure(Outcome.LOST, "timed out")
-        if body is None:
+        if left < 0:
             return read_failure(Outcome.UNPARSED, f"reply over {MAX_BODY >> 20} MiB")
-        return read_reply(response.status_code, response.headers, body, time.time())
+        return read_reply(response.status_code, response.headers, b"".join(chunks), time.time())
 
 
 class _Deadlines:
-    """One thread that wakes whoever waits on a call that is over its time.
+    """One thread that shuts the sockets of calls that are over their time.
 
     It begins with the first call and ends a second after the last.
     """
@@ -153,7 +159,7 @@ class _Deadlines:
 
 
 class _Watch:
-    """Whether the connection stood already, and its socket for the deadline to shut."""
+    """Whether the connection was established, and its socket for the deadline to shut."""
 
     def __init__(self) -> None:
         self.connected = False
@@ -162,20 +168,20 @@ class _Watch:
         self._connection: Any = None
         self._sock: Any = None
 
-    def connects(self, connection: Any) -> None:
+    def connecting(self, connection: Any) -> None:
         with self._lock:
             self._connection = connection
             if self.expired:
                 raise TimeoutError("timed out")
 
-    def stands(self, sock: Any) -> None:
+    def established(self, sock: Any) -> None:
         """Keep the socket: its connection lets go of it when the server means to close."""
         with self._lock:
             self._sock = sock
             self.connected = True
 
     def expire(self) -> None:
-        """Shut the socket, so that whoever waits on it wakes up."""
+        """Shut the socket, so that the thread that waits on it wakes up."""
         with self._lock:
             self.expired = True
             sock = self._sock or getattr(self._connection, "sock", None)
@@ -183,11 +189,11 @@ class _Watch:
             try:
                 sock.shutdown(2)
             except OSError:
-                return  # closed already: nobody waits on it
+                return  # closed already: no thread waits on it
 
 
 class _WatchedAdapter(HTTPAdapter):
-    """An adapter whose connections tell a watch when they stand."""
+    """An adapter whose connections tell a watch when they are established."""
 
     def __init__(self, watch: _Watch) -> None:
         self._watch = watch
@@ -195,32 +201,17 @@ class _WatchedAdapter(HTTPAdapter):
 
     def get_connection_with_tls_context(self, *args: Any, **options: Any) -> Any:
         pool = super().get_connection_with_tls_context(*args, **options)
-        pool.ConnectionCls = _watched(pool.ConnectionCls, self._watch)
+        base: Any = pool.ConnectionCls
+        watch = self._watch
+
+        class Watched(base):
+            def connect(self) -> None:
+                watch.connecting(self)
+                super().connect()
+                watch.established(self.sock)
+
+        pool.ConnectionCls = Watched
         return pool
-
-
-def _watched(kind: type, watch: _Watch) -> type:
-    base: Any = kind
-
-    class Watched(base):
-        def connect(self) -> None:
-            watch.connects(self)
-            super().connect()
-            watch.stands(self.sock)
-
-    return Watched
-
-
-def _read_body(response: requests.Response) -> bytes | None:
-    """The body as sent, or None when it is over the cap; no decompression."""
-    chunks: list[bytes] = []
-    left = MAX_BODY
-    for chunk in response.raw.stream(65536, decode_content=False):
-        left -= len(chunk)
-        if left < 0:
-            return None
-        chunks.append(chunk)
-    return b"".join(chunks)
 
 
 _CUT_SHORT = {"IncompleteRead", "InvalidChunkLength"}
@@ -239,10 +230,6 @@ def _causes(error: BaseException) -> list[BaseException]:
     return chain
 
 
-def _is_distrust(error: BaseException) -> bool:
-    return any(isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(error))
-
-
 def is_loopback(host: str) -> bool:
     """Say whether a host is this machine."""
     if host == "localhost":
@@ -251,8 +238,3 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _failure_name(error: BaseException) -> str:
-    """Name of the innermost cause: no text, since texts hold addresses and queries."""
-    return type(_causes(error)[-1]).__name__
