@@ -47,7 +47,7 @@ def one_run(
     close = Journal.close
 
     def closing(journal: Journal) -> None:
-        flushing.append(journal.seconds_flushing)
+        flushing.append(journal.writer.seconds_flushing)
         close(journal)
 
     Journal.close = closing  # type: ignore[method-assign]

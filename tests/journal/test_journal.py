@@ -125,7 +125,7 @@ def test_a_refusal_leaves_its_neighbours_in_the_same_flush(journal):
 def test_workers_share_flushes(journal):
     keys = [f"{n:04d}" for n in range(400)]
     plan(journal, *keys)
-    before = journal.n_flushes
+    before = journal.writer.n_flushes
     barrier = threading.Barrier(8)
 
     def work(part):
@@ -139,7 +139,7 @@ def test_workers_share_flushes(journal):
             done.result()
     assert journal.states()[State.OK] == 400
     assert [a.answer_seq for a in journal.answers()] == list(range(1, 401))
-    assert journal.n_flushes - before < 800
+    assert journal.writer.n_flushes - before < 800
 
 
 def test_forget_takes_only_what_was_named(journal):

@@ -1,14 +1,13 @@
-"""The journal's file: how it comes to be, who may read it, who holds it, what is said of its hurts.
+"""The journal's SQLite file: how it is made, checked, locked and opened.
 
-A journal is made whole under another name and moved into its place: whatever dies meanwhile, an
-empty or half-made file in that place is never ours, and never taken for a new one.
+A journal is made as a whole under another name and renamed. So an empty or half-made file in its
+place is damage, and is never taken for a new journal.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
-import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -16,15 +15,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from verifyanalytics.errors import StorageError
-
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
+from verifyanalytics.store.disk import lock, sync
 
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x76614A31
-"""What SQLite keeps at byte 68 of our files: journals are known by it."""
+"""SQLite's application id, at byte 68 of the file; it marks our journals."""
 
 _SCHEMA = """
 create table meta (name text primary key, value text not null) without rowid;
@@ -62,7 +57,15 @@ def open_database(path: Path, key_fingerprint: str) -> sqlite3.Connection:
             raise StorageError(f"{path} can be read by others; run: chmod 600 {path}", path=path)
         db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         try:
-            _settle_in(db, path)
+            if db.execute("pragma journal_mode = wal").fetchone()[0] != "wal":
+                raise StorageError(f"{path}: this disk allows no write-ahead log", path=path)
+            for name in ("synchronous = full", "secure_delete = on", "trusted_schema = off"):
+                db.execute(f"pragma {name}")
+            # frames of an earlier run may hold tokens whose outcome is known since
+            db.execute("pragma wal_checkpoint(truncate)")
+            faults = [row[0] for row in db.execute("pragma integrity_check(3)")]
+            if faults != ["ok"]:
+                raise damaged(path, faults[0])
             check_identity(db, path, key_fingerprint)
         except BaseException:
             db.close()
@@ -71,7 +74,7 @@ def open_database(path: Path, key_fingerprint: str) -> sqlite3.Connection:
 
 
 def check_identity(db: sqlite3.Connection, path: Path, key_fingerprint: str) -> None:
-    """Refuse what is no journal, one of newer code, and one of another key."""
+    """Refuse a file that is no journal, one of newer code, and one of another key."""
     found = db.execute("pragma user_version").fetchone()[0]
     if found > SCHEMA_VERSION:
         raise StorageError(
@@ -87,25 +90,11 @@ def check_identity(db: sqlite3.Connection, path: Path, key_fingerprint: str) -> 
 
 
 def meta(db: sqlite3.Connection, path: Path, name: str) -> str:
-    """What the journal says of itself."""
+    """Read one of the journal's properties."""
     found = db.execute("select value from meta where name = ?", (name,)).fetchone()
     if found is None:
         raise damaged(path, f"{name} is missing")
     return str(found[0])
-
-
-def _settle_in(db: sqlite3.Connection, path: Path) -> None:
-    mode = db.execute("pragma journal_mode = wal").fetchone()[0]
-    if mode != "wal":
-        raise StorageError(f"{path}: this disk allows no write-ahead log", path=path)
-    db.execute("pragma synchronous = full")
-    db.execute("pragma secure_delete = on")
-    db.execute("pragma trusted_schema = off")
-    # frames of an earlier run may hold tokens that have had their outcome since
-    db.execute("pragma wal_checkpoint(truncate)")
-    faults = [row[0] for row in db.execute("pragma integrity_check(3)")]
-    if faults != ["ok"]:
-        raise damaged(path, faults[0])
 
 
 def _make(path: Path, key_fingerprint: str) -> None:
@@ -126,45 +115,31 @@ def _make(path: Path, key_fingerprint: str) -> None:
         )
         db.execute("commit")
     fresh.replace(path)
-    _flush_folder(path.parent)
-
-
-def _flush_folder(folder: Path) -> None:
-    if os.name != "posix":
-        return
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
+    sync(path.parent)
 
 
 def take_lock(path: Path) -> BinaryIO:
-    """Hold the lock file as long as the journal is open; the system frees it when we die.
+    """Hold the lock file while the journal is open; the system frees it when the process dies.
 
     The path is that of the file itself, no link to it: each journal has one lock.
     """
     with as_storage_error(path):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         name = path.with_name(f"{path.name}.lock")
-        lock = os.fdopen(os.open(name, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600), "ab")
-        if os.name == "posix" and os.fstat(lock.fileno()).st_mode & 0o077:
+        file = os.fdopen(os.open(name, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600), "ab")
+        if os.name == "posix" and os.fstat(file.fileno()).st_mode & 0o077:
             name.chmod(0o600)
     try:
-        if sys.platform == "win32":
-            msvcrt.locking(lock.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock(file)
     except OSError:
-        lock.close()
-        raise InUseError(
-            f"{path} is in use by another process; wait for it to end", path=path
-        ) from None
-    return lock
+        file.close()
+        message = f"{path} is in use by another process; wait for it to end"
+        raise InUseError(message, path=path) from None
+    return file
 
 
 def damaged(path: Path, fault: str) -> StorageError:
-    """The error for a file that cannot be trusted: it says how to salvage, and makes none anew."""
+    """Make the error for a damaged file; it tells how to salvage what is in it."""
     return StorageError(
         f"{path} is damaged ({fault}). It is not made anew, since it knows which calls were sent: "
         f"copy the folder, then try sqlite3 {path.name} .recover, and settle by query",
@@ -174,7 +149,7 @@ def damaged(path: Path, fault: str) -> StorageError:
 
 @contextmanager
 def as_storage_error(path: Path) -> Iterator[None]:
-    """Turn what SQLite and the system say into a `StorageError` with the path."""
+    """Turn errors of SQLite and the system into a `StorageError` with the path."""
     try:
         yield
     except sqlite3.DatabaseError as error:

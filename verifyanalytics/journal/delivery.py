@@ -1,8 +1,8 @@
-"""From the journal into the store: raw answers become rows, each once, whatever happens between.
+"""Delivery: raw answers of a journal become rows of the store, each once, also after a crash.
 
-The store's commit carries a stamp, the number of the highest answer in it. What is above the
-stamp is flattened and committed; a crash before the commit leaves the stamp, so it is done again,
-and one after it leaves nothing to do.
+The store's commit carries a stamp, the number of the highest answer in it. Answers above the stamp
+are flattened and committed. A crash before the commit leaves the stamp, so it is done again; one
+after it leaves nothing to do.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from verifyanalytics.store.staging import Staging
 from verifyanalytics.store.store import ImportedRange, Store
 from verifyanalytics.vendor.api import RATE_CODES, REFUSED_CODES
 
-AT_ONCE = 20_000
+MOST_ANSWERS = 20_000
 """Answers of one commit at most."""
 
 
 @dataclass(slots=True)
 class Delivered:
-    """What became of answers: new rows, rows that were there, rejects; and in which commits."""
+    """Counts of answers: new rows, rows that were there, rejects; and the batches they are in."""
 
     added: int = 0
     known: int = 0
@@ -57,17 +57,17 @@ def deliver(journal: Journal, store: Store) -> Delivered:
     while True:
         done = store.done(name)
         above, n_bytes = (done.rows_done, done.bytes_done) if done else (0, 0)
-        answers = journal.answers(above, AT_ONCE)
+        answers = journal.answers(above, MOST_ANSWERS)
         if not answers:
             return total
         total += _commit(store, name, answers, n_bytes)
 
 
 def answered(store: Store, keys: Collection[str]) -> set[str]:
-    """Which of these tokens the store holds an answer for, from whatever source.
+    """Give those of these tokens for which the store has an answer, from any source.
 
-    A refusal that proves that nothing was processed is no answer. Looks through the `token` column
-    of the store once.
+    A refusal that proves that nothing was processed is no answer. Reads the `token` column of the
+    store once.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def undelivered(journal: Journal | JournalView, store: Store) -> int:
 
 @dataclass(slots=True)
 class Reflattened:
-    """What reading the kept answers again changed.
+    """Counts of answers that were read again.
 
     Attributes
     ----------
@@ -112,8 +112,8 @@ class Reflattened:
     changed : int
         Rows that took the place of others.
     refused : int
-        Answers that are read another way now but whose rows stay: what was a row would be a
-        reject or the other way round, or its request_id or month would change.
+        Answers that are read another way now but whose rows stay: a row would become a reject or
+        a reject a row, or its request_id or month would change.
     """
 
     read: int = 0
@@ -127,7 +127,7 @@ class Reflattened:
 
 
 def reflatten(journal: Journal, store: Store) -> Reflattened:
-    """Read every answer that is kept and in the store again; rows that come out otherwise replace.
+    """Read every answer again that is kept and in the store; replace the rows that changed.
 
     Raises
     ------
@@ -138,7 +138,7 @@ def reflatten(journal: Journal, store: Store) -> Reflattened:
     done = store.done(name)
     total = Reflattened()
     above, last = 0, done.rows_done if done else 0
-    while answers := [a for a in journal.answers(above, AT_ONCE) if a.answer_seq <= last]:
+    while answers := [a for a in journal.answers(above, MOST_ANSWERS) if a.answer_seq <= last]:
         above = answers[-1].answer_seq
         total.read += len(answers)
         _reread(store, name, answers, total)
@@ -147,16 +147,15 @@ def reflatten(journal: Journal, store: Store) -> Reflattened:
 
 def _reread(store: Store, name: str, answers: list[StoredAnswer], total: Reflattened) -> None:
     flattener = Flattener(_options(store))
-    fresh = pa.concat_tables(
-        [
-            pa.Table.from_batches([flattener.flatten(block).verifications])
-            for block in _blocks(name, answers, 0)
-        ],
-        promote_options="default",
-    )
+    tables = [
+        pa.Table.from_batches([flattener.flatten(block).verifications])
+        for block in _blocks(name, answers, 0)
+    ]
+    fresh = pa.concat_tables(tables, promote_options="default")
     first, last = answers[0].answer_seq, answers[-1].answer_seq
     where = f"source = '{name}' and source_row between {first} and {last}"
-    stored = {row["source_row"]: row for row in _rows_of(store, where)}
+    rows = store.scan("verifications", where=where).to_arrow_table().to_pylist()
+    stored: dict[int, dict[str, Any]] = {row["source_row"]: row for row in rows}
     found = {row["source_row"]: row for row in fresh.to_pylist()}
     changed = []
     for number in stored.keys() & found.keys():
@@ -172,13 +171,6 @@ def _reread(store: Store, name: str, answers: list[StoredAnswer], total: Reflatt
         schema = fresh.schema.append(pa.field("batch", pa.string()))
         table = pa.Table.from_pylist(changed, schema=schema).drop_columns("month")
         total.changed += store.replace_rows(table)
-
-
-def _rows_of(store: Store, where: str) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = (
-        store.scan("verifications", where=where).to_arrow_table().to_pylist()
-    )
-    return rows
 
 
 def _options(store: Store) -> ReadOptions:

@@ -1,17 +1,17 @@
-"""The collector's memory: what was meant, what was sent, what came back; on disk before it counts.
+"""The journal: what was planned, what was sent, what came back; on disk before it counts.
 
 ::
 
     PLANNED → SENT → OK | REJECTED | UNPARSED | IN_DOUBT
               SENT → PLANNED only on proof that nothing was processed
-    IN_DOUBT, UNPARSED → OK | REJECTED | NOT_PROCESSED through `settle`, or a person's `mark`
-    at open: every SENT → IN_DOUBT, for its owner is dead; never → PLANNED
+    IN_DOUBT, UNPARSED → OK | REJECTED | NOT_PROCESSED through `settle`, by a query or a `mark`
+    at open: every SENT → IN_DOUBT, for its process is dead; never → PLANNED
 
 One SQLite file in write-ahead mode with full synchronisation, in a folder only its owner can
 enter, held by one process at a time. A writer thread puts what several workers ask for at the
-same moment into one transaction, so that one flush serves them all; nobody goes on before the
-flush that holds its words. A byted_token is kept only while its call is in doubt and is
-overwritten when the outcome is known; sdk_data and risk_info are never written here.
+same moment into one transaction, and a call returns after the flush of its transaction. A
+byted_token is kept only while its call is in doubt and is overwritten when the outcome is known;
+sdk_data and risk_info are never written here.
 """
 
 from __future__ import annotations
@@ -51,6 +51,8 @@ class Journal(Readable):
     path : Path
     uuid : str
         Identity of this journal, for the store's stamp.
+    writer : Writer
+        Counts its transactions.
     n_orphaned : int
         Calls that were SENT when their process died; they are IN_DOUBT now.
 
@@ -71,80 +73,51 @@ class Journal(Readable):
             self._db = opened.enter_context(closing(open_database(place, key_fingerprint)))
             with as_storage_error(place):
                 self.uuid = meta(self._db, place, "uuid")
-                self.n_orphaned = _orphans_to_doubt(self._db)
+                self.n_orphaned = self._db.execute(
+                    "update calls set state = ?, changed_at = ?, message = 'process ended'"
+                    " where state = ?",
+                    (State.IN_DOUBT, time.time(), State.SENT),
+                ).rowcount
             opened.pop_all()
-        self._writer = Writer(self._db, self.path)
-
-    @property
-    def n_flushes(self) -> int:
-        """Transactions so far."""
-        return self._writer.n_flushes
-
-    @property
-    def seconds_flushing(self) -> float:
-        """Seconds spent in them."""
-        return self._writer.seconds_flushing
+        self.writer = Writer(self._db, self.path)
 
     def close(self) -> None:
-        """Write what was asked for, close the file and let another process have it.
+        """Write what was asked for, close the file and release the lock.
 
-        In a forked process only the hold on the file is given up: the rest is its parent's.
+        A forked process releases the lock file only: the rest belongs to its parent.
         """
         if self._lock_file.closed:
             return
-        if not self._writer.is_inherited:
-            self._writer.close()
+        if not self.writer.is_inherited:
+            self.writer.close()
             self._db.close()
         self._lock_file.close()
 
-    # --- the life of a call ------------------------------------------------------------------
+    # --- states of a call ------------------------------------------------------------------
 
     def plan(self, calls: Iterable[tuple[str, str, str]]) -> int:
-        """Enter calls as PLANNED; a key that is there stays as it is.
+        """Enter calls, each (key, action, req_key), as PLANNED; give the number of new ones.
 
-        Parameters
-        ----------
-        calls : iterable of (key, action, req_key)
-
-        Returns
-        -------
-        int
-            How many are new.
+        A key that is there stays as it is.
         """
         now = time.time()
         rows = [(key, State.PLANNED, action, req_key, now, now) for key, action, req_key in calls]
 
         def enter(db: sqlite3.Connection) -> int:
             before = db.total_changes
-            db.executemany(
-                "insert or ignore into calls (key, state, action, req_key, planned_at, changed_at)"
-                " values (?, ?, ?, ?, ?, ?)",
-                rows,
-            )
+            db.executemany(_ENTER, rows)
             return db.total_changes - before
 
         return self._ask(enter)
 
     def plan_again(self, keys: Collection[str]) -> set[str]:
-        """Make those of these calls PLANNED again of which it is known that nothing was processed.
-
-        Returns
-        -------
-        set of str
-            The keys of calls that were NOT_PROCESSED and are PLANNED now.
-        """
-        wanted = list(keys)
+        """Make calls that are NOT_PROCESSED PLANNED again; give their keys."""
+        change = "update calls set state = ?, changed_at = ? where key = ? and state = ?"
 
         def replan(db: sqlite3.Connection) -> set[str]:
             now = time.time()
-            return {
-                key
-                for key in wanted
-                if db.execute(
-                    "update calls set state = ?, changed_at = ? where key = ? and state = ?",
-                    (State.PLANNED, now, key, State.NOT_PROCESSED),
-                ).rowcount
-            }
+            values = {key: (State.PLANNED, now, key, State.NOT_PROCESSED) for key in keys}
+            return {key for key, row in values.items() if db.execute(change, row).rowcount}
 
         return self._ask(replan)
 
@@ -182,43 +155,32 @@ class Journal(Readable):
         return self._ask(intend)
 
     def outcome(self, key: str, state: State, reply: Reply, raw: bytes | None = None) -> int | None:
-        """Commit what came of a call that was sent, its raw answer with it.
+        """Commit the outcome of a call that was sent, with its raw answer; give its number.
 
         Parameters
         ----------
         key : str
         state : State
-            What `replies.RULES` says, or PLANNED for another try.
+            By `replies.RULES`, or PLANNED for another try.
         reply : Reply
         raw : bytes, optional
-            The answer as an envelope line without pictures and token; required for OK and
-            REJECTED.
-
-        Returns
-        -------
-        int or None
-            The answer's number, when there is one.
+            The answer as an envelope line without images and token; required for OK and REJECTED.
         """
         return self._ask(lambda db: _finish(db, key, (State.SENT,), state, reply, raw, None))
 
     def record(
         self, key: str, action: str, req_key: str, state: State, reply: Reply, raw: bytes | None
     ) -> int | None:
-        """Enter a call that somebody else made, and its answer; each answer is one more.
+        """Enter a call that another program made, and its answer; each answer is kept.
 
-        Parameters are those of `plan` and `outcome`. A call that this journal means to send, has
-        sent or has settled keeps its own story, and so does one that was answered; a refusal is
-        no answer, so what comes after it takes its place. The answer is kept all the same.
+        Parameters are those of `plan` and `outcome`. The state of a call does not change when this
+        journal planned, sent or settled it, nor when it was answered. A refusal is no answer, so
+        the next reply takes its place.
         """
 
         def enter(db: sqlite3.Connection) -> int | None:
             now = time.time()
-            made = db.execute(
-                "insert or ignore into calls (key, state, action, req_key, planned_at, changed_at)"
-                " values (?, ?, ?, ?, ?, ?)",
-                (key, State.SENT, action, req_key, now, now),
-            ).rowcount
-            if made:
+            if db.execute(_ENTER, (key, State.SENT, action, req_key, now, now)).rowcount:
                 return _finish(db, key, (State.SENT,), state, reply, raw, None)
             if _is_better(db, key, reply):
                 return _finish(db, key, (State.REJECTED, State.UNPARSED), state, reply, raw, None)
@@ -230,7 +192,7 @@ class Journal(Readable):
         self, key: str, state: State, reply: Reply | None, raw: bytes | None = None,
         *, note: str | None = None,
     ) -> int | None:  # fmt: skip
-        """Commit what a query, or a person with a reason (`note`), found out about a call in doubt.
+        """Commit what a query, or a mark with a reason (`note`), told of a call in doubt.
 
         Raises
         ------
@@ -244,23 +206,17 @@ class Journal(Readable):
 
         Only answers that the store has committed may be forgotten; the caller knows its stamp.
         """
-        return self._ask(
-            lambda db: (
-                db.execute(
-                    "delete from answers where answer_seq <= ? and received_at < ?", (up_to, before)
-                ).rowcount
-            )
-        )
+        query = "delete from answers where answer_seq <= ? and received_at < ?"
+        return self._ask(lambda db: db.execute(query, (up_to, before)).rowcount)
 
     def _ask(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        return self._writer.ask(work)
+        return self.writer.ask(work)
 
 
-def _orphans_to_doubt(db: sqlite3.Connection) -> int:
-    return db.execute(
-        "update calls set state = ?, changed_at = ?, message = 'process ended' where state = ?",
-        (State.IN_DOUBT, time.time(), State.SENT),
-    ).rowcount
+_ENTER = (
+    "insert or ignore into calls (key, state, action, req_key, planned_at, changed_at)"
+    " values (?, ?, ?, ?, ?, ?)"
+)
 
 
 def _keep(db: sqlite3.Connection, key: str, raw: bytes, now: float) -> int | None:
@@ -281,32 +237,30 @@ def _finish(
     now = time.time()
     found = db.execute("select state, tries from calls where key = ?", (key,)).fetchone()
     if found is None or found[0] not in allowed:
-        stands = "not there" if found is None else found[0]
-        raise UsageError(f"call {key[:8]} is {stands}; it must be {' or '.join(allowed)}")
-    seq = None
-    if raw is not None:
-        seq = _keep(db, key, raw, now)
-    told = reply or Reply(Outcome.LOST)
+        state_now = "not there" if found is None else found[0]
+        raise UsageError(f"call {key[:8]} is {state_now}; it must be {' or '.join(allowed)}")
+    seq = None if raw is None else _keep(db, key, raw, now)
+    reply = reply or Reply(Outcome.LOST)
     db.execute(
         "update calls set state = ?, changed_at = ?, http_status = ?, code = ?, gateway_code = ?,"
         " sub_code = ?, request_id = ?, billed = ?, message = ?, answer_seq = ?, note = ?,"
         f" token = case when ? in ({', '.join(repr(str(s)) for s in OPEN_STATES)}) then token end"
         " where key = ?",
-        (state, now, told.http_status, told.code, told.gateway_code, told.sub_code,
-         told.request_id, told.billed, told.message, seq, note, state, key),
+        (state, now, reply.http_status, reply.code, reply.gateway_code, reply.sub_code,
+         reply.request_id, reply.billed, reply.message, seq, note, state, key),
     )  # fmt: skip
     if allowed == (State.SENT,):
         db.execute(
             "update attempts set ended_at = ?, outcome = ?, http_status = ?, code = ?,"
             " gateway_code = ?, bytes = ? where key = ? and try = ?",
-            (now, told.outcome, told.http_status, told.code, told.gateway_code, len(told.body),
+            (now, reply.outcome, reply.http_status, reply.code, reply.gateway_code, len(reply.body),
              key, found[1]),
         )  # fmt: skip
     return seq
 
 
 def _is_better(db: sqlite3.Connection, key: str, reply: Reply) -> bool:
-    """Whether a reply says more than what is known of a call that somebody else made."""
+    """Whether a reply tells more than the last one of a call that another program made."""
     state, tries, billed = db.execute(
         "select state, tries, billed from calls where key = ?", (key,)
     ).fetchone()

@@ -1,4 +1,4 @@
-"""What can be read from a journal: by the process that writes it, and beside it by others."""
+"""Reading a journal: in the process that writes it (`Journal`) or beside it (`JournalView`)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from verifyanalytics.errors import UsageError
@@ -31,19 +30,19 @@ class Call:
     state : State
     action, req_key : str
     tries : int
-        How often it was sent.
+        Times it was sent.
     token : str or None
         The byted_token, only while the call is in doubt.
     http_status, code, gateway_code, sub_code, request_id, billed, message
-        As the last reply said; None when unknown.
+        Of the last reply; None when unknown.
     answer_seq : int or None
         Number of its answer among `answers`.
     note : str or None
-        A person's reason for a mark.
+        The reason given with a mark.
     sent_at : float or None
-        POSIX time at which it last went out.
+        POSIX time at which it was last sent.
     changed_at : float
-        POSIX time since which it stands so.
+        POSIX time of its last change of state.
     """
 
     key: str
@@ -70,7 +69,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class StoredAnswer:
-    """One raw answer: an envelope line without pictures and without the token."""
+    """One raw answer: an envelope line without images and without the token."""
 
     answer_seq: int
     key: str
@@ -79,7 +78,7 @@ class StoredAnswer:
 
 
 class Readable(ABC):
-    """The questions that a journal answers, whoever asks.
+    """The questions that a journal answers.
 
     Attributes
     ----------
@@ -102,12 +101,7 @@ class Readable(ABC):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def call(self, key: str) -> Call | None:
@@ -120,59 +114,44 @@ class Readable(ABC):
         return self._calls(states, "order by key")
 
     def oldest(self, *states: State, limit: int) -> list[Call]:
-        """At most `limit` calls in these states, those first that stand so longest."""
+        """At most `limit` calls in these states, the longest in its state first."""
         return self._calls(states, f"order by changed_at, key limit {int(limit)}")
 
     def standing(self, keys: Collection[str]) -> dict[str, State]:
         """The states of those of these calls that are known."""
-        wanted = list(keys)
-        rows = self._ask(
-            lambda db: [
-                row
-                for key in wanted
-                for row in db.execute("select key, state from calls where key = ?", (key,))
-            ]
-        )
+        query = "select key, state from calls where key = ?"
+        rows = self._ask(lambda db: [row for key in keys for row in db.execute(query, (key,))])
         return {key: self._state(name) for key, name in rows}
 
     def states(self) -> dict[State, int]:
-        """How many calls stand in each state."""
-        rows = self._ask(
-            lambda db: db.execute("select state, count(*) from calls group by state").fetchall()
-        )
+        """How many calls are in each state."""
+        query = "select state, count(*) from calls group by state"
+        rows = self._ask(lambda db: db.execute(query).fetchall())
         counted = {self._state(name): int(n) for name, n in rows}
         return {state: counted.get(state, 0) for state in State}
 
     def bill(self) -> dict[str, int]:
-        """Calls by what is known of their billing: billed, not billed, unknown."""
-        (billed, free, unknown) = self._ask(
-            lambda db: db.execute(
-                "select count(*) filter (where billed = 1),"
-                " count(*) filter (where billed = 0),"
-                " count(*) filter (where billed is null and state != 'PLANNED') from calls"
-            ).fetchone()
+        """Count calls by what is known of their billing: billed, not billed, unknown."""
+        query = (
+            "select count(*) filter (where billed = 1), count(*) filter (where billed = 0),"
+            " count(*) filter (where billed is null and state != 'PLANNED') from calls"
         )
+        billed, free, unknown = self._ask(lambda db: db.execute(query).fetchone())
         return {"billed": billed, "not_billed": free, "unknown": unknown}
 
     def answers(self, above: int = 0, limit: int = 1000) -> list[StoredAnswer]:
         """Raw answers with a number above `above`, in order, at most `limit`."""
-        rows = self._ask(
-            lambda db: db.execute(
-                "select answer_seq, key, received_at, raw from answers"
-                " where answer_seq > ? order by answer_seq limit ?",
-                (above, limit),
-            ).fetchall()
+        query = (
+            "select answer_seq, key, received_at, raw from answers"
+            " where answer_seq > ? order by answer_seq limit ?"
         )
+        rows = self._ask(lambda db: db.execute(query, (above, limit)).fetchall())
         return [StoredAnswer(*row) for row in rows]
 
     def n_answers(self, above: int = 0) -> int:
         """How many raw answers have a number above `above`."""
-        (n,) = self._ask(
-            lambda db: db.execute(
-                "select count(*) from answers where answer_seq > ?", (above,)
-            ).fetchone()
-        )
-        return int(n)
+        query = "select count(*) from answers where answer_seq > ?"
+        return int(self._ask(lambda db: db.execute(query, (above,)).fetchone()[0]))
 
     def _calls(self, states: Collection[State], order: str) -> list[Call]:
         given = tuple(states)

@@ -1,15 +1,10 @@
-"""A tap for services that call the vendor already: each answer they receive is journalled too.
+"""A tap: a service that calls the vendor already gets a journal of the answers it receives.
 
-::
-
-    session = requests.Session()
-    tap = va.record(session, "taps/backend.sqlite", key_file="store.key")
-
-The service goes on as before. Every CertVerify and CertVerifyQuery answer that passes the session
-is written to the journal, without pictures and with token and person as keyed hashes, before the
-service has it whole; `import` reads the journal into the store. A tap never breaks the service nor
-changes what it sees: the network's errors stay its own, a streamed answer is overheard as it is
-read, and what cannot be written is counted and logged.
+Every CertVerify and CertVerifyQuery answer that passes a `requests` session is written to the
+journal, without images and with token and subject as keyed hashes, before the service has it whole;
+`import` reads the journal into the store. A tap never breaks the service nor changes what it sees:
+network errors stay its own, a streamed answer is copied while the service reads it, and an answer
+that cannot be written is counted and logged.
 """
 
 from __future__ import annotations
@@ -63,14 +58,14 @@ class Tap:
         _taps.add(self)
 
     def __call__(self, response: Any, *_args: Any, **options: Any) -> None:
-        """Take one response that passed the session; responses of other services are let by."""
-        action = _action(response.request.url or "")
-        if action is None:
+        """Record one response that passed the session; responses of other services are ignored."""
+        action = parse_qs(urlsplit(response.request.url or "").query).get("Action", [""])[0]
+        if action not in ACTIONS:
             return
-        if response.is_redirect:  # no answer; whoever follows it reads its body
+        if response.is_redirect:  # no answer; its body belongs to the redirect
             self._take(response, action, b"")
         elif options.get("stream") and response.raw is not None:
-            _Overheard(
+            _StreamCopy(
                 response.raw, lambda body: self._take(response, action, _decoded(body)), self._fail
             )
         else:
@@ -78,7 +73,7 @@ class Tap:
                 body = response.content  # read once, kept by `requests` for the service
             except requests.RequestException as error:
                 self._fail(type(error).__name__)
-                raise  # it is what the service would have met
+                raise  # the service would have met it too
             self._take(response, action, body)
 
     def close(self) -> None:
@@ -97,7 +92,7 @@ class Tap:
         self._is_forked = forked
 
     def _take(self, response: Any, action: str, body: bytes) -> None:
-        """Record an answer; whatever goes wrong with that is no matter of the service."""
+        """Record an answer; a failure of the tap never reaches the service."""
         try:
             written = self._record(response, action, body)
         except Exception as error:  # noqa: BLE001 - see above
@@ -107,8 +102,8 @@ class Tap:
             self.n_recorded += written
 
     def _record(self, response: Any, action: str, body: bytes) -> bool:
-        asked = _asked(response.request.body)
-        token = asked.get("byted_token")
+        request = _request_texts(response.request.body)
+        token, req_key = request.get("byted_token"), request.get("req_key", "")
         if token is None:
             self._fail("the request's body has no byted_token")
             return False
@@ -121,7 +116,7 @@ class Tap:
         raw = raw_line(
             body,
             action=action,
-            req_key=asked.get("req_key", ""),
+            req_key=req_key,
             token=key,
             received_at=datetime.now(UTC),
             http_status=response.status_code,
@@ -131,9 +126,9 @@ class Tap:
         if raw is None:
             state = State.UNPARSED
         elif state is State.PLANNED or reply.outcome is Outcome.FAULT:
-            state = State.REJECTED  # it is the service's to try again, not ours
+            state = State.REJECTED  # the service may try again, the journal may not
         journal = self._own_journal()
-        journal.record(key, action, asked.get("req_key", ""), state, reply, raw)
+        journal.record(key, action, req_key, state, reply, raw)
         return raw is not None
 
     def _own_journal(self) -> Journal:
@@ -178,9 +173,9 @@ def record(
     journal : path
         A file of this process alone: give each worker process its own name.
     key_file : path
-        The store's key file, so that tokens and persons get the store's pseudonyms.
+        The store's key file, so that tokens and subjects get the store's pseudonyms.
     image_prints : bool
-        Keep a keyed fingerprint of each picture.
+        Keep a keyed fingerprint of each image.
 
     Returns
     -------
@@ -191,6 +186,24 @@ def record(
     ------
     StorageError
         The journal or the key cannot be used; the session is left as it was.
+
+    See Also
+    --------
+    import_responses : Reads the journal into a store.
+    collect : Sends the calls itself.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import requests
+    >>> import verifyanalytics as va
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> store = va.Store(folder / "store", create=True)
+    >>> session = requests.Session()
+    >>> tap = va.record(session, folder / "backend.sqlite", key_file=folder / "store.key")
+    >>> tap.close()  # after the service has sent its calls
+    >>> va.import_responses(folder / "backend.sqlite", store).read
+    0
     """
     key = read_key(Path(key_file))
     tap = Tap(Journal(Path(journal), fingerprint(key)), key, image_prints=image_prints)
@@ -198,19 +211,11 @@ def record(
     return tap
 
 
-class _Overheard:
-    """What a service reads of one streamed answer, byte for byte; at its end somebody is told.
+class _StreamCopy:
+    """A copy of a streamed answer, made while the service reads it.
 
-    The reading methods of this one `urllib3` response are replaced by ones that do the same and
-    listen. What goes wrong while reading goes to the service as it would without.
-
-    Parameters
-    ----------
-    raw : urllib3.HTTPResponse
-    done : callable
-        Told the whole body.
-    failed : callable
-        Told why there is none.
+    The reading methods of one `urllib3` response are wrapped. Their errors reach the service as
+    they are. At the end `done` gets the whole body, or `failed` the reason why there is none.
     """
 
     def __init__(
@@ -220,12 +225,12 @@ class _Overheard:
         self._chunks: list[bytes] = []
         self._left = MAX_BODY
         self._is_inside = self._is_over = False
-        listening: dict[str, Callable[[Any], Any]] = {
+        wrappers: dict[str, Callable[[Any], Any]] = {
             "read": self._reading, "read1": self._reading, "stream": self._streaming,
             "read_chunked": self._streaming, "close": self._closing,
         }  # fmt: skip
-        for name in listening.keys() & set(dir(raw)):
-            setattr(raw, name, listening[name](getattr(raw, name)))
+        for name in wrappers.keys() & set(dir(raw)):
+            setattr(raw, name, wrappers[name](getattr(raw, name)))
 
     def _reading(self, method: Callable[..., bytes]) -> Callable[..., bytes]:
         def read(*args: Any, **options: Any) -> bytes:
@@ -233,7 +238,7 @@ class _Overheard:
                 return method(*args, **options)
             chunk: bytes = self._step(method, *args, **options)
             amount = args[0] if args else options.get("amt")
-            self._hear(chunk)
+            self._keep(chunk)
             everything = (amount is None or amount < 0) and method.__name__ == "read"
             if everything or not (chunk or amount == 0):
                 self._end()
@@ -242,17 +247,17 @@ class _Overheard:
         return read
 
     def _streaming(self, method: Callable[..., Iterator[bytes]]) -> Callable[..., Iterator[bytes]]:
+        def copied(chunks: Iterator[bytes]) -> Iterator[bytes]:
+            while (chunk := self._step(next, chunks, None)) is not None:
+                self._keep(chunk)
+                yield chunk
+            self._end()
+
         def stream(*args: Any, **options: Any) -> Iterator[bytes]:
             chunks = method(*args, **options)
-            return chunks if self._is_inside else self._following(chunks)
+            return chunks if self._is_inside else copied(chunks)
 
         return stream
-
-    def _following(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
-        while (chunk := self._step(next, chunks, None)) is not None:
-            self._hear(chunk)
-            yield chunk
-        self._end()
 
     def _closing(self, method: Callable[[], None]) -> Callable[[], None]:
         def close() -> None:
@@ -266,7 +271,7 @@ class _Overheard:
         return close
 
     def _step(self, work: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        """Read on; reading methods use each other, and the outermost is listened to."""
+        """Call a reading method; such methods call each other, and the outermost one is copied."""
         self._is_inside = True
         try:
             return work(*args, **options)
@@ -276,7 +281,7 @@ class _Overheard:
         finally:
             self._is_inside = False
 
-    def _hear(self, chunk: bytes) -> None:
+    def _keep(self, chunk: bytes) -> None:
         if chunk and not self._is_over:
             self._left -= len(chunk)
             self._chunks.append(chunk)
@@ -296,7 +301,7 @@ class _Overheard:
 
 
 def _decoded(body: bytes) -> bytes:
-    """The body without gzip, which a service that reads `raw` itself may get as it was sent."""
+    """Undo gzip: a service that reads `raw` itself gets the body as it was sent."""
     if not body.startswith(b"\x1f\x8b"):
         return body
     try:
@@ -305,18 +310,12 @@ def _decoded(body: bytes) -> bytes:
         return body
 
 
-def _action(url: str) -> str | None:
-    found = parse_qs(urlsplit(url).query).get("Action", [""])[0]
-    return found if found in ACTIONS else None
-
-
-def _asked(body: Any) -> dict[str, str]:
-    """What the request said of itself; nothing when it is no JSON object."""
+def _request_texts(body: Any) -> dict[str, str]:
+    """Read the texts of a request's body; none when it is no JSON object."""
     try:
         text = body.decode() if isinstance(body, bytes) else body
-        asked = loads(text) if isinstance(text, str) else {}
+        values = loads(text) if isinstance(text, str) else {}
     except (UnicodeDecodeError, Unreadable):
         return {}
-    names = ("byted_token", "req_key")
-    given = asked if isinstance(asked, dict) else {}
-    return {name: given[name] for name in names if isinstance(given.get(name), str)}
+    found = values.items() if isinstance(values, dict) else ()
+    return {name: value for name, value in found if isinstance(value, str)}
