@@ -28,10 +28,9 @@ from verifyanalytics.errors import NoStoreError, UsageError
 from verifyanalytics.reporting import write as reporting
 from verifyanalytics.reporting.blocks import Heading
 from verifyanalytics.reporting.changes import Change, Count, hidden
-from verifyanalytics.reporting.data import Asked, figures
+from verifyanalytics.reporting.data import Asked, read_data
 from verifyanalytics.reporting.html import html
-from verifyanalytics.reporting.making import last_page
-from verifyanalytics.reporting.pages import first_page, second_page
+from verifyanalytics.reporting.pages import first_page, last_page, second_page
 from verifyanalytics.reporting.pdf import pdf
 from verifyanalytics.reporting.periods import Covered, Period, chosen
 from verifyanalytics.wording import fonts, numbers
@@ -62,7 +61,7 @@ def attacked(tmp_path_factory):
 
 @cache
 def asked_for(store, **asked):
-    return figures(store, Asked(**asked))
+    return read_data(store, Asked(**asked))
 
 
 @cache
@@ -336,10 +335,10 @@ def test_periods_tile_the_calendar(day, every):
 
 def test_only_some_regimes(store):
     whole = asked_for(store)
-    one = figures(store, Asked(regimes=("cert_pro_src_verify 60/70/80/90",)))
+    one = read_data(store, Asked(regimes=("cert_pro_src_verify 60/70/80/90",)))
     assert one.now.n_rows == whole.now.n_rows
     with pytest.raises(UsageError, match="no regime 'nope'; there are: cert_pro_src_verify 60"):
-        figures(store, Asked(regimes=("nope",)))
+        read_data(store, Asked(regimes=("nope",)))
 
 
 # ------------------------------------------------------------------ small groups
@@ -521,12 +520,12 @@ def test_a_later_import_does_not_change_the_report_of_a_version(store, tmp_path)
     copy = va.Store(shutil.copytree(store.path, tmp_path / "store"))
     shutil.copy(f"{store.path}.key", tmp_path / "store.key")
     version = int(copy.versions()["version"].iloc[-1])
-    before = html(first_page(figures(copy, Asked(period="2024-W23", as_of=version)), "en"))
+    before = html(first_page(read_data(copy, Asked(period="2024-W23", as_of=version)), "en"))
     (tmp_path / "more.ndjson").write_bytes(worlds.line(9_999, 0, "app", "none", worlds.NAMES))
     va.import_responses([tmp_path / "more.ndjson"], copy, workers=1)
-    after = html(first_page(figures(copy, Asked(period="2024-W23", as_of=version)), "en"))
+    after = html(first_page(read_data(copy, Asked(period="2024-W23", as_of=version)), "en"))
     assert after == before
-    newest = figures(copy, Asked(period="2024-W23"))
+    newest = read_data(copy, Asked(period="2024-W23"))
     assert newest.version > version
 
 

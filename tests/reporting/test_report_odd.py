@@ -26,13 +26,11 @@ from verifyanalytics.errors import StorageError, UsageError
 from verifyanalytics.reporting import blocks
 from verifyanalytics.reporting import drawings as _report_charts
 from verifyanalytics.reporting import write as reporting
-from verifyanalytics.reporting.data import Asked, figures
+from verifyanalytics.reporting.data import Asked, moves, read_data
+from verifyanalytics.reporting.drawings import compact
 from verifyanalytics.reporting.html import html
-from verifyanalytics.reporting.making import last_page
-from verifyanalytics.reporting.pages import first_page, second_page
+from verifyanalytics.reporting.pages import first_page, last_page, second_page
 from verifyanalytics.reporting.pdf import pdf
-from verifyanalytics.reporting.regimes import moves
-from verifyanalytics.reporting.svg import compact
 
 FAULT = {"code": 50500}
 OTHER = {"1e-3": 62, "1e-4": 72, "1e-5": 82, "1e-6": 92}
@@ -40,7 +38,7 @@ OTHER = {"1e-3": 62, "1e-4": 72, "1e-5": 82, "1e-6": 92}
 
 @cache
 def asked_for(store, **asked):
-    return figures(store, Asked(**asked))
+    return read_data(store, Asked(**asked))
 
 
 def document(store, lang="en", **asked):
@@ -239,8 +237,8 @@ def test_verdicts_that_are_all_the_same_follow_every_rule(crowd):
 def test_a_regime_without_answers_says_that_it_is_the_regime(tmp_path):
     store = stored(tmp_path, week(0, 60), week(0, 20, req_key="old"), week(1, 60))
     with pytest.raises(UsageError, match="no answers of the regime 'old' in 2024-W23"):
-        figures(store, Asked(regimes=("old",), period="2024-W23"))
-    found = figures(store, Asked(regimes=("old",), period="2024-W22"))
+        read_data(store, Asked(regimes=("old",), period="2024-W23"))
+    found = read_data(store, Asked(regimes=("old",), period="2024-W22"))
     assert not found.partial  # the store covers the week, whatever was called in it
     assert found.now.n_rows == 20
 
@@ -252,13 +250,13 @@ def test_a_week_cut_off_on_its_sunday_is_not_whole(tmp_path):
     monday = worlds.MONDAY + dt.timedelta(days=7)
     late = [one for one in week(1, 300) if one["occurred_at"] < "2024-06-09T11"]
     store = stored(tmp_path, week(0, 300), late)
-    found = figures(store, Asked(period="2024-W23"))
+    found = read_data(store, Asked(period="2024-W23"))
     assert (found.partial, found.alone, found.before) == (True, "partial", None)
     assert "2024-06-09 10:" in page(store, period="2024-W23").text
-    assert figures(store, Asked()).period.name == "2024-W22"
+    assert read_data(store, Asked()).period.name == "2024-W22"
     (tmp_path / "more.ndjson").write_bytes(worlds.line(1, 2, "app", "accepted", worlds.NAMES))
     va.import_responses([tmp_path / "more.ndjson"], store, workers=1)
-    later = figures(store, Asked(period="2024-W23"))
+    later = read_data(store, Asked(period="2024-W23"))
     assert not later.partial  # there are data after its end
     assert later.last_at >= monday
 

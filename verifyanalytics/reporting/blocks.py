@@ -72,7 +72,7 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
+class Drawing:
     """A drawing (SVG), what it shows in words, its caption, and its width and height in points."""
 
     svg: bytes
@@ -81,7 +81,7 @@ class Figure:
     size: tuple[float, float]
 
 
-Block: TypeAlias = Heading | Paragraph | Bullets | Tiles | Table | Figure
+Block: TypeAlias = Heading | Paragraph | Bullets | Tiles | Table | Drawing
 
 
 @dataclass(frozen=True, slots=True)

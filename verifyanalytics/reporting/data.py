@@ -1,13 +1,14 @@
-"""The figures of a report: one version of a store, asked for each period once.
+"""What a report counts: one version of a store, asked for each period once.
 
-Everything is counted by the public functions of `analysis` on lazy scans; here they are only put
-side by side. Rows without a time belong to no period: they are counted, once, for the whole store.
+Everything is counted by the public functions of `analysis` on lazy scans; here the counts of two
+periods are put side by side. Rows without a time belong to no period: they are counted, once, for
+the whole store.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,21 +17,8 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pandas as pd
 
+from verifyanalytics.analysis import bounds, operations, scores, tags, verdicts
 from verifyanalytics.analysis.base.regimes import INCOMPLETE
-from verifyanalytics.analysis.bounds.implied import label_free as label_free_bounds
-from verifyanalytics.analysis.operations.service import latency, volume
-from verifyanalytics.analysis.scores.distributions import histogram as score_histogram
-from verifyanalytics.analysis.scores.distributions import match_rates, regimes, vendor_thresholds
-from verifyanalytics.analysis.tags.associations import lift as tag_lift
-from verifyanalytics.analysis.tags.frequencies import rates as tag_rates
-from verifyanalytics.analysis.verdicts.changes import change_explained, minimal_change
-from verifyanalytics.analysis.verdicts.decisions import (
-    acceptance_rate,
-    contradictions,
-    funnel,
-    reject_reasons,
-    result_rule,
-)
 from verifyanalytics.errors import UsageError
 from verifyanalytics.reporting.changes import MIN_GROUP, Change, Count
 from verifyanalytics.reporting.periods import Covered, Period, checked_zone, chosen, outside
@@ -40,17 +28,19 @@ from verifyanalytics.store.store import Store
 TREND = 12
 """So many earlier periods stand on the charts over time."""
 
+GROUPING = ("req_key", "action")
+"""Columns besides the caller's own that make groups."""
 
 _QUARTER = 15 * 60 * 1_000_000
 """A quarter of an hour in µs: local days of every time zone begin at one."""
 
-GROUPING = ("req_key", "action")
-"""Columns besides the caller's own that make groups."""
+_CLAIMS: list[float] = np.logspace(-3, -6, 25).clip(1e-6, 1e-3).tolist()
+"""Where the bounds are drawn: from the vendor's first point to its last."""
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a report is asked for; see `reporting.report`."""
+    """What a report is asked for; see `va.report`."""
 
     period: str = "week"
     compare: str = "previous"
@@ -61,26 +51,40 @@ class Asked:
     min_group: int = MIN_GROUP
 
 
+def _frame_of(statistic: str, group: Any, **options: Any) -> cached_property[pd.DataFrame]:
+    return cached_property(lambda part: getattr(group, statistic)(part.v, **options))
+
+
 class Slice:
     """One period's rows and what is counted on them; each frame is made when first needed."""
+
+    smallest = _frame_of("minimal_change", verdicts)
+    funnels = _frame_of("funnel", verdicts, by="regime")
+    reasons = _frame_of("reject_reasons", verdicts)
+    regimes = _frame_of("regimes", scores)
+    histogram = _frame_of("histogram", scores)
+    matched = _frame_of("match_rates", scores)
+    label_free = _frame_of("label_free", bounds, nominal_fmr=_CLAIMS)
+    tag_rates = _frame_of("rates", tags)
+    lifts = _frame_of("lift", tags)
 
     def __init__(self, v: Any, tz: str) -> None:
         self.v, self._tz = v, tz
 
+    def _sql(self, query: str) -> list[Any]:
+        rows: list[Any] = self.v.query("t", query).fetchall()
+        return rows
+
     @cached_property
     def acceptance(self) -> pd.Series:
         """The one row of `va.verdicts.acceptance_rate`."""
-        return acceptance_rate(self.v).iloc[0]
+        row: pd.Series = verdicts.acceptance_rate(self.v).iloc[0]
+        return row
 
-    @cached_property
+    @property
     def n_rows(self) -> int:
         """Answers and faults together."""
         return int(self.acceptance["n_rows"])
-
-    @cached_property
-    def smallest(self) -> pd.DataFrame:
-        """As of `va.verdicts.minimal_change`."""
-        return minimal_change(self.v)
 
     @cached_property
     def deff(self) -> float:
@@ -91,14 +95,8 @@ class Slice:
     @cached_property
     def persons(self) -> int | None:
         """Persons among the rows; None when not one of them is known."""
-        known = self.v.query("t", "SELECT count(subject), count(DISTINCT subject) FROM t")
-        n_known, n_persons = known.fetchall()[0]
-        return int(n_persons) if n_known else None
-
-    @cached_property
-    def funnels(self) -> pd.DataFrame:
-        """As of `va.verdicts.funnel`, by regime."""
-        return funnel(self.v, by="regime")
+        ((known, persons),) = self._sql("SELECT count(subject), count(DISTINCT subject) FROM t")
+        return int(persons) if known else None
 
     @cached_property
     def funnel(self) -> pd.DataFrame:
@@ -108,96 +106,57 @@ class Slice:
         return together[counts].sum().reset_index()
 
     @cached_property
-    def reasons(self) -> pd.DataFrame:
-        """As of `va.verdicts.reject_reasons`."""
-        return reject_reasons(self.v)
-
-    @cached_property
     def days(self) -> pd.DataFrame:
         """As of `va.operations.volume`, a row a day."""
-        return volume(self.v, every="day", tz=self._tz)
+        days: pd.DataFrame = operations.volume(self.v, every="day", tz=self._tz)
+        return days
 
     @cached_property
     def latency(self) -> pd.Series:
         """The one row of `va.operations.latency`."""
-        return latency(self.v, every=None).iloc[0]
-
-    @cached_property
-    def regimes(self) -> pd.DataFrame:
-        """As of `va.scores.regimes`."""
-        return regimes(self.v)
+        row: pd.Series = operations.latency(self.v, every=None).iloc[0]
+        return row
 
     @cached_property
     def kinds(self) -> frozenset[str]:
         """The kinds of request that were called, whatever came back."""
-        query = "SELECT DISTINCT coalesce(req_key, 'unknown') FROM t"
-        return frozenset(str(key) for (key,) in self.v.query("t", query).fetchall())
-
-    @cached_property
-    def tags(self) -> pd.DataFrame:
-        """As of `va.tags.rates`."""
-        return tag_rates(self.v)
-
-    @cached_property
-    def lifts(self) -> pd.DataFrame:
-        """As of `va.tags.lift`: against non-matches, an association."""
-        return tag_lift(self.v)
-
-    @cached_property
-    def contradictions(self) -> pd.DataFrame:
-        """As of `va.verdicts.contradictions`."""
-        return contradictions(self.v)
+        found = self._sql("SELECT DISTINCT coalesce(req_key, 'unknown') FROM t")
+        return frozenset(str(key) for (key,) in found)
 
     @cached_property
     def rules(self) -> pd.DataFrame:
         """The simplest best rule of each regime, from `va.verdicts.result_rule`."""
-        return result_rule(self.v).drop_duplicates("regime", ignore_index=True)
+        rules: pd.DataFrame = verdicts.result_rule(self.v)
+        return rules.drop_duplicates("regime", ignore_index=True)
 
     @cached_property
     def issues(self) -> pd.DataFrame:
         """What was coerced or wrongly typed: `issue`, `n_rows`, most frequent first."""
-        query = (
-            "SELECT issue, count(*) AS n_rows FROM (SELECT unnest(list_distinct(issues)) AS issue "
-            "FROM t) GROUP BY issue ORDER BY n_rows DESC, issue"
+        found = self._sql(
+            "SELECT issue, count(*) AS n FROM (SELECT unnest(list_distinct(issues)) AS issue "
+            "FROM t) GROUP BY issue ORDER BY n DESC, issue"
         )
-        return _frame(self.v.query("t", query))
+        return pd.DataFrame(found, columns=["issue", "n_rows"])
 
     @cached_property
     def n_with_issues(self) -> int:
         """Rows with any issue."""
-        return int(
-            self.v.query("t", "SELECT count(*) FROM t WHERE len(issues) > 0").fetchall()[0][0]
-        )
-
-    @cached_property
-    def histogram(self) -> pd.DataFrame:
-        """As of `va.scores.histogram`."""
-        return score_histogram(self.v)
-
-    @cached_property
-    def matched(self) -> pd.DataFrame:
-        """As of `va.scores.match_rates`, at the vendor's own thresholds."""
-        return match_rates(self.v)
-
-    @cached_property
-    def bounds(self) -> pd.DataFrame:
-        """As of `va.bounds.label_free`, from the vendor's first point to its last."""
-        claims: list[float] = np.logspace(-3, -6, 25).clip(1e-6, 1e-3).tolist()
-        return label_free_bounds(self.v, nominal_fmr=claims)
+        return int(self._sql("SELECT count(*) FROM t WHERE len(issues) > 0")[0][0])
 
     # ------------------------------------------------------------------ counts to compare
 
     @property
     def accepted(self) -> Count:
         """Accepted of those with a verdict."""
-        row = self.acceptance
-        return Count(int(row["n_accepted"]), int(row["n_decided"]), self.deff)
+        return self._count("n_accepted", "n_decided")
 
     @property
     def matches(self) -> Count:
         """Scores at or above their own 1e-4 threshold, of those compared."""
-        row = self.acceptance
-        return Count(int(row["n_matched"]), int(row["n_compared"]), self.deff)
+        return self._count("n_matched", "n_compared")
+
+    def _count(self, x: str, n: str) -> Count:
+        return Count(int(self.acceptance[x]), int(self.acceptance[n]), self.deff)
 
     @property
     def faults(self) -> Count:
@@ -213,26 +172,24 @@ class Slice:
 
     def with_tag(self, tag: str) -> Count:
         """Rows with a tag, of those with a risk result."""
-        if self.tags.empty:
+        if self.tag_rates.empty:
             return Count(0, 0)
-        n = int(self.tags["n"].iloc[0])
-        return Count(int(self.tags.loc[self.tags["tag"] == tag, "n_tag"].sum()), n, self.deff)
+        n = int(self.tag_rates["n"].iloc[0])
+        return Count(
+            int(self.tag_rates.loc[self.tag_rates["tag"] == tag, "n_tag"].sum()), n, self.deff
+        )
 
 
 @dataclass(frozen=True)
-class Figures:
+class ReportData:
     """Everything a report says.
 
     Attributes
     ----------
-    asked : Asked
     version : int
         The store's version.
-    period : Period
     partial : bool
         The data do not cover the period whole.
-    covered : Covered
-        The local days that the data cover.
     first_at, last_at : Timestamp
         UTC; of the first and the last answer of the store.
     now : Slice
@@ -258,7 +215,6 @@ class Figures:
     version: int
     period: Period
     partial: bool
-    covered: Covered
     first_at: pd.Timestamp
     last_at: pd.Timestamp
     now: Slice
@@ -273,20 +229,27 @@ class Figures:
     rejects: pd.DataFrame
     n_read: int
 
+    def compare(self, count: Callable[[Slice], Count]) -> Change:
+        """Hold a count of this period against that of the period before."""
+        return Change(count(self.now), None if self.before is None else count(self.before))
+
     def change(self, what: str, *arguments: str) -> Change:
-        """Hold a count of `Slice` against the same one of the period before."""
-        now, before = (
-            None if part is None else _counted(part, what, arguments)
-            for part in (self.now, self.before)
-        )
-        return Change(now or Count(0, 0), before)
+        """Hold a count of `Slice`, by its name, against that of the period before."""
+
+        def count(part: Slice) -> Count:
+            found = getattr(part, what)
+            counted: Count = found(*arguments) if arguments else found
+            return counted
+
+        return self.compare(count)
 
     @cached_property
     def explained(self) -> pd.DataFrame | None:
         """As of `va.verdicts.change_explained`; None without a comparison."""
         if self.before is None:
             return None
-        return change_explained(self.before.v, self.now.v, self.groups)
+        table: pd.DataFrame = verdicts.change_explained(self.before.v, self.now.v, self.groups)
+        return table
 
     @property
     def groups(self) -> list[str]:
@@ -294,16 +257,10 @@ class Figures:
         return list(self.by) or ["req_key"]
 
 
-def _counted(part: Slice, what: str, arguments: Sequence[str]) -> Count:
-    found = getattr(part, what)
-    count: Count = found(*arguments) if arguments else found
-    return count
-
-
 # ------------------------------------------------------------------ reading
 
 
-def figures(store: Store, asked: Asked) -> Figures:
+def read_data(store: Store, asked: Asked) -> ReportData:
     """Read what a report needs, all from one version of the store.
 
     Raises
@@ -317,24 +274,22 @@ def figures(store: Store, asked: Asked) -> Figures:
     period = chosen(asked.period, covered)
     now = reader.slice(period)
     if not now.n_rows:
-        raise UsageError(_nothing(period, covered, asked))
+        if not asked.regimes:
+            raise UsageError(outside(period, covered))
+        names = ", ".join(repr(name[:60]) for name in asked.regimes)
+        raise UsageError(
+            f"no answers of the regime {names} in {period.name}; without it there may be some"
+        )
     compared, before, alone = _comparison(reader, period, now, covered)
     trend, thresholds = reader.over_time(period, now.deff, covered)
     rejects, n_read = reader.rejects()
-    return Figures(
+    return ReportData(
         asked=asked, version=reader.version, period=period, partial=not covered.whole(period),
-        covered=covered, first_at=ends[0], last_at=ends[1], now=now, before=before,
+        first_at=ends[0], last_at=ends[1], now=now, before=before,
         compared=compared, alone=alone, by=reader.by, trend=trend, thresholds=thresholds,
         n_undated=n_undated,
         n_stored=n_stored, rejects=rejects, n_read=n_read,
     )  # fmt: skip
-
-
-def _nothing(period: Period, covered: Covered, asked: Asked) -> str:
-    if not asked.regimes:
-        return outside(period, covered)
-    names = ", ".join(repr(name[:60]) for name in asked.regimes)
-    return f"no answers of the regime {names} in {period.name}; without it there may be some"
 
 
 def _comparison(
@@ -394,7 +349,7 @@ class _Reader:
     def _chosen_regimes(self) -> str | None:
         if not self.asked.regimes:
             return None
-        known = regimes(self._scan())
+        known = scores.regimes(self._scan())
         found = []
         for name in self.asked.regimes:
             fits = known[(known["regime"] == name) | (known["req_key"] == name)]
@@ -435,7 +390,7 @@ class _Reader:
         periods = period.earlier(TREND)
         since, until = periods[0].utc(self.tz)[0], period.utc(self.tz)[1]
         v = self._scan(since=since, until=until, where=self._where)
-        trend = acceptance_rate(v, every=period.every, tz=self.tz)
+        trend = verdicts.acceptance_rate(v, every=period.every, tz=self.tz)
         whole = {p.name: covered.whole(p) for p in periods}
         trend["partial"] = [not whole[name] for name in trend["period"]]
         for rate, x, n in (
@@ -444,7 +399,7 @@ class _Reader:
         ):
             limits = [Count(int(a), int(b), deff).limits for a, b in zip(trend[x], trend[n])]  # noqa: B905
             trend[[f"{rate}_low", f"{rate}_high"]] = limits
-        return trend, vendor_thresholds(v, tz=self.tz)
+        return trend, scores.vendor_thresholds(v, tz=self.tz)
 
     def rejects(self) -> tuple[pd.DataFrame, int]:
         """Count what could not be read, by reason; and all responses that were read."""
@@ -483,6 +438,83 @@ def _condition(regime: dict[str, Any]) -> str:
     return f"(coalesce(req_key, 'unknown') = '{key}' AND {' AND '.join(points)})"
 
 
-def _frame(relation: Any) -> pd.DataFrame:
-    frame: pd.DataFrame = relation.to_arrow_table().to_pandas()
-    return frame
+# ------------------------------------------------------------------ regimes of two periods
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A regime that is in one of two periods only.
+
+    Attributes
+    ----------
+    kind : str
+        `new`: other thresholds of a request kind that was called before; `first`: its first ones,
+        before it had none; `key_new`: a kind of request that was not called before. `gone`: other
+        thresholds took its place, or none; `key_gone`: this kind was not called any more.
+    row : mapping
+        Its row of `va.scores.regimes`, of the period that it is in.
+    """
+
+    kind: str
+    row: Any
+
+    @property
+    def name(self) -> str:
+        """The regime."""
+        return str(self.row["regime"])
+
+    @property
+    def new(self) -> bool:
+        """It is in this period, not in that before."""
+        return self.kind in ("new", "first", "key_new")
+
+
+def complete(part: Slice) -> pd.DataFrame:
+    """Return the rows of `va.scores.regimes` with four rising thresholds."""
+    return part.regimes[part.regimes["regime"] != INCOMPLETE]
+
+
+def small(r: ReportData) -> frozenset[str]:
+    """Return the regimes that have too few rows in a period to be named."""
+    return frozenset().union(*(too_few(complete(part), r) for part in parts(r)))
+
+
+def too_few(regimes: pd.DataFrame, r: ReportData, size: str = "n_rows") -> frozenset[str]:
+    """Return the regimes of a frame whose largest size is below the smallest group shown."""
+    sizes = regimes.groupby("regime")[size].max()
+    return frozenset(sizes[(sizes > 0) & (sizes < r.asked.min_group)].index)
+
+
+def named(r: ReportData, part: Slice) -> pd.DataFrame:
+    """Return the rows of `va.scores.regimes` with four rising thresholds that may be named."""
+    held = complete(part)
+    return held[~held["regime"].isin(small(r))]
+
+
+def parts(r: ReportData) -> list[Slice]:
+    """Return this period and, if there is one, that compared with."""
+    return [part for part in (r.now, r.before) if part is not None]
+
+
+def one_sided(part: Slice) -> frozenset[str]:
+    """Return the regimes whose scored rows have one verdict only, which any rule can follow."""
+    table = part.funnels[~part.funnels["first_gate"].isin(["answered", "scored"])]
+    verdicts = table[table["n_rows"] > 0].groupby("regime")["result"].nunique()
+    return frozenset(verdicts[verdicts < 2].index)
+
+
+def moves(r: ReportData) -> list[Move]:
+    """Return the named regimes that are in one of the two periods only, the new ones first."""
+    if r.before is None:
+        return []
+    now, before = named(r, r.now), named(r, r.before)
+    had_thresholds = set(complete(r.before)["req_key"])
+    found = []
+    for row in now[~now["regime"].isin(before["regime"])].to_dict("records"):
+        known = "first" if row["req_key"] in r.before.kinds else "key_new"
+        found.append(Move("new" if row["req_key"] in had_thresholds else known, row))
+    gone = before[~before["regime"].isin(now["regime"])].to_dict("records")
+    return [
+        *found,
+        *(Move("gone" if row["req_key"] in r.now.kinds else "key_gone", row) for row in gone),
+    ]

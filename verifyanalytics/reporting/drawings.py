@@ -6,6 +6,8 @@ The charts themselves clean and shorten the names that came with the data.
 from __future__ import annotations
 
 import io
+import re
+from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 import matplotlib as mpl
@@ -18,32 +20,30 @@ from verifyanalytics.analysis.base.regimes import INCOMPLETE
 from verifyanalytics.analysis.base.rows import GATES
 from verifyanalytics.codebook.book import Lang
 from verifyanalytics.errors import UsageError
-from verifyanalytics.reporting.blocks import Figure
-from verifyanalytics.reporting.data import Figures
-from verifyanalytics.reporting.regimes import small, too_few
-from verifyanalytics.reporting.svg import compact
+from verifyanalytics.reporting.blocks import Drawing
+from verifyanalytics.reporting.data import ReportData, small, too_few
 from verifyanalytics.wording.names import name_words
 from verifyanalytics.wording.numbers import number, percent
 from verifyanalytics.wording.texts import say
 from verifyanalytics.wording.words import Say, Words, joined, plain
 
 _MOST_REGIMES, _MOST_TAGS = 4, 12
-Drawing: TypeAlias = tuple[Any, Words, Say]
+Chart: TypeAlias = tuple[Any, Words, Say]
 """Axes, what they show in words, and the caption."""
 
 
-def drawn(f: Figures, lang: Lang) -> list[Figure]:
+def drawn(r: ReportData, lang: Lang) -> list[Drawing]:
     """Draw what there is to draw, in the order of the report."""
     each = (_trend, _funnel, _reasons, _tags, _scores, _match, _thresholds, _bounds)
-    found: list[Figure] = []
+    found: list[Drawing] = []
     for make in each:
         try:
-            figure, alternative, caption = make(f, lang)
+            figure, alternative, caption = make(r, lang)
         except UsageError:  # what a chart raises when its frame has nothing to draw
             continue
         numbered = say("figure", n=len(found) + 1, text=caption)
         svg, size = _svg(figure)
-        found.append(Figure(svg, alternative, numbered, size))
+        found.append(Drawing(svg, alternative, numbered, size))
     return found
 
 
@@ -77,13 +77,13 @@ def _named(frame: pd.DataFrame, lang: Lang) -> pd.DataFrame:
 
 
 def _largest(
-    f: Figures, lang: Lang, frame: pd.DataFrame, size: str
+    r: ReportData, lang: Lang, frame: pd.DataFrame, size: str
 ) -> tuple[pd.DataFrame, Say, int]:
     """Keep the rows of the largest regimes, so that panels stay readable; say so when not all.
 
     Regimes that are too small to be named are left out.
     """
-    unnamed = {INCOMPLETE, *small(f), *too_few(frame, f, size)}
+    unnamed = {INCOMPLETE, *small(r), *too_few(frame, r, size)}
     held = frame[~frame["regime"].isin(unnamed)]
     sizes = held.groupby("regime", sort=False)[size].max().sort_values(ascending=False)
     kept = sizes[sizes > 0].index[:_MOST_REGIMES]
@@ -96,28 +96,28 @@ def _largest(
 # ------------------------------------------------------------------ the charts
 
 
-def _trend(f: Figures, lang: Lang) -> Drawing:
-    axes = charts.verdicts.acceptance_rate(f.trend, lang=lang)
-    rates = f.trend["acceptance_rate"].dropna()
+def _trend(r: ReportData, lang: Lang) -> Chart:
+    axes = charts.verdicts.acceptance_rate(r.trend, lang=lang)
+    rates = r.trend["acceptance_rate"].dropna()
     alternative = say(
-        "alt_trend", n=len(rates), period=f.period.words, low=percent(rates.min()),
-        high=percent(rates.max()), now=percent(f.now.accepted.rate),
+        "alt_trend", n=len(rates), period=r.period.words, low=percent(rates.min()),
+        high=percent(rates.max()), now=percent(r.now.accepted.rate),
     )  # fmt: skip
-    every = say(f"every_{f.period.every}")
-    return axes, alternative, say("fig_trend", every=every, tz=f.asked.tz)
+    every = say(f"every_{r.period.every}")
+    return axes, alternative, say("fig_trend", every=every, tz=r.asked.tz)
 
 
-def _funnel(f: Figures, lang: Lang) -> Drawing:
-    lost = _losses(f.now.funnel)
-    passed = f.now.n_rows - sum(lost.values())
+def _funnel(r: ReportData, lang: Lang) -> Chart:
+    lost = _losses(r.now.funnel)
+    passed = r.now.n_rows - sum(lost.values())
     worst = max(lost, key=lambda name: lost[name], default="")
     told = say("lost_most", gate=say(worst), lost=number(lost[worst])) if worst else None
     alternative = say(
-        "alt_funnel", n=number(f.now.n_rows), accepted=number(passed),
+        "alt_funnel", n=number(r.now.n_rows), accepted=number(passed),
         worst=told or say("lost_nothing"),
     )  # fmt: skip
-    caption = say("fig_funnel", period=f.period.words, n=number(f.now.n_rows))
-    return charts.verdicts.funnel(f.now.funnel, lang=lang), alternative, caption
+    caption = say("fig_funnel", period=r.period.words, n=number(r.now.n_rows))
+    return charts.verdicts.funnel(r.now.funnel, lang=lang), alternative, caption
 
 
 def _losses(funnel: pd.DataFrame) -> dict[str, int]:
@@ -132,8 +132,8 @@ def _losses(funnel: pd.DataFrame) -> dict[str, int]:
     return {f"{'lost' if k in lost else 'gate'}_{k}": n for k, n in counts.items() if n}
 
 
-def _reasons(f: Figures, lang: Lang) -> Drawing:
-    frame = _named(f.now.reasons, lang)
+def _reasons(r: ReportData, lang: Lang) -> Chart:
+    frame = _named(r.now.reasons, lang)
     axes = charts.verdicts.reject_reasons(frame, lang=lang)
     least = 1.9 + (0.55 if lang == "both" else 0.36) * len(frame)  # for few bars and their legend
     axes.figure.set_figheight(max(axes.figure.get_figheight(), min(least, 4.0)))
@@ -141,42 +141,111 @@ def _reasons(f: Figures, lang: Lang) -> Drawing:
     alternative = say(
         "alt_reasons", share=percent(first["share"]), n=number(first["n_not_accepted"])
     )
-    return axes, alternative, say("fig_reasons", period=f.period.words)
+    return axes, alternative, say("fig_reasons", period=r.period.words)
 
 
-def _scores(f: Figures, lang: Lang) -> Drawing:
-    frame, more, k = _largest(f, lang, f.now.histogram, "n_scored")
+def _scores(r: ReportData, lang: Lang) -> Chart:
+    frame, more, k = _largest(r, lang, r.now.histogram, "n_scored")
     axes = charts.scores.histogram(frame, lang=lang)
     alternative = say("alt_scores", n=number(frame["n"].sum()), k=k)
-    return axes, alternative, joined([say("fig_scores", period=f.period.words), more], "")
+    return axes, alternative, joined([say("fig_scores", period=r.period.words), more], "")
 
 
-def _match(f: Figures, lang: Lang) -> Drawing:
-    frame, more, k = _largest(f, lang, f.now.matched, "n")
+def _match(r: ReportData, lang: Lang) -> Chart:
+    frame, more, k = _largest(r, lang, r.now.matched, "n")
     axes = charts.scores.match_rates(frame, lang=lang)
-    return axes, say("alt_match", k=k), joined([say("fig_match", period=f.period.words), more], "")
+    return axes, say("alt_match", k=k), joined([say("fig_match", period=r.period.words), more], "")
 
 
-def _thresholds(f: Figures, lang: Lang) -> Drawing:
-    frame, more, k = _largest(f, lang, f.thresholds, "n")
+def _thresholds(r: ReportData, lang: Lang) -> Chart:
+    frame, more, k = _largest(r, lang, r.thresholds, "n")
     axes = charts.scores.vendor_thresholds(frame, lang=lang)
     return axes, say("alt_thresholds", k=k), joined([say("fig_thresholds"), more], "")
 
 
-def _bounds(f: Figures, lang: Lang) -> Drawing:
-    frame, more, k = _largest(f, lang, f.now.bounds, "n_compared")
+def _bounds(r: ReportData, lang: Lang) -> Chart:
+    frame, more, k = _largest(r, lang, r.now.label_free, "n_compared")
     axes = charts.bounds.label_free(frame, lang=lang)
     return (
         axes,
         say("alt_bounds", k=k),
-        joined([say("fig_bounds", period=f.period.words), more], ""),
+        joined([say("fig_bounds", period=r.period.words), more], ""),
     )
 
 
-def _tags(f: Figures, lang: Lang) -> Drawing:
-    tags = f.now.tags
-    frame = _named(tags[tags["n_tag"] >= f.asked.min_group], lang)
+def _tags(r: ReportData, lang: Lang) -> Chart:
+    tags = r.now.tag_rates
+    frame = _named(tags[tags["n_tag"] >= r.asked.min_group], lang)
     axes = charts.tags.rates(frame, lang=lang, top=_MOST_TAGS)
     n = int(frame["n"].iloc[0])
     alternative = say("alt_tags", k=len(frame), n=number(n))
-    return axes, alternative, say("fig_tags", period=f.period.words)
+    return axes, alternative, say("fig_tags", period=r.period.words)
+
+
+# ------------------------------------------------------------------ SVG in few bytes
+
+_FINER = 8
+"""Outlines of letters are drawn on a grid this many times as coarse: 1/800 of their size."""
+
+_OUTLINE = re.compile(r'd="([^"]+)" transform="scale\(0\.015625\)"')
+_STEP = re.compile(r"([MLQCz])([^MLQCz]*)")
+
+
+def compact(svg: str) -> str:
+    r"""Write matplotlib's SVG in about half the bytes: short names, two decimals, no blanks.
+
+    What names the outside (document type, metadata) and comments, which repeat the labels, go too.
+
+    Examples
+    --------
+    >>> compact('<g id="DejaVuSans-41">\n <!-- A -->\n</g> <use xlink:href="#DejaVuSans-41"/>')
+    '<g id="a"></g><use href="#a"/>'
+    """
+    svg = re.sub(r"<!--.*?-->|<\?xml.*?\?>|<!DOCTYPE.*?>|<metadata>.*?</metadata>", "", svg,
+                 flags=re.DOTALL)  # fmt: skip
+    svg = re.sub(r">\s+<", "><", svg.replace("xlink:href=", "href="))
+    svg = re.sub(
+        r'(<use href="#[^"]+" )transform="translate\((-?[\d.]+) 0\)"/>', r'\1x="\2"/>', svg
+    )
+    svg = re.sub(r"(?<!scale\()-?\d+\.\d{3,}(?![\d.]*\))", _two_decimals, svg)
+    svg = re.sub(r"\s*\n\s*([A-Za-z])", r"\1", svg)
+    svg = re.sub(r"(?<=[MLQCz]) (?=[-\d])", "", svg)
+    svg = _OUTLINE.sub(_outline, svg)
+    names = {
+        name: _short(i) for i, name in enumerate(dict.fromkeys(re.findall(r' id="([^"]+)"', svg)))
+    }
+    return re.sub(r'( id="|"#|url\(#)([^")]+)', lambda m: m[1] + names.get(m[2], m[2]), svg.strip())
+
+
+def _two_decimals(number: re.Match[str]) -> str:
+    return f"{float(number[0]):.2f}".rstrip("0").rstrip(".")
+
+
+def _short(i: int) -> str:
+    """Name the i-th thing by letters: a to z, then ba, bb and so on."""
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    return letters[i] if i < 26 else _short(i // 26) + letters[i % 26]
+
+
+# ------------------------------------------------------------------ outlines of letters
+
+
+def _outline(found: re.Match[str]) -> str:
+    """Write the outline of a letter by its steps, which are short, on a coarser grid."""
+    steps = "".join(_steps(found[1]))
+    return f'd="{steps}" transform="scale({0.015625 * _FINER:g})"'
+
+
+def _steps(path: str) -> Iterator[str]:
+    start = at = (0, 0)
+    for command, numbers in _STEP.findall(path):
+        grid = [round(float(n) / _FINER) for n in numbers.split()]
+        places = list(zip(grid[::2], grid[1::2], strict=True))
+        yield command.lower() + _joined(c for x, y in places for c in (x - at[0], y - at[1]))
+        at = places[-1] if places else start
+        start = at if command == "M" else start
+
+
+def _joined(numbers: Iterator[int]) -> str:
+    """Write numbers; a minus is divider enough."""
+    return re.sub(" (?=-)", "", " ".join(map(str, numbers)))

@@ -15,7 +15,7 @@ from verifyanalytics.reporting.blocks import (
     Block,
     Bullets,
     Document,
-    Figure,
+    Drawing,
     Heading,
     Paragraph,
     Table,
@@ -129,7 +129,7 @@ def html(document: Document) -> str:
 
 def _section(blocks: list[Block], lang: Lang) -> str:
     """Write a section; on paper it stays on one page, but for the charts, each for itself."""
-    kept = "" if Figure in map(type, blocks) else ' class="kept"'
+    kept = "" if Drawing in map(type, blocks) else ' class="kept"'
     return "\n".join([f"<section{kept}>", *(_block(block, lang) for block in blocks), "</section>"])
 
 
@@ -149,7 +149,7 @@ def _block(block: Block, lang: Lang) -> str:
             return f'<div class="tiles">\n{tiles}</div>'
         case Table():
             return _table(block, lang)
-        case Figure():
+        case Drawing():
             return _figure(block, lang)
 
 
@@ -196,7 +196,7 @@ def _class(block: Table, i: int) -> str:
     return ' class="text"' if i in block.texts else ""
 
 
-def _figure(block: Figure, lang: Lang) -> str:
+def _figure(block: Drawing, lang: Lang) -> str:
     data = base64.b64encode(block.svg).decode()
     return (
         f'<figure>\n<img src="data:image/svg+xml;base64,{data}" '

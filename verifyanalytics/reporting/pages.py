@@ -1,14 +1,15 @@
-"""The first page of a report: head, tiles, sentences, and the tables behind them."""
+"""The pages of a report: the first one, groups and rules, and how the report was made."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+import shlex
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from verifyanalytics.analysis.base.regimes import INCOMPLETE
 from verifyanalytics.analysis.verdicts.decisions import acceptance_rate
-from verifyanalytics.codebook.book import Lang
+from verifyanalytics.codebook.book import Lang, current
 from verifyanalytics.reporting.blocks import (
     Block,
     Bullets,
@@ -19,12 +20,13 @@ from verifyanalytics.reporting.blocks import (
     table,
 )
 from verifyanalytics.reporting.changes import Change, Count, hidden
-from verifyanalytics.reporting.checks import Check, checks, despite
-from verifyanalytics.reporting.data import Figures, Slice
-from verifyanalytics.reporting.regimes import Move, moves, one_sided, parts, small
+from verifyanalytics.reporting.data import Move, ReportData, Slice, moves, one_sided, parts, small
 from verifyanalytics.reporting.summary import (
     REJECTING,
+    Check,
     by_words,
+    checks,
+    despite,
     explained_part,
     in_short,
     nobody,
@@ -33,6 +35,7 @@ from verifyanalytics.reporting.summary import (
     tag_name,
     tags_sentence,
     tiles,
+    why_alone,
 )
 from verifyanalytics.wording.names import (
     name_words,
@@ -40,6 +43,7 @@ from verifyanalytics.wording.names import (
     regime_words,
     reject_words,
     rule_words,
+    shown,
 )
 from verifyanalytics.wording.numbers import (
     NOTHING,
@@ -58,50 +62,50 @@ from verifyanalytics.wording.words import Say, Words, enumerated, joined
 _MOST_TAGS, _MOST_REGIMES, _MOST_GROUPS = 5, 6, 12
 
 
-def first_page(f: Figures, lang: Lang) -> Document:
+def first_page(r: ReportData, lang: Lang) -> Document:
     """Begin the document: everything a risk lead asks first."""
-    period = f.period.words
-    subtitle = say("subtitle", period=period, first=f.period.start, last=f.period.last,
-                   tz=f.asked.tz)  # fmt: skip
-    if f.before is not None:
-        subtitle = joined([subtitle, say("against", other=other(f))], "")
-    page = Document(say(f"title_{f.period.every}"), subtitle, lang)
-    if f.asked.regimes:
-        names = enumerated([regime_words(name) for name in f.asked.regimes])
+    period = r.period.words
+    subtitle = say("subtitle", period=period, first=r.period.start, last=r.period.last,
+                   tz=r.asked.tz)  # fmt: skip
+    if r.before is not None:
+        subtitle = joined([subtitle, say("against", other=other(r))], "")
+    page = Document(say(f"title_{r.period.every}"), subtitle, lang)
+    if r.asked.regimes:
+        names = enumerated([regime_words(name) for name in r.asked.regimes])
         page.add(Paragraph(say("only_regimes", names=names), "warning"))
-    if f.partial:
-        ends = {"first": f.first_at, "last": f.last_at}
-        told = {name: local_minute(moment, f.asked.tz) for name, moment in ends.items()}
+    if r.partial:
+        ends = {"first": r.first_at, "last": r.last_at}
+        told = {name: local_minute(moment, r.asked.tz) for name, moment in ends.items()}
         page.add(Paragraph(say("partial_period", **told), "warning"))
-    page.add(tiles(f), Heading(say("in_short")), in_short(f))
-    page.add(Heading(say("key_figures")), key_figures(f))
-    page.add(Heading(say("turned_away")), turned_away(f), _turned_note(f))
-    page.add(Heading(say("regimes")), *regimes(f))
-    page.add(Heading(say("tags_by_lift")), *tags(f))
-    page.add(Heading(say("quality")), *quality(f))
+    page.add(tiles(r), Heading(say("in_short")), in_short(r))
+    page.add(Heading(say("key_figures")), key_figures(r))
+    page.add(Heading(say("turned_away")), turned_away(r), _turned_note(r))
+    page.add(Heading(say("regimes")), *regimes(r))
+    page.add(Heading(say("tags_by_lift")), *tags(r))
+    page.add(Heading(say("quality")), *quality(r))
     return page
 
 
-def second_page(f: Figures) -> Iterable[Block]:
+def second_page(r: ReportData) -> Iterable[Block]:
     """Give what an analyst asks next: the caller's groups, and what the vendor seems to do."""
-    return [*by_groups(f), *_rules(f)]
+    return [*by_groups(r), *_rules(r)]
 
 
 # ------------------------------------------------------------------ key figures
 
 
-def key_figures(f: Figures) -> Table:
+def key_figures(r: ReportData) -> Table:
     """The main rates of both periods."""
-    withheld = int(f.now.acceptance["n_withheld"])
+    withheld = int(r.now.acceptance["n_withheld"])
     rows = [
-        (_counted("f_acceptance", change := f.change("accepted")), change),
-        (_counted("f_match_withheld" if withheld else "f_match", change := f.change("matches"),
+        (_counted("f_acceptance", change := r.change("accepted")), change),
+        (_counted("f_match_withheld" if withheld else "f_match", change := r.change("matches"),
                   withheld=number(withheld)), change),
-        (_counted("f_faults", change := f.change("faults")), change),
+        (_counted("f_faults", change := r.change("faults")), change),
     ]  # fmt: skip
-    columns: list[Words] = [say("c_figure"), _now(f)]
-    if f.before is not None:
-        columns += [_before(f), say("c_difference"), say("c_reading")]
+    columns: list[Words] = [say("c_figure"), _now(r)]
+    if r.before is not None:
+        columns += [_before(r), say("c_difference"), say("c_reading")]
     return table(
         say("key_figures"), columns,
         [[name, _rate(change.now), *_against(change)] for name, change in rows], texts=[4],
@@ -113,12 +117,12 @@ def _counted(key: str, change: Change, **values: Words) -> Say:
     return say(key, x=number(change.now.x), n=number(change.now.n), **values)
 
 
-def _now(f: Figures) -> Words:
-    return say("c_now", period=f.period.words)
+def _now(r: ReportData) -> Words:
+    return say("c_now", period=r.period.words)
 
 
-def _before(f: Figures) -> Words:
-    return say("c_before", period=f.compared.head) if f.compared else ""
+def _before(r: ReportData) -> Words:
+    return say("c_before", period=r.compared.head) if r.compared else ""
 
 
 def _rate(count: Count) -> Words:
@@ -148,34 +152,34 @@ def reading(change: Change) -> Words:
 # ------------------------------------------------------------------ gates
 
 
-def turned_away(f: Figures) -> Table | Paragraph:
+def turned_away(r: ReportData) -> Table | Paragraph:
     """Rejections by the first gate that failed; or that there are none."""
     columns: list[Words] = [say("c_gate"), say("answers"), say("c_share")]
-    if f.before is not None:
-        columns += [_before(f), say("c_difference"), say("c_reading"), say("c_split")]
+    if r.before is not None:
+        columns += [_before(r), say("c_difference"), say("c_reading"), say("c_split")]
     rows = []
     for gate in REJECTING:
-        change = f.change("turned_away", gate)
+        change = r.change("turned_away", gate)
         if change.now.x or (change.before and change.before.x):
             row: list[Words] = [say(f"gate_{gate}"), number(change.now.x), _rate(change.now)]
-            rows.append([*row, *_against(change), *_split(f, gate, change)])
+            rows.append([*row, *_against(change), *_split(r, gate, change)])
     if not rows:
-        return Paragraph(nobody(f))
+        return Paragraph(nobody(r))
     return table(say("turned_away"), columns, rows, texts=[5])
 
 
-def _split(f: Figures, gate: str, change: Change) -> list[Words]:
-    whole = explained_part(f, gate)
+def _split(r: ReportData, gate: str, change: Change) -> list[Words]:
+    whole = explained_part(r, gate)
     return [] if whole is None else [split(whole["mix"], whole["rate"], places(*change.limits))]
 
 
-def _turned_note(f: Figures) -> Paragraph:
-    key = "turned_note" if f.before is not None else "turned_note_alone"
-    n = f.now.accepted.n
+def _turned_note(r: ReportData) -> Paragraph:
+    key = "turned_note" if r.before is not None else "turned_note_alone"
+    n = r.now.accepted.n
     return Paragraph(
         say(
-            key, n=number(n), despite=number(despite(f.now).x), open=number(f.now.n_rows - n),
-            by=by_words(f),
+            key, n=number(n), despite=number(despite(r.now).x), open=number(r.now.n_rows - n),
+            by=by_words(r),
         ),
         "note",
     )  # fmt: skip
@@ -184,47 +188,47 @@ def _turned_note(f: Figures) -> Paragraph:
 # ------------------------------------------------------------------ groups
 
 
-def by_groups(f: Figures) -> Iterable[Block]:
+def by_groups(r: ReportData) -> Iterable[Block]:
     """How groups of the caller's choice fared; small ones are put together."""
-    if not f.by:
+    if not r.by:
         return []
-    groups = _groups(f)
-    small = hidden([g["sizes"] for g in groups], f.asked.min_group)
+    groups = _groups(r)
+    small = hidden([g["sizes"] for g in groups], r.asked.min_group)
     open_ = [g for g, is_small in zip(groups, small, strict=True) if not is_small]
     open_.sort(key=lambda g: (-g["now"].n, g["key"]))
     rest = [g for g, is_small in zip(groups, small, strict=True) if is_small]
-    rows = [_group_row(f, g["name"], [g]) for g in open_[:_MOST_GROUPS]]
+    rows = [_group_row(r, g["name"], [g]) for g in open_[:_MOST_GROUPS]]
     if len(open_) > _MOST_GROUPS:
         more = open_[_MOST_GROUPS:]
-        rows.append(_group_row(f, say("g_more", n=number(len(more))), more))
+        rows.append(_group_row(r, say("g_more", n=number(len(more))), more))
     if rest:
-        rows.append(_group_row(f, say("g_small", n=number(len(rest))), rest))
-    rows.append(_group_row(f, say("g_all"), groups))
-    by = by_words(f)
+        rows.append(_group_row(r, say("g_small", n=number(len(rest))), rest))
+    rows.append(_group_row(r, say("g_all"), groups))
+    by = by_words(r)
     columns: list[Words] = [
         say("c_group", by=by), say("c_decided"), say("c_of_all"),
-        say("c_acceptance", period=f.period.words),
+        say("c_acceptance", period=r.period.words),
     ]  # fmt: skip
-    if f.before is not None:
-        columns += [_before(f), say("c_difference"), say("c_contribution")]
+    if r.before is not None:
+        columns += [_before(r), say("c_difference"), say("c_contribution")]
     return [
         Heading(say("by_groups", by=by)),
         table(say("by_groups", by=by), columns, rows),
-        Paragraph(say("g_note", least=f.asked.min_group), "note"),
+        Paragraph(say("g_note", least=r.asked.min_group), "note"),
     ]
 
 
-def _groups(f: Figures) -> list[dict[str, Any]]:
+def _groups(r: ReportData) -> list[dict[str, Any]]:
     """Each group: its name, decided and accepted rows of both periods, and what it contributes."""
-    if f.explained is None:
-        held = acceptance_rate(f.now.v, by=list(f.by))
+    if r.explained is None:
+        held = acceptance_rate(r.now.v, by=list(r.by))
         return [
-            {**_group(row, f.by), "sizes": [int(row["n_decided"])],
-             "now": Count(int(row["n_accepted"]), int(row["n_decided"]), f.now.deff),
+            {**_group(row, r.by), "sizes": [int(row["n_decided"])],
+             "now": Count(int(row["n_accepted"]), int(row["n_decided"]), r.now.deff),
              "before": None, "mix": 0.0, "rate": 0.0}
             for row in held.to_dict("records")
         ]  # fmt: skip
-    each = f.explained.iloc[f.explained["part"].nunique() :]
+    each = r.explained.iloc[r.explained["part"].nunique() :]
     found = []
     for row in each[each["part"] == "accepted"].to_dict("records"):
         n1, n0 = int(row["n_current"]), int(row["n_previous"])
@@ -232,10 +236,10 @@ def _groups(f: Figures) -> list[dict[str, Any]]:
             round(rate * n) if n else 0
             for rate, n in ((row["rate_current"], n1), (row["rate_previous"], n0))
         )
-        before = f.before.deff if f.before else 1.0
+        before = r.before.deff if r.before else 1.0
         found.append(
-            {**_group(row, f.groups), "sizes": [n1, n0],
-             "now": Count(x1, n1, f.now.deff), "before": Count(x0, n0, before),
+            {**_group(row, r.groups), "sizes": [n1, n0],
+             "now": Count(x1, n1, r.now.deff), "before": Count(x0, n0, before),
              "mix": row["mix"], "rate": row["rate"]}
         )  # fmt: skip
     return found
@@ -246,14 +250,14 @@ def _group(row: dict[Any, Any], columns: Iterable[str]) -> dict[str, Any]:
     return {"key": key, "name": names_words(key)}
 
 
-def _group_row(f: Figures, name: Words, groups: list[dict[str, Any]]) -> list[Words]:
+def _group_row(r: ReportData, name: Words, groups: list[dict[str, Any]]) -> list[Words]:
     now = _together([g["now"] for g in groups])
-    share = now.n / f.now.accepted.n if f.now.accepted.n else math.nan
+    share = now.n / r.now.accepted.n if r.now.accepted.n else math.nan
     row = [name, number(now.n), percent(share), _rate(now)]
-    if f.before is None:
+    if r.before is None:
         return row
     change = Change(now, _together([g["before"] for g in groups]))
-    digits = places(*f.change("accepted").limits)  # parts of one whole
+    digits = places(*r.change("accepted").limits)  # parts of one whole
     mix, rate = (sum(g[part] for g in groups) for part in ("mix", "rate"))
     return [*row, *_against(change)[:2], split(mix, rate, digits)]
 
@@ -265,66 +269,66 @@ def _together(counts: list[Count]) -> Count:
 # ------------------------------------------------------------------ regimes
 
 
-def regimes(f: Figures) -> Iterable[Block]:
+def regimes(r: ReportData) -> Iterable[Block]:
     """The regimes of both periods; with their state when there is something to compare."""
-    rows = [_regime_row(f, line) for line in _regime_lines(f)]
-    if few := small(f):
-        held = [part.regimes[part.regimes["regime"].isin(few)] for part in parts(f)]
+    rows = [_regime_row(r, line) for line in _regime_lines(r)]
+    if few := small(r):
+        held = [part.regimes[part.regimes["regime"].isin(few)] for part in parts(r)]
         counts = [number(table["n_rows"].sum()) for table in held]
         told = say("g_small", n=number(len(few)))
-        rows.append([told, NOTHING, *counts, *_compared(f, NOTHING)])
+        rows.append([told, NOTHING, *counts, *_compared(r, NOTHING)])
     if not rows:
         return [Paragraph(say("regimes_nothing"))]
     columns: list[Words] = [
-        say("c_regime"), say("c_first"), say("c_n_now", period=f.period.words)
+        say("c_regime"), say("c_first"), say("c_n_now", period=r.period.words)
     ]  # fmt: skip
-    if f.before is not None:
-        columns += [_before(f), say("c_state")]
-    left = len(f.now.regimes) - len(few) - _MOST_REGIMES
+    if r.before is not None:
+        columns += [_before(r), say("c_state")]
+    left = len(r.now.regimes) - len(few) - _MOST_REGIMES
     more = [Paragraph(say("regimes_more", n=number(left)), "note")] if left > 0 else []
     return [table(say("regimes"), columns, rows, texts=[1, 4]), *more]
 
 
-def _regime_lines(f: Figures) -> list[Any]:
+def _regime_lines(r: ReportData) -> list[Any]:
     """The rows of `va.scores.regimes` of this period, then those that are gone."""
-    held = f.now.regimes
-    now = held[~held["regime"].isin(small(f))].head(_MOST_REGIMES).to_dict("records")
-    gone = sorted((m for m in moves(f) if not m.new), key=lambda m: m.name)
+    held = r.now.regimes
+    now = held[~held["regime"].isin(small(r))].head(_MOST_REGIMES).to_dict("records")
+    gone = sorted((m for m in moves(r) if not m.new), key=lambda m: m.name)
     return [*now, *gone[:_MOST_REGIMES]]
 
 
-def _regime_row(f: Figures, line: Any) -> list[Words]:
+def _regime_row(r: ReportData, line: Any) -> list[Words]:
     gone = isinstance(line, Move)
     name = line.name if gone else line["regime"]
-    first = NOTHING if gone else local_minute(line["first_at"], f.asked.tz)
-    sizes = [part.regimes.set_index("regime")["n_rows"].get(name, 0) for part in parts(f)]
-    moved = {move.name: f"s_{move.kind}" for move in moves(f)}
+    first = NOTHING if gone else local_minute(line["first_at"], r.asked.tz)
+    sizes = [part.regimes.set_index("regime")["n_rows"].get(name, 0) for part in parts(r)]
+    moved = {move.name: f"s_{move.kind}" for move in moves(r)}
     state = NOTHING if name == INCOMPLETE else say(moved.get(name, "s_same"))
-    return [regime_words(name), first, *map(number, sizes), *_compared(f, state)]
+    return [regime_words(name), first, *map(number, sizes), *_compared(r, state)]
 
 
-def _compared(f: Figures, words: Words) -> list[Words]:
+def _compared(r: ReportData, words: Words) -> list[Words]:
     """Give a cell that is there only when something is compared."""
-    return [] if f.before is None else [words]
+    return [] if r.before is None else [words]
 
 
 # ------------------------------------------------------------------ tags
 
 
-def tags(f: Figures) -> Iterable[Block]:
+def tags(r: ReportData) -> Iterable[Block]:
     """The tags whose lift is surest."""
-    lifts = shown_lifts(f.now, f.asked.min_group)
+    lifts = shown_lifts(r.now, r.asked.min_group)
     if lifts.empty:
-        return [Paragraph(tags_sentence(f))]
+        return [Paragraph(tags_sentence(r))]
     columns: list[Words] = [
         say("c_tag"), say("c_meaning"), say("answers"), say("c_lift"),
-        say("c_tag_share", period=f.period.words),
+        say("c_tag_share", period=r.period.words),
     ]  # fmt: skip
-    if f.before is not None:
-        columns += [_before(f), say("c_difference")]
+    if r.before is not None:
+        columns += [_before(r), say("c_difference")]
     rows = []
     for row in lifts.head(_MOST_TAGS).itertuples():
-        change = f.change("with_tag", row.tag)
+        change = r.change("with_tag", row.tag)
         lift = say("lift_with_limits", lift=f"{row.lift:.1f}", low=f"{row.lift_low:.1f}",
                    high=f"{row.lift_high:.1f}")  # fmt: skip
         told: list[Words] = [name_words(row.tag), tag_name(row), number(change.now.x), lift]
@@ -332,7 +336,7 @@ def tags(f: Figures) -> Iterable[Block]:
         rows.append([*told, share, *_against(change)[:2]])
     first = lifts.iloc[0]
     note = say(
-        "tags_note", n=number(first["n"]), least=f.asked.min_group,
+        "tags_note", n=number(first["n"]), least=r.asked.min_group,
         n_not_asked=number(first["n_risk_not_asked"]),
     )  # fmt: skip
     return [table(say("tags_by_lift"), columns, rows, texts=[1]), Paragraph(note, "note")]
@@ -341,23 +345,23 @@ def tags(f: Figures) -> Iterable[Block]:
 # ------------------------------------------------------------------ data quality
 
 
-def quality(f: Figures) -> Iterable[Block]:
+def quality(r: ReportData) -> Iterable[Block]:
     """What is odd about the data of the period, and of the store."""
-    looked = checks(f)
-    rows = [_check_row(f, check) for check in looked if check.found]
-    latencies = map(_latency, parts(f))
-    rows.append([say("d_latency"), *latencies, *_compared(f, NOTHING)])
+    looked = checks(r)
+    rows = [_check_row(r, check) for check in looked if check.found]
+    latencies = map(_latency, parts(r))
+    rows.append([say("d_latency"), *latencies, *_compared(r, NOTHING)])
     fine = [say(check.key) for check in looked if check.absent]
-    columns: list[Words] = [say("c_check"), say("c_before", period=f.period.head)]
-    if f.before is not None:
-        columns += [_before(f), say("c_difference")]
+    columns: list[Words] = [say("c_check"), say("c_before", period=r.period.head)]
+    if r.before is not None:
+        columns += [_before(r), say("c_difference")]
     blocks: list[Block] = [table(say("quality"), columns, rows)]
     if fine:
         blocks.append(Paragraph(say("d_fine", names=enumerated(fine)), "note"))
-    return [*blocks, *_whole_store(f)]
+    return [*blocks, *_whole_store(r)]
 
 
-def _check_row(f: Figures, check: Check) -> list[Words]:
+def _check_row(r: ReportData, check: Check) -> list[Words]:
     change = check.change
     if change.before is None:
         return [say(check.key), _of(change.now)]
@@ -366,15 +370,15 @@ def _check_row(f: Figures, check: Check) -> list[Words]:
     return [say(check.key), _of(change.now), _of(change.before), differs]
 
 
-def _whole_store(f: Figures) -> list[Block]:
+def _whole_store(r: ReportData) -> list[Block]:
     """What has no time, and so belongs to no period; and by name what was odd."""
     told = say(
-        "d_store", rejects=number(f.rejects["n_rows"].sum()), read=number(f.n_read),
-        undated=number(f.n_undated), stored=number(f.n_stored),
+        "d_store", rejects=number(r.rejects["n_rows"].sum()), read=number(r.n_read),
+        undated=number(r.n_undated), stored=number(r.n_stored),
     )  # fmt: skip
-    if len(f.rejects):
-        told = joined([told, say("d_reasons", names=_most(f.rejects, "reason", reject_words))])
-    issues = f.now.issues
+    if len(r.rejects):
+        told = joined([told, say("d_reasons", names=_most(r.rejects, "reason", reject_words))])
+    issues = r.now.issues
     odd = [Paragraph(say("d_issue_names", names=_most(issues, "issue", name_words)), "note")]
     return [Paragraph(told, "note"), *(odd if len(issues) else [])]
 
@@ -396,9 +400,9 @@ def _latency(part: Slice) -> Words:
     return f"{' / '.join(ends)} ms"
 
 
-def _rules(f: Figures) -> list[Block]:
-    left_out = {INCOMPLETE, *small(f), *one_sided(f.now)}
-    rules = f.now.rules[~f.now.rules["regime"].isin(left_out)].head(_MOST_REGIMES)
+def _rules(r: ReportData) -> list[Block]:
+    left_out = {INCOMPLETE, *small(r), *one_sided(r.now)}
+    rules = r.now.rules[~r.now.rules["regime"].isin(left_out)].head(_MOST_REGIMES)
     if rules.empty:
         return []
     told = [
@@ -409,3 +413,69 @@ def _rules(f: Figures) -> list[Block]:
         for row in rules.itertuples()
     ]  # fmt: skip
     return [Heading(say("rules_heading")), Paragraph(say("rules")), Bullets(tuple(told))]
+
+
+# ------------------------------------------------------------------ last page
+
+_MOST = 200
+"""Characters of a name in the command, which is to be copied."""
+
+_READING = ("h_interval", "h_nobody", "h_change", "h_mix", "h_gates", "h_regime", "h_bounds")
+
+
+def last_page(
+    r: ReportData, lang: Lang, code_version: str, formats: Sequence[str]
+) -> Iterable[Block]:
+    """Say how the report was made and how it is read."""
+    return [
+        Heading(say("made")),
+        table(
+            say("m_parameters"), [say("c_parameter"), say("c_value")],
+            _parameters(r, code_version, _again(r, lang, formats)), texts=[1],
+        ),
+        Heading(say("m_read")),
+        Bullets(tuple(say(key) for key in _READING if key != "h_nobody" or r.now.persons is None)),
+    ]  # fmt: skip
+
+
+def _parameters(r: ReportData, code_version: str, again: str) -> list[list[Words]]:
+    book, asked = current(), r.asked
+    compared: Words = (
+        r.compared.words if r.before and r.compared else say("m_nothing", why=why_alone(r))
+    )
+    deffs = [f"{part.deff:.2f}" if part else NOTHING for part in (r.now, r.before)]
+    persons = NOTHING if r.now.persons is None else number(r.now.persons)
+    rows: dict[str, Any] = {
+        "m_period": r.period.words,
+        "m_compare": compared,
+        "m_by": by_words(r) if r.by else NOTHING,
+        "m_regimes": enumerated([regime_words(n) for n in asked.regimes] or [say("m_all")]),
+        "m_least": str(asked.min_group),
+        "m_tz": asked.tz,
+        "m_data": " … ".join(local_minute(at, asked.tz) for at in (r.first_at, r.last_at)),
+        "m_persons": persons,
+        "m_deff": " / ".join(deffs),
+        "m_book": say("m_builtin" if book.source == "built-in" else "m_own"),
+        "m_answered": ", ".join(str(code) for code in sorted(book.answered_codes)),
+        "m_risk_fail": f"≥ {book.risk_fail}",
+        "m_store": str(r.version),
+        "m_code": code_version,
+        "m_again": again,
+    }
+    return [[say(key), value] for key, value in rows.items()]
+
+
+def _again(r: ReportData, lang: Lang, formats: Sequence[str]) -> str:
+    """Write the command that makes the same report of the same store, wherever that lies."""
+    asked = r.asked
+    compared = r.compared.name if r.before and r.compared else asked.compare
+    words = ["verifyanalytics", "report", "--store", "DIR", "--period", r.period.name]
+    words += ["--compare", compared]
+    for option, values in (("--by", r.by), ("--regime", asked.regimes)):
+        for value in values:
+            words += [option, shown(value, _MOST)]
+    words += ["--lang", lang, "--format", "both" if len(formats) > 1 else formats[0]]
+    words += ["--tz", asked.tz, "--as-of", str(r.version)]
+    if asked.min_group != type(asked)().min_group:
+        words += ["--min-group", str(asked.min_group)]
+    return shlex.join(words)

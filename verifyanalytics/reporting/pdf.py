@@ -19,7 +19,7 @@ from verifyanalytics.reporting.blocks import (
     Block,
     Bullets,
     Document,
-    Figure,
+    Drawing,
     Heading,
     Paragraph,
     Table,
@@ -228,7 +228,7 @@ def _data(document: Document, root: Path) -> dict[str, Any]:
         "lang": "zh" if lang == "zh" else "en",
         "fonts": font_names(),
         "sections": [
-            {"kept": Figure not in map(type, blocks),
+            {"kept": Drawing not in map(type, blocks),
              "blocks": [_block(block, lang, root) for block in blocks]}
             for blocks in sections(document.blocks)
         ],
@@ -252,7 +252,7 @@ def _block(block: Block, lang: Lang, root: Path) -> dict[str, Any]:
             return {"kind": "tiles", "tiles": tiles}
         case Table():
             return _table(block, lang)
-        case Figure():
+        case Drawing():
             return _figure(block, lang, root)
 
 
@@ -266,7 +266,7 @@ def _table(block: Table, lang: Lang) -> dict[str, Any]:
     }
 
 
-def _figure(block: Figure, lang: Lang, root: Path) -> dict[str, Any]:
+def _figure(block: Drawing, lang: Lang, root: Path) -> dict[str, Any]:
     name = f"figure-{hashlib.sha256(block.svg).hexdigest()}.svg"
     (root / name).write_bytes(block.svg)
     width, height = block.size

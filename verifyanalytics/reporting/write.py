@@ -24,11 +24,10 @@ from verifyanalytics.codebook.book import checked_lang
 from verifyanalytics.errors import StorageError, UsageError
 from verifyanalytics.reporting.blocks import Document, Heading
 from verifyanalytics.reporting.changes import MIN_GROUP
-from verifyanalytics.reporting.data import Asked, Figures, figures
+from verifyanalytics.reporting.data import Asked, ReportData, read_data
 from verifyanalytics.reporting.drawings import drawn
 from verifyanalytics.reporting.html import html
-from verifyanalytics.reporting.making import last_page
-from verifyanalytics.reporting.pages import first_page, second_page
+from verifyanalytics.reporting.pages import first_page, last_page, second_page
 from verifyanalytics.reporting.pdf import check_font, engine, pdf
 from verifyanalytics.store.store import Store
 from verifyanalytics.wording.texts import say
@@ -132,7 +131,7 @@ def report(
         period=period, compare=compare, by=_several(by), regimes=_several(regimes), tz=tz,
         as_of=as_of, min_group=min_group,
     )  # fmt: skip
-    found = figures(store if isinstance(store, Store) else Store(store), asked)
+    found = read_data(store if isinstance(store, Store) else Store(store), asked)
     document = first_page(found, language)
     document.add(*second_page(found), Heading(say("charts")), *drawn(found, language))
     document.add(*last_page(found, language, version("verifyanalytics"), list(targets)))
@@ -141,7 +140,7 @@ def report(
     return _told(found, paths)
 
 
-def _told(found: Figures, paths: list[Path]) -> Report:
+def _told(found: ReportData, paths: list[Path]) -> Report:
     compared = found.compared.name if found.before is not None and found.compared else None
     return Report(
         paths=paths, period=found.period.name, compared=compared, alone=found.alone,
