@@ -23,7 +23,7 @@ from PIL import Image
 import verifyanalytics as va
 from verifyanalytics.errors import CheckError, NoStoreError, UsageError
 from verifyanalytics.notebooks import build as notebooks
-from verifyanalytics.notebooks.pictures import plain_png
+from verifyanalytics.notebooks.kernel import plain_png
 
 ROOT = Path(__file__).parents[2]
 

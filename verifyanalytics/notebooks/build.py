@@ -7,8 +7,8 @@ are no times and no paths, and pictures carry no version of their maker.
 
 ::
 
-    python -m verifyanalytics.notebooks            rebuild all
-    python -m verifyanalytics.notebooks --check    build apart and compare: exit 8 if they differ
+    python -m verifyanalytics.notebooks.build            rebuild all
+    python -m verifyanalytics.notebooks.build --check    build apart, compare: exit 8 if they differ
 """
 
 from __future__ import annotations
@@ -34,9 +34,7 @@ from verifyanalytics.errors import (
 )
 from verifyanalytics.importing.labels import import_labels
 from verifyanalytics.importing.run import import_responses
-from verifyanalytics.notebooks.kernel import SPEC, fill_in
-from verifyanalytics.notebooks.page import html
-from verifyanalytics.notebooks.pictures import pixels, plain_png
+from verifyanalytics.notebooks.kernel import SPEC, fill_in, html, pixels, plain_png
 from verifyanalytics.store.store import Store
 
 _PACKAGE = Path(__file__).parents[1]
@@ -325,7 +323,7 @@ def check(sources: Path, built: Path) -> None:
             elif not same(*(nbformat.read(d[name], as_version=4) for d in (fresh, there))):
                 findings.append(f"{name} differs from what its source gives")
     if findings:
-        raise CheckError([*findings, "rebuild: python -m verifyanalytics.notebooks"])
+        raise CheckError([*findings, "rebuild: python -m verifyanalytics.notebooks.build"])
 
 
 # ------------------------------------------------------------------ for users
@@ -466,7 +464,7 @@ def execute(notebook: str, parameters: Mapping[str, Any], out: str | os.PathLike
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Build the notebooks, or compare with `--check`; the exit code is the error's."""
-    parser = argparse.ArgumentParser(prog="python -m verifyanalytics.notebooks")
+    parser = argparse.ArgumentParser(prog="python -m verifyanalytics.notebooks.build")
     parser.add_argument("--check", action="store_true", help="build apart, and compare")
     wanted = parser.parse_args(arguments)
     try:

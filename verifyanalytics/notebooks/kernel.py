@@ -1,12 +1,19 @@
-"""A kernel of this very interpreter that runs a notebook, apart from the user's own settings."""
+"""Runs a notebook in a kernel of this very interpreter, and writes what it shows.
+
+The kernel is kept apart from the user's own settings. Pictures lose what differs from run to run,
+and a notebook with outputs becomes one HTML page without script or outside reference.
+"""
 
 from __future__ import annotations
 
+import base64
 import os
+import struct
 import sys
 import tempfile
 import textwrap
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -105,3 +112,55 @@ def _environment(quiet: str, extra: Mapping[str, str]) -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join([str(_PACKAGE.parent), os.environ.get("PYTHONPATH", "")]),
     }
     return {**os.environ, **own, **extra}
+
+
+# ------------------------------------------------------------------ pictures
+
+_PNG, _KEPT = b"\x89PNG\r\n\x1a\n", (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+
+
+def plain_png(encoded: str) -> str:
+    """Keep the chunks of a PNG that make the picture; drop its texts, times and resolution."""
+    kept = [chunk for kind, chunk in _chunks(base64.b64decode(encoded)) if kind in _KEPT]
+    return base64.b64encode(_PNG + b"".join(kept)).decode("ascii")
+
+
+def _chunks(png: bytes) -> Iterable[tuple[bytes, bytes]]:
+    at = len(_PNG)
+    while at < len(png):
+        (length,) = struct.unpack_from(">I", png, at)
+        yield png[at + 4 : at + 8], png[at : at + 12 + length]
+        at += 12 + length
+
+
+def pixels(encoded: str) -> str:
+    """Return a picture's size and raw pixels: equal whatever zlib packed them."""
+    chunks = list(_chunks(base64.b64decode(encoded)))
+    head = b"".join(chunk for kind, chunk in chunks if kind != b"IDAT")
+    packed = b"".join(chunk[8:-4] for kind, chunk in chunks if kind == b"IDAT")
+    return f"{head.hex()} {zlib.crc32(zlib.decompress(packed))}"
+
+
+# ------------------------------------------------------------------ one HTML page
+
+_TEMPLATE = """
+{%- extends 'lab/index.html.j2' -%}
+{%- block html_head_js -%}
+<meta http-equiv="Content-Security-Policy"
+  content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src data:">
+{%- endblock -%}
+{%- block html_head_js_mathjax -%}{%- endblock -%}
+{%- block html_head_js_mermaidjs -%}{%- endblock -%}
+"""
+
+
+def html(notebook: nbformat.NotebookNode) -> str:
+    """Turn a notebook with outputs into one HTML page without script or outside reference."""
+    from nbconvert import HTMLExporter
+
+    first = next((c.source for c in notebook.cells if c.cell_type == "markdown"), "verifyanalytics")
+    title = first.split("\n", 1)[0].lstrip("# ")
+    exporter = HTMLExporter(raw_template=_TEMPLATE, embed_images=True)
+    page: str
+    page, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": title}})
+    return page

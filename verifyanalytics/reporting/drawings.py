@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, TypeAlias
 
 import matplotlib as mpl
@@ -34,11 +35,18 @@ Chart: TypeAlias = tuple[Any, Words, Say]
 
 def drawn(r: ReportData, lang: Lang) -> list[Drawing]:
     """Draw what there is to draw, in the order of the report."""
-    each = (_trend, _funnel, _reasons, _tags, _scores, _match, _thresholds, _bounds)
+    now = r.now
+    each: list[Callable[[], Chart]] = [
+        *(partial(make, r, lang) for make in (_trend, _funnel, _reasons, _tags)),
+        lambda: _by_regime(r, lang, "scores", now.histogram, "n_scored"),
+        lambda: _by_regime(r, lang, "match", now.matched, "n"),
+        lambda: _by_regime(r, lang, "thresholds", r.thresholds, "n"),
+        lambda: _by_regime(r, lang, "bounds", now.label_free, "n_compared"),
+    ]
     found: list[Drawing] = []
     for make in each:
         try:
-            figure, alternative, caption = make(r, lang)
+            figure, alternative, caption = make()
         except UsageError:  # what a chart raises when its frame has nothing to draw
             continue
         numbered = say("figure", n=len(found) + 1, text=caption)
@@ -74,23 +82,6 @@ def _named(frame: pd.DataFrame, lang: Lang) -> pd.DataFrame:
     writers = {"regime": seen_regime, "req_key": seen, "tag": seen}
     held = {column: write for column, write in writers.items() if column in frame}
     return frame.assign(**{c: frame[c].map(write).astype("str") for c, write in held.items()})
-
-
-def _largest(
-    r: ReportData, lang: Lang, frame: pd.DataFrame, size: str
-) -> tuple[pd.DataFrame, Say, int]:
-    """Keep the rows of the largest regimes, so that panels stay readable; say so when not all.
-
-    Regimes that are too small to be named are left out.
-    """
-    unnamed = {INCOMPLETE, *small(r), *too_few(frame, r, size)}
-    held = frame[~frame["regime"].isin(unnamed)]
-    sizes = held.groupby("regime", sort=False)[size].max().sort_values(ascending=False)
-    kept = sizes[sizes > 0].index[:_MOST_REGIMES]
-    told = Say("", "")
-    if len(sizes) > len(kept):
-        told = say("largest", n=len(kept), all=len(sizes))
-    return _named(held[held["regime"].isin(kept)], lang), told, len(kept)
 
 
 # ------------------------------------------------------------------ the charts
@@ -144,35 +135,6 @@ def _reasons(r: ReportData, lang: Lang) -> Chart:
     return axes, alternative, say("fig_reasons", period=r.period.words)
 
 
-def _scores(r: ReportData, lang: Lang) -> Chart:
-    frame, more, k = _largest(r, lang, r.now.histogram, "n_scored")
-    axes = charts.scores.histogram(frame, lang=lang)
-    alternative = say("alt_scores", n=number(frame["n"].sum()), k=k)
-    return axes, alternative, joined([say("fig_scores", period=r.period.words), more], "")
-
-
-def _match(r: ReportData, lang: Lang) -> Chart:
-    frame, more, k = _largest(r, lang, r.now.matched, "n")
-    axes = charts.scores.match_rates(frame, lang=lang)
-    return axes, say("alt_match", k=k), joined([say("fig_match", period=r.period.words), more], "")
-
-
-def _thresholds(r: ReportData, lang: Lang) -> Chart:
-    frame, more, k = _largest(r, lang, r.thresholds, "n")
-    axes = charts.scores.vendor_thresholds(frame, lang=lang)
-    return axes, say("alt_thresholds", k=k), joined([say("fig_thresholds"), more], "")
-
-
-def _bounds(r: ReportData, lang: Lang) -> Chart:
-    frame, more, k = _largest(r, lang, r.now.label_free, "n_compared")
-    axes = charts.bounds.label_free(frame, lang=lang)
-    return (
-        axes,
-        say("alt_bounds", k=k),
-        joined([say("fig_bounds", period=r.period.words), more], ""),
-    )
-
-
 def _tags(r: ReportData, lang: Lang) -> Chart:
     tags = r.now.tag_rates
     frame = _named(tags[tags["n_tag"] >= r.asked.min_group], lang)
@@ -180,6 +142,32 @@ def _tags(r: ReportData, lang: Lang) -> Chart:
     n = int(frame["n"].iloc[0])
     alternative = say("alt_tags", k=len(frame), n=number(n))
     return axes, alternative, say("fig_tags", period=r.period.words)
+
+
+_BY_REGIME = {
+    "scores": charts.scores.histogram,
+    "match": charts.scores.match_rates,
+    "thresholds": charts.scores.vendor_thresholds,
+    "bounds": charts.bounds.label_free,
+}
+
+
+def _by_regime(r: ReportData, lang: Lang, what: str, frame: pd.DataFrame, size: str) -> Chart:
+    """Draw the largest regimes, so that panels stay readable; say so when not all.
+
+    Regimes that are too small to be named are left out.
+    """
+    unnamed = {INCOMPLETE, *small(r), *too_few(frame, r, size)}
+    held = frame[~frame["regime"].isin(unnamed)]
+    sizes = held.groupby("regime", sort=False)[size].max().sort_values(ascending=False)
+    kept = sizes[sizes > 0].index[:_MOST_REGIMES]
+    shown = _named(held[held["regime"].isin(kept)], lang)
+    axes = _BY_REGIME[what](shown, lang=lang)
+    caption = say(f"fig_{what}", period=r.period.words)
+    if len(sizes) > len(kept):
+        caption = joined([caption, say("largest", n=len(kept), all=len(sizes))], "")
+    n = number(shown["n"].sum()) if "n" in shown else ""
+    return axes, say(f"alt_{what}", k=len(kept), n=n), caption
 
 
 # ------------------------------------------------------------------ SVG in few bytes
@@ -207,18 +195,18 @@ def compact(svg: str) -> str:
     svg = re.sub(
         r'(<use href="#[^"]+" )transform="translate\((-?[\d.]+) 0\)"/>', r'\1x="\2"/>', svg
     )
-    svg = re.sub(r"(?<!scale\()-?\d+\.\d{3,}(?![\d.]*\))", _two_decimals, svg)
+    svg = re.sub(
+        r"(?<!scale\()-?\d+\.\d{3,}(?![\d.]*\))",
+        lambda number: f"{float(number[0]):.2f}".rstrip("0").rstrip("."), svg,
+    )  # fmt: skip
     svg = re.sub(r"\s*\n\s*([A-Za-z])", r"\1", svg)
     svg = re.sub(r"(?<=[MLQCz]) (?=[-\d])", "", svg)
-    svg = _OUTLINE.sub(_outline, svg)
+    coarse = f'transform="scale({0.015625 * _FINER:g})"'
+    svg = _OUTLINE.sub(lambda found: f'd="{"".join(_steps(found[1]))}" {coarse}', svg)
     names = {
         name: _short(i) for i, name in enumerate(dict.fromkeys(re.findall(r' id="([^"]+)"', svg)))
     }
     return re.sub(r'( id="|"#|url\(#)([^")]+)', lambda m: m[1] + names.get(m[2], m[2]), svg.strip())
-
-
-def _two_decimals(number: re.Match[str]) -> str:
-    return f"{float(number[0]):.2f}".rstrip("0").rstrip(".")
 
 
 def _short(i: int) -> str:
@@ -227,25 +215,13 @@ def _short(i: int) -> str:
     return letters[i] if i < 26 else _short(i // 26) + letters[i % 26]
 
 
-# ------------------------------------------------------------------ outlines of letters
-
-
-def _outline(found: re.Match[str]) -> str:
-    """Write the outline of a letter by its steps, which are short, on a coarser grid."""
-    steps = "".join(_steps(found[1]))
-    return f'd="{steps}" transform="scale({0.015625 * _FINER:g})"'
-
-
 def _steps(path: str) -> Iterator[str]:
+    """Write the outline of a letter by its steps, which are short, on a coarser grid."""
     start = at = (0, 0)
     for command, numbers in _STEP.findall(path):
         grid = [round(float(n) / _FINER) for n in numbers.split()]
         places = list(zip(grid[::2], grid[1::2], strict=True))
-        yield command.lower() + _joined(c for x, y in places for c in (x - at[0], y - at[1]))
+        steps = (str(c) for x, y in places for c in (x - at[0], y - at[1]))
+        yield command.lower() + " ".join(steps).replace(" -", "-")  # a minus is divider enough
         at = places[-1] if places else start
         start = at if command == "M" else start
-
-
-def _joined(numbers: Iterator[int]) -> str:
-    """Write numbers; a minus is divider enough."""
-    return re.sub(" (?=-)", "", " ".join(map(str, numbers)))

@@ -19,7 +19,6 @@ from verifyanalytics.reporting.blocks import (
     Heading,
     Paragraph,
     Table,
-    Tile,
     Tiles,
     sections,
 )
@@ -145,7 +144,12 @@ def _block(block: Block, lang: Lang) -> str:
             items = "".join(f"<li>{_words(item, lang)}</li>\n" for item in block.items)
             return f"<ul>\n{items}</ul>"
         case Tiles():
-            tiles = "".join(_tile(tile, lang) for tile in block.tiles)
+            tiles = "".join(
+                f'<div class="tile"><p>{_words(tile.label, lang)}</p>'
+                f'<p class="value">{escape(spoken(tile.value, lang)[0][1])}</p>'
+                f"<p>{_words(tile.note, lang)}</p></div>\n"
+                for tile in block.tiles
+            )
             return f'<div class="tiles">\n{tiles}</div>'
         case Table():
             return _table(block, lang)
@@ -160,14 +164,6 @@ def _words(words: Words, lang: Lang) -> str:
         return escape(parts[0][1])
     return "".join(
         f'<span class="{name}" lang="{_TAGS[name]}">{escape(text)}</span>' for name, text in parts
-    )
-
-
-def _tile(tile: Tile, lang: Lang) -> str:
-    return (
-        f'<div class="tile"><p>{_words(tile.label, lang)}</p>'
-        f'<p class="value">{escape(spoken(tile.value, lang)[0][1])}</p>'
-        f"<p>{_words(tile.note, lang)}</p></div>\n"
     )
 
 

@@ -20,7 +20,7 @@ from verifyanalytics.reporting.blocks import (
     table,
 )
 from verifyanalytics.reporting.changes import Change, Count, hidden
-from verifyanalytics.reporting.data import Move, ReportData, Slice, moves, one_sided, parts, small
+from verifyanalytics.reporting.data import Move, ReportData, moves, one_sided, parts, small
 from verifyanalytics.reporting.summary import (
     REJECTING,
     Check,
@@ -103,7 +103,7 @@ def key_figures(r: ReportData) -> Table:
                   withheld=number(withheld)), change),
         (_counted("f_faults", change := r.change("faults")), change),
     ]  # fmt: skip
-    columns: list[Words] = [say("c_figure"), _now(r)]
+    columns: list[Words] = [say("c_figure"), say("c_now", period=r.period.words)]
     if r.before is not None:
         columns += [_before(r), say("c_difference"), say("c_reading")]
     return table(
@@ -115,10 +115,6 @@ def key_figures(r: ReportData) -> Table:
 def _counted(key: str, change: Change, **values: Words) -> Say:
     """Name a rate by its count and its denominator."""
     return say(key, x=number(change.now.x), n=number(change.now.n), **values)
-
-
-def _now(r: ReportData) -> Words:
-    return say("c_now", period=r.period.words)
 
 
 def _before(r: ReportData) -> Words:
@@ -162,15 +158,13 @@ def turned_away(r: ReportData) -> Table | Paragraph:
         change = r.change("turned_away", gate)
         if change.now.x or (change.before and change.before.x):
             row: list[Words] = [say(f"gate_{gate}"), number(change.now.x), _rate(change.now)]
-            rows.append([*row, *_against(change), *_split(r, gate, change)])
+            row += _against(change)
+            if (whole := explained_part(r, gate)) is not None:
+                row.append(split(whole["mix"], whole["rate"], places(*change.limits)))
+            rows.append(row)
     if not rows:
         return Paragraph(nobody(r))
     return table(say("turned_away"), columns, rows, texts=[5])
-
-
-def _split(r: ReportData, gate: str, change: Change) -> list[Words]:
-    whole = explained_part(r, gate)
-    return [] if whole is None else [split(whole["mix"], whole["rate"], places(*change.limits))]
 
 
 def _turned_note(r: ReportData) -> Paragraph:
@@ -271,8 +265,11 @@ def _together(counts: list[Count]) -> Count:
 
 def regimes(r: ReportData) -> Iterable[Block]:
     """The regimes of both periods; with their state when there is something to compare."""
-    rows = [_regime_row(r, line) for line in _regime_lines(r)]
-    if few := small(r):
+    few, known = small(r), r.now.regimes
+    now = known[~known["regime"].isin(few)].head(_MOST_REGIMES).to_dict("records")
+    gone = sorted((m for m in moves(r) if not m.new), key=lambda m: m.name)[:_MOST_REGIMES]
+    rows = [_regime_row(r, line) for line in (*now, *gone)]
+    if few:
         held = [part.regimes[part.regimes["regime"].isin(few)] for part in parts(r)]
         counts = [number(table["n_rows"].sum()) for table in held]
         told = say("g_small", n=number(len(few)))
@@ -284,17 +281,9 @@ def regimes(r: ReportData) -> Iterable[Block]:
     ]  # fmt: skip
     if r.before is not None:
         columns += [_before(r), say("c_state")]
-    left = len(r.now.regimes) - len(few) - _MOST_REGIMES
+    left = len(known) - len(few) - _MOST_REGIMES
     more = [Paragraph(say("regimes_more", n=number(left)), "note")] if left > 0 else []
     return [table(say("regimes"), columns, rows, texts=[1, 4]), *more]
-
-
-def _regime_lines(r: ReportData) -> list[Any]:
-    """The rows of `va.scores.regimes` of this period, then those that are gone."""
-    held = r.now.regimes
-    now = held[~held["regime"].isin(small(r))].head(_MOST_REGIMES).to_dict("records")
-    gone = sorted((m for m in moves(r) if not m.new), key=lambda m: m.name)
-    return [*now, *gone[:_MOST_REGIMES]]
 
 
 def _regime_row(r: ReportData, line: Any) -> list[Words]:
@@ -349,8 +338,11 @@ def quality(r: ReportData) -> Iterable[Block]:
     """What is odd about the data of the period, and of the store."""
     looked = checks(r)
     rows = [_check_row(r, check) for check in looked if check.found]
-    latencies = map(_latency, parts(r))
-    rows.append([say("d_latency"), *latencies, *_compared(r, NOTHING)])
+    latencies = [
+        " / ".join(number(part.latency[name]) for name in ("p50_ms", "p95_ms", "p99_ms"))
+        for part in parts(r)
+    ]
+    rows.append([say("d_latency"), *(f"{ms} ms" for ms in latencies), *_compared(r, NOTHING)])
     fine = [say(check.key) for check in looked if check.absent]
     columns: list[Words] = [say("c_check"), say("c_before", period=r.period.head)]
     if r.before is not None:
@@ -395,11 +387,6 @@ def _of(count: Count) -> Words:
     return say("d_of", x=number(count.x), n=number(count.n))
 
 
-def _latency(part: Slice) -> Words:
-    ends = (number(part.latency[name]) for name in ("p50_ms", "p95_ms", "p99_ms"))
-    return f"{' / '.join(ends)} ms"
-
-
 def _rules(r: ReportData) -> list[Block]:
     left_out = {INCOMPLETE, *small(r), *one_sided(r.now)}
     rules = r.now.rules[~r.now.rules["regime"].isin(left_out)].head(_MOST_REGIMES)
@@ -423,22 +410,20 @@ _MOST = 200
 _READING = ("h_interval", "h_nobody", "h_change", "h_mix", "h_gates", "h_regime", "h_bounds")
 
 
-def last_page(
-    r: ReportData, lang: Lang, code_version: str, formats: Sequence[str]
-) -> Iterable[Block]:
+def last_page(r: ReportData, lang: Lang, version: str, formats: Sequence[str]) -> Iterable[Block]:
     """Say how the report was made and how it is read."""
     return [
         Heading(say("made")),
         table(
             say("m_parameters"), [say("c_parameter"), say("c_value")],
-            _parameters(r, code_version, _again(r, lang, formats)), texts=[1],
+            _parameters(r, version, _again(r, lang, formats)), texts=[1],
         ),
         Heading(say("m_read")),
         Bullets(tuple(say(key) for key in _READING if key != "h_nobody" or r.now.persons is None)),
     ]  # fmt: skip
 
 
-def _parameters(r: ReportData, code_version: str, again: str) -> list[list[Words]]:
+def _parameters(r: ReportData, version: str, again: str) -> list[list[Words]]:
     book, asked = current(), r.asked
     compared: Words = (
         r.compared.words if r.before and r.compared else say("m_nothing", why=why_alone(r))
@@ -459,7 +444,7 @@ def _parameters(r: ReportData, code_version: str, again: str) -> list[list[Words
         "m_answered": ", ".join(str(code) for code in sorted(book.answered_codes)),
         "m_risk_fail": f"≥ {book.risk_fail}",
         "m_store": str(r.version),
-        "m_code": code_version,
+        "m_code": version,
         "m_again": again,
     }
     return [[say(key), value] for key, value in rows.items()]

@@ -24,7 +24,7 @@ from verifyanalytics.codebook.book import checked_lang
 from verifyanalytics.errors import StorageError, UsageError
 from verifyanalytics.reporting.blocks import Document, Heading
 from verifyanalytics.reporting.changes import MIN_GROUP
-from verifyanalytics.reporting.data import Asked, ReportData, read_data
+from verifyanalytics.reporting.data import Asked, read_data
 from verifyanalytics.reporting.drawings import drawn
 from verifyanalytics.reporting.html import html
 from verifyanalytics.reporting.pages import first_page, last_page, second_page
@@ -137,10 +137,6 @@ def report(
     document.add(*last_page(found, language, version("verifyanalytics"), list(targets)))
     name = f"report-{found.period.name}-{language}"
     paths = [_write(document, kind, target, name) for kind, target in targets.items()]
-    return _told(found, paths)
-
-
-def _told(found: ReportData, paths: list[Path]) -> Report:
     compared = found.compared.name if found.before is not None and found.compared else None
     return Report(
         paths=paths, period=found.period.name, compared=compared, alone=found.alone,

@@ -17,29 +17,20 @@ CHARTS: dict[str, Say] = {
     "match_rates": Say("Match rate by threshold", "各阈值下的匹配率"),
     "vendor_thresholds": Say("The vendor's thresholds over time", "厂商阈值的变化"),
     "tags": Say("How often each risk tag is set", "各风险标签的出现比例"),
-    "tags_over_time": Say(
-        "Risk tags over time: share of answers with a risk result",
-        "风险标签随时间的变化：占有风险结果的应答的比例",
-    ),
+    "tags_over_time": Say("Risk tags over time: share of answers with a risk result",
+        "风险标签随时间的变化：占有风险结果的应答的比例"),
     "n_scored": Say("n = {n:,} scored", "有分数 n = {n:,}"),
-    "n_answered_or_not": Say(
-        "n = {n:,} answers, with a verdict or without",
-        "应答 n = {n:,}（含无核验结论者）",
-    ),
+    "n_answered_or_not": Say("n = {n:,} answers, with a verdict or without",
+        "应答 n = {n:,}（含无核验结论者）"),
     "n_compared": Say("n = {n:,} compared", "已比对 n = {n:,}"),
     "n_without_score": Say("{n:,} without score", "无分数 {n:,}"),
     "n_outside": Say("{n:,} outside 0–100", "超出0–100 {n:,}"),
     "n_asked": Say("n = {n:,} with a risk result", "有风险结果 n = {n:,}"),
     "n_risk_not_asked": Say("{n:,} without", "无风险结果 {n:,}"),
-    "no_regime": Say(
-        "{n:,} answers carry no complete thresholds, and belong to no panel",
-        "{n:,} 条应答没有完整的阈值，未列入任何分图",
-    ),
+    "no_regime": Say("{n:,} answers carry no complete thresholds, and belong to no panel",
+        "{n:,} 条应答没有完整的阈值，未列入任何分图"),
     "more_tags": Say("{n:,} rarer tags are not shown", "另有 {n:,} 个较少见的标签未显示"),
-    "limits": Say(
-        "bars and bands: 95\u00a0% intervals",
-        "误差线与色带：95% 区间",
-    ),
+    "limits": Say("bars and bands: 95\u00a0% intervals", "误差线与色带：95% 区间"),
     "partial": Say("open circles: partial periods", "空心点：不完整的时段"),
     "unknown_tag": Say("not in the code book", "不在码表中"),
     "incomplete": Say("no complete thresholds", "阈值不完整"),
@@ -49,10 +40,8 @@ CHARTS: dict[str, Say] = {
     "false": Say("false", "否"),
     "result": Say("result", "核验结果"),
     "change": Say("change of regime {when}", "阈值组变更 {when}"),
-    "funnel": Say(
-        "From all answers to the accepted: what each gate took",
-        "从全部应答到通过：各关口的流失",
-    ),
+    "funnel": Say("From all answers to the accepted: what each gate took",
+        "从全部应答到通过：各关口的流失"),
     "all_answers": Say("all answers", "全部应答"),
     "lost_answered": Say("not answered", "未作答（故障）"),
     "lost_scored": Say("no score", "无比对分数"),
@@ -74,96 +63,63 @@ CHARTS: dict[str, Say] = {
     "reasons": Say("Why answers were not accepted", "未通过的原因"),
     "n_not_accepted": Say("n = {n:,} not accepted", "未通过 n = {n:,}"),
     "share_not_accepted": Say("share of the answers not accepted", "占未通过应答的比例"),
-    "more_reasons": Say(
-        "{n:,} rarer reasons ({rows:,} answers) are not shown",
-        "另有 {n:,} 个较少见的原因（{rows:,} 条应答）未显示",
-    ),
-    "bounds": Say(
-        "Without labels: limits of false matches and of owners turned away",
-        "无标注时：误识数与拒真率的上下限",
-    ),
+    "more_reasons": Say("{n:,} rarer reasons ({rows:,} answers) are not shown",
+        "另有 {n:,} 个较少见的原因（{rows:,} 条应答）未显示"),
+    "bounds": Say("Without labels: limits of false matches and of owners turned away",
+        "无标注时：误识数与拒真率的上下限"),
     "false_matches_high": Say("false matches, at most", "误识数上限"),
     "fnmr_bounds": Say("owners turned away (FNMR)", "拒真率（FNMR）：本人被拒"),
     "n_withheld": Say("{n:,} scores withheld", "分数未返回 {n:,}"),
-    "bounds_k": Say(
-        "k: the true false-match rate is at most k times the vendor's claim; limits of 95\u00a0%",
-        "k：真实误识率不超过厂商标称值的 k 倍；95% 界限",
-    ),
-    "bounds_cover": Say(
-        "zero-effort false matches only: no presentation or injection attack, no look-alike; "
-        "liveness and risk are not applied",
-        "仅指随机他人的误识：不含呈现攻击、注入攻击与相似人脸；未计活体与风险判定",
-    ),
+    "bounds_k": Say("k: the true false-match rate is at most k times the vendor's claim; limits of "
+        "95\u00a0%",
+        "k：真实误识率不超过厂商标称值的 k 倍；95% 界限"),
+    "bounds_cover": Say("zero-effort false matches only: no presentation or injection attack, no "
+        "look-alike; liveness and risk are not applied",
+        "仅指随机他人的误识：不含呈现攻击、注入攻击与相似人脸；未计活体与风险判定"),
     # ---------------------------------------------------------------- tags, quality, stability
     "tag_lift": Say("What each risk tag goes with", "各风险标签与结果的关联"),
-    "lift": Say(
-        "lift: share of {outcome} with the tag / share of all, log₂ axis",
-        "提升度：带标签应答中{outcome}的比例 / 总体比例（log₂ 轴）",
-    ),
+    "lift": Say("lift: share of {outcome} with the tag / share of all, log₂ axis",
+        "提升度：带标签应答中{outcome}的比例 / 总体比例（log₂ 轴）"),
     "non_match": Say("non-matches", "不匹配"),
     "rejected": Say("rejections", "被拒"),
     "attack": Say("attacks", "攻击"),
-    "association": Say(
-        "association, not proof: nobody has labelled these rows",
-        "仅为关联，并非证明：这些应答没有标注",
-    ),
-    "labels": Say(
-        "of labelled rows; mind how they were chosen",
-        "仅限已标注的应答，请注意样本如何选取",
-    ),
-    "weighted": Say(
-        "rows weighted by the probability with which they were drawn",
-        "各行按其抽样概率加权",
-    ),
+    "association": Say("association, not proof: nobody has labelled these rows",
+        "仅为关联，并非证明：这些应答没有标注"),
+    "labels": Say("of labelled rows; mind how they were chosen",
+        "仅限已标注的应答，请注意样本如何选取"),
+    "weighted": Say("rows weighted by the probability with which they were drawn",
+        "各行按其抽样概率加权"),
     "random": Say("labels taken as random", "假定标注为随机抽取"),
-    "column": Say(
-        "against a column of the caller's own",
-        "以调用者自带的列为结果",
-    ),
-    "circular": Say(
-        "circular: the risk score itself takes part in rejecting",
-        "循环论证：风险分本身参与拒绝判定",
-    ),
-    "filled": Say(
-        "filled dots: significant on one row a person (Benjamini–Hochberg, 5\u00a0%); "
+    "column": Say("against a column of the caller's own", "以调用者自带的列为结果"),
+    "circular": Say("circular: the risk score itself takes part in rejecting",
+        "循环论证：风险分本身参与拒绝判定"),
+    "filled": Say("filled dots: significant on one row a person (Benjamini–Hochberg, 5\u00a0%); "
         "arrows: unbounded",
-        "实心点：每人一行检验显著（Benjamini–Hochberg，5%）；箭头：无界",
-    ),
-    "filled_only": Say(
-        "filled dots: significant after Benjamini–Hochberg, 5\u00a0%",
-        "实心点：Benjamini–Hochberg 校正后显著（5%）",
-    ),
-    "unclustered": Say(
-        "no subject in the data: nothing is called significant",
-        "数据中没有用户标识：不作显著性判断",
-    ),
+        "实心点：每人一行检验显著（Benjamini–Hochberg，5%）；箭头：无界"),
+    "filled_only": Say("filled dots: significant after Benjamini–Hochberg, 5\u00a0%",
+        "实心点：Benjamini–Hochberg 校正后显著（5%）"),
+    "unclustered": Say("no subject in the data: nothing is called significant",
+        "数据中没有用户标识：不作显著性判断"),
     "n_outcome": Say("n = {n:,}, of them {x:,} {outcome}", "n = {n:,}，其中{outcome} {x:,}"),
-    "left_out": Say(
-        "{unknown:,} undecided · {risk:,} without risk result",
-        "未定 {unknown:,} · 无风险结果 {risk:,}",
-    ),
+    "left_out": Say("{unknown:,} undecided · {risk:,} without risk result",
+        "未定 {unknown:,} · 无风险结果 {risk:,}"),
     "limits95": Say("bars: 95\u00a0% intervals", "误差线：95% 区间"),
     "more": Say("{n:,} more are not shown", "另有 {n:,} 项未显示"),
     "tag_pairs": Say("Risk tags that come together", "同时出现的风险标签"),
     "phi": Say("φ, and rows with both tags", "φ 系数与同时带两个标签的应答数"),
     "tag_catch": Say("What each risk tag adds to the others", "各风险标签的增量贡献"),
     "catch_rate": Say("share of {outcome} caught so far", "累计捕获{outcome}的比例"),
-    "catch_note": Say(
-        "each step adds what catches most of the rest: newly caught / new hits; tick: all hits",
-        "每一步加入新捕获最多的标签；数字：新捕获数 / 新命中数；短竖线：累计命中比例",
-    ),
+    "catch_note": Say("each step adds what catches most of the rest: newly caught / new hits; "
+        "tick: all hits",
+        "每一步加入新捕获最多的标签；数字：新捕获数 / 新命中数；短竖线：累计命中比例"),
     "tag": Say("risk tag, in order of what it adds", "风险标签（按增量贡献排序）"),
     "risk_bands": Say("The risk score, and what goes with it", "风险分与结果"),
     "risk_band": Say("risk score", "风险分"),
     "outcome_rate": Say("share of {outcome}", "{outcome}的比例"),
-    "direction": Say(
-        "direction of the score: {direction} (AUC {auc:.3f}, {low:.3f}–{high:.3f})",
-        "风险分方向：{direction}（AUC {auc:.3f}，{low:.3f}–{high:.3f}）",
-    ),
-    "one_sided": Say(
-        "direction of the score: unknown, since all rows have the same outcome",
-        "风险分方向：未知（全部应答结果相同）",
-    ),
+    "direction": Say("direction of the score: {direction} (AUC {auc:.3f}, {low:.3f}–{high:.3f})",
+        "风险分方向：{direction}（AUC {auc:.3f}，{low:.3f}–{high:.3f}）"),
+    "one_sided": Say("direction of the score: unknown, since all rows have the same outcome",
+        "风险分方向：未知（全部应答结果相同）"),
     "direction_higher": Say("higher goes with more", "分数越高比例越高"),
     "direction_lower": Say("lower goes with more", "分数越低比例越高"),
     "direction_not evident": Say("not evident", "不明显"),
@@ -172,17 +128,14 @@ CHARTS: dict[str, Say] = {
     "share": Say("share of the scored rows", "占有分数应答的比例"),
     "with": Say("with the tag, n = {n:,}", "带标签 n = {n:,}"),
     "without": Say("without, n = {n:,}", "不带 n = {n:,}"),
-    "no_score": Say(
-        "without score: {a:,} with the tag, {b:,} without",
-        "无分数：带标签 {a:,}，不带 {b:,}",
-    ),
+    "no_score": Say("without score: {a:,} with the tag, {b:,} without",
+        "无分数：带标签 {a:,}，不带 {b:,}"),
     "quality_limits": Say("Image quality against the vendor's limits", "图像质量与厂商限值"),
     "face": Say("face image", "人脸图"),
     "env": Say("environment image", "环境图"),
-    "percentiles": Say(
-        "line: 1st to 99th percentile, bar: 25th to 75th, dot: median; dashed: the vendor's limit",
-        "细线：第1–99百分位，粗线：第25–75百分位，点：中位数；虚线：厂商限值",
-    ),
+    "percentiles": Say("line: 1st to 99th percentile, bar: 25th to 75th, dot: median; dashed: the "
+        "vendor's limit",
+        "细线：第1–99百分位，粗线：第25–75百分位，点：中位数；虚线：厂商限值"),
     "beyond": Say("{rate} beyond {limit}", "{rate} 超限（{limit}）"),
     "no_limit": Say("no limit stated", "厂商未给限值"),
     "graded": Say("n = {n:,} graded · {m:,} not", "已评 n = {n:,} · 未评 {m:,}"),
@@ -197,22 +150,16 @@ CHARTS: dict[str, Say] = {
     "rest_fnmr": Say("false non-match rate of the rest", "其余应答的拒真率（FNMR）"),
     "rest_rejected": Say("non-match rate of the rest", "其余应答的不匹配率"),
     "ideal": Say("ideal: errors leave first", "理想：先弃出错者"),
-    "not_fewer": Say(
-        "without labels: a falling curve need not mean fewer errors",
-        "没有标注：曲线下降不等于错误减少",
-    ),
+    "not_fewer": Say("without labels: a falling curve need not mean fewer errors",
+        "没有标注：曲线下降不等于错误减少"),
     "pauc": Say("in brackets: area under the steps up to 0.3", "括号内：0.3 以内的阶梯面积"),
-    "null_first": Say(
-        "n = {n:,} · {null:,} without this quality (they leave first) · {out:,} not compared",
-        "n = {n:,} · 缺此项 {null:,}（最先弃去）· 未比对 {out:,}",
-    ),
-    "quality_coaching": Say(
-        "Which single limit at capture would have helped", "采集端单项限值的效果"
-    ),
-    "excess": Say(
-        "rejections kept away, beyond those of as many other rows (held-out period)",
-        "比同等数量其他应答多移走的被拒数（留出时段）",
-    ),
+    "null_first": Say("n = {n:,} · {null:,} without this quality (they leave first) · {out:,} not "
+        "compared",
+        "n = {n:,} · 缺此项 {null:,}（最先弃去）· 未比对 {out:,}"),
+    "quality_coaching": Say("Which single limit at capture would have helped",
+        "采集端单项限值的效果"),
+    "excess": Say("rejections kept away, beyond those of as many other rows (held-out period)",
+        "比同等数量其他应答多移走的被拒数（留出时段）"),
     "price": Say("{a:,} turned away, {b:,} of them for nothing", "拦下 {a:,}，其中 {b:,} 本可通过"),
     "face_vs_environment": Say("Face image against environment image", "人脸图与环境图"),
     "of_both": Say("share of the rows with both graded", "占两图均已评分应答的比例"),
@@ -224,16 +171,12 @@ CHARTS: dict[str, Say] = {
     "psi": Say("PSI (population stability index)", "PSI（群体稳定性指数）"),
     "critical": Say("alert above: max(0.1, critical value)", "告警线：max(0.1, 临界值)"),
     "alert": Say("alert", "告警"),
-    "smoothed": Say(
-        "hollow: a bin is empty on one side, 0.5 was added to every bin",
-        "空心：某一区间单侧为空，各区间均加 0.5",
-    ),
+    "smoothed": Say("hollow: a bin is empty on one side, 0.5 was added to every bin",
+        "空心：某一区间单侧为空，各区间均加 0.5"),
     "changed": Say("thresholds change", "阈值变更"),
     "n_periods": Say("n = {a:,} before, {b:,} now", "此前 n = {a:,}，当前 {b:,}"),
-    "per_period": Say(
-        "{a:,} to {b:,} rows a period · {c:,} not compared",
-        "每期 {a:,} 至 {b:,} 行 · 未比较 {c:,} 期",
-    ),
+    "per_period": Say("{a:,} to {b:,} rows a period · {c:,} not compared",
+        "每期 {a:,} 至 {b:,} 行 · 未比较 {c:,} 期"),
     # ---------------------------------------------------------------- accuracy
     "fmr": Say("FMR: strangers who match", "误识率（FMR）：他人被误识"),
     "fnmr": Say("FNMR: owners turned away", "拒真率（FNMR）：本人被拒"),
@@ -245,27 +188,18 @@ CHARTS: dict[str, Say] = {
     "fmr_axis": Say("FMR, normal deviates", "FMR（正态偏差轴）"),
     "fnmr_axis": Say("FNMR, normal deviates", "FNMR（正态偏差轴）"),
     "n_both": Say("n = {a:,} mated · {b:,} non-mated", "同人 n = {a:,} · 非同人 {b:,}"),
-    "hollow": Say(
-        "circles: measured at the vendor's thresholds, with 95\u00a0% intervals; "
+    "hollow": Say("circles: measured at the vendor's thresholds, with 95\u00a0% intervals; "
         "diamonds: claimed FMR",
-        "圆：在厂商阈值处的实测值及 95% 区间；菱形：该处的标称 FMR",
-    ),
-    "none_found": Say(
-        "triangles: no false match was found; up to here the sample cannot rule it out (95\u00a0%)",
-        "三角：未发现误识；样本只能排除更高的值（95%）",
-    ),
-    "none_found_of": Say(
-        "triangles: no such error was found; up to here the sample cannot rule it out (95\u00a0%)",
-        "三角：未发现此类错误；样本只能排除更高的值（95%）",
-    ),
-    "bands": Say(
-        "bands: 95\u00a0% intervals; a line ends where no error was found",
-        "色带：95% 区间；未发现错误处曲线中断",
-    ),
+        "圆：在厂商阈值处的实测值及 95% 区间；菱形：该处的标称 FMR"),
+    "none_found": Say("triangles: no false match was found; up to here the sample cannot rule it "
+        "out (95\u00a0%)",
+        "三角：未发现误识；样本只能排除更高的值（95%）"),
+    "none_found_of": Say("triangles: no such error was found; up to here the sample cannot rule it "
+        "out (95\u00a0%)",
+        "三角：未发现此类错误；样本只能排除更高的值（95%）"),
+    "bands": Say("bands: 95\u00a0% intervals; a line ends where no error was found",
+        "色带：95% 区间；未发现错误处曲线中断"),
     "assured": Say(", assured {share}\u00a0%", "（把握 {share}%）"),
     "target": Say("bars: the target; right: the threshold", "竖线：目标值；右侧：阈值"),
-    "no_rate": Say(
-        "no rate is given for: {regimes}",
-        "以下阈值组不给出错误率：{regimes}",
-    ),
-}
+    "no_rate": Say("no rate is given for: {regimes}", "以下阈值组不给出错误率：{regimes}"),
+}  # fmt: skip
