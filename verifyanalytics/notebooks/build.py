@@ -59,25 +59,10 @@ _OWN_WORDS = """\
 
 
 def parse(source: str, name: str) -> nbformat.NotebookNode:
-    """Turn a source in cells into a notebook without outputs.
+    """Turn a source in cells into a notebook without outputs; its n-th cell has the id `NAME-n`.
 
-    Parameters
-    ----------
-    source : str
-        Python in which `# %%` begins a code cell, `# %% [markdown]` a Markdown cell (its lines
-        are comments), and `tags=["…"]` behind either tags it.
-    name : str
-        What the ids of the cells begin with.
-
-    Returns
-    -------
-    NotebookNode
-        Format 4.5; the n-th cell has the id `NAME-n`.
-
-    Raises
-    ------
-    UsageError
-        The source does not begin with a cell.
+    In the source `# %%` begins a code cell, `# %% [markdown]` a Markdown cell (its lines are
+    comments), and `tags=["…"]` behind either tags it.
     """
     cells: list[nbformat.NotebookNode] = []
     for kind, tags, lines in _cells(source, name):
@@ -123,22 +108,9 @@ def run(
 ) -> nbformat.NotebookNode:
     """Run a notebook in a kernel of this interpreter; return a copy with outputs.
 
-    Parameters
-    ----------
-    notebook : NotebookNode
-    parameters : mapping, optional
-        Values for names of the cell tagged `parameters`; set in a cell after it.
-    folder : Path, optional
-        Where the kernel works; default a temporary folder.
-    environment : mapping, optional
-        Variables beside the caller's.
-
-    Raises
-    ------
-    UsageError
-        A parameter is not in the cell, or the notebook has no such cell.
-    CheckError
-        A cell failed.
+    `parameters` are set in a cell after the one tagged `parameters`, which must name them
+    (UsageError). The kernel works in `folder`, else in a temporary one; `environment` adds to the
+    caller's variables. CheckError when a cell failed.
     """
     copy = nbformat.from_dict(notebook)
     if parameters:
@@ -255,22 +227,7 @@ def read(name: str) -> nbformat.NotebookNode:
 def build(sources: Path, out: Path) -> list[Path]:
     """Build every notebook that has a source, on a store of the synthetic sample.
 
-    Parameters
-    ----------
-    sources : Path
-        The folder of the `.py` sources.
-    out : Path
-        Where the `.ipynb` go.
-
-    Returns
-    -------
-    list of Path
-        The notebooks written, each in one piece.
-
-    Raises
-    ------
-    CheckError
-        A cell failed.
+    `sources` has the `.py` files; the `.ipynb` go to `out`. CheckError when a cell failed.
     """
     built = []
     with tempfile.TemporaryDirectory(prefix="verifyanalytics-") as place:
@@ -304,13 +261,7 @@ def _write(notebook: nbformat.NotebookNode, target: Path) -> None:
 
 
 def check(sources: Path, built: Path) -> None:
-    """Build the notebooks anew and compare them with those that are there.
-
-    Raises
-    ------
-    CheckError
-        Names each notebook that differs, is missing, or has no source.
-    """
+    """Build the notebooks anew; CheckError names each that differs, is missing or has no source."""
     findings = []
     with tempfile.TemporaryDirectory(prefix="verifyanalytics-") as place:
         fresh = {path.name: path for path in build(sources, Path(place))}

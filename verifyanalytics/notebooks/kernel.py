@@ -39,21 +39,8 @@ def fill_in(
 ) -> str:
     """Run a notebook's cells in order and write their outputs into it, up to the first that fails.
 
-    Parameters
-    ----------
-    notebook : NotebookNode
-        Changed in place.
-    folder : Path, optional
-        Where the kernel works; default a temporary folder.
-    environment : mapping, optional
-        Variables beside the caller's.
-    seconds : int, optional
-        For one cell; without it there is no limit.
-
-    Returns
-    -------
-    str
-        Empty, or which cell failed and how: `cell 4: KeyError: 'score'`.
+    The kernel works in `folder`, else in a temporary one; a cell may take so many `seconds`.
+    Returned is an empty text, or which cell failed and how: `cell 4: KeyError: 'score'`.
     """
     with tempfile.TemporaryDirectory(prefix="verifyanalytics-") as quiet:
         client = NotebookClient(

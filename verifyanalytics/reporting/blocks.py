@@ -54,21 +54,12 @@ class Tiles:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table; its first column names the row.
-
-    Attributes
-    ----------
-    caption : Words
-    columns : tuple of Words
-    rows : tuple of tuple of Words
-    texts : frozenset of int
-        Columns of text besides the first: set to the left, the others to the right.
-    """
+    """A table; its first column names the row."""
 
     caption: Words
     columns: tuple[Words, ...]
     rows: tuple[tuple[Words, ...], ...]
-    texts: frozenset[int] = frozenset()
+    texts: frozenset[int] = frozenset()  # columns of text besides the first, set to the left
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +77,7 @@ Block: TypeAlias = Heading | Paragraph | Bullets | Tiles | Table | Drawing
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A whole report.
-
-    Attributes
-    ----------
-    title, subtitle : Words
-    lang : {"en", "zh", "both"}
-    blocks : list of Block
-    """
+    """A whole report."""
 
     title: Words
     subtitle: Words

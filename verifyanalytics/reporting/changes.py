@@ -44,14 +44,7 @@ class Count(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A rate of two periods.
-
-    Attributes
-    ----------
-    now : Count
-    before : Count or None
-        None: there is nothing to compare with.
-    """
+    """A rate of two periods; without one before there is nothing to compare with."""
 
     now: Count
     before: Count | None = None
@@ -82,9 +75,9 @@ class Change:
     def smallest(self) -> float:
         """The smallest change that so many rows show in four of five cases.
 
-        As in `va.verdicts.minimal_change`; where the rate is 0 or 1, and that formula says
-        nothing, from the
-        rate of both periods together, and without any event in either exactly. NaN without rows.
+        As in `va.verdicts.minimal_change`; where the rate is 0 or 1, and that formula says nothing,
+        from the rate of both periods together, and without any event in either exactly. NaN
+        without rows.
         """
         p, n = self.now.rate, self.now.n
         if not 0 < p < 1 and self.before and self.before.n:

@@ -12,16 +12,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
 
 from verifyanalytics.analysis import bounds, operations, scores, tags, verdicts
 from verifyanalytics.analysis.base.regimes import INCOMPLETE
+from verifyanalytics.arguments import zone
 from verifyanalytics.errors import UsageError
 from verifyanalytics.reporting.changes import MIN_GROUP, Change, Count
-from verifyanalytics.reporting.periods import Covered, Period, checked_zone, chosen, outside
+from verifyanalytics.reporting.periods import Covered, Period, chosen, outside
 from verifyanalytics.schema import THRESHOLD_COLUMNS
 from verifyanalytics.store.store import Store
 
@@ -175,59 +175,35 @@ class Slice:
         if self.tag_rates.empty:
             return Count(0, 0)
         n = int(self.tag_rates["n"].iloc[0])
-        return Count(
-            int(self.tag_rates.loc[self.tag_rates["tag"] == tag, "n_tag"].sum()), n, self.deff
-        )
+        x = self.tag_rates.loc[self.tag_rates["tag"] == tag, "n_tag"].sum()
+        return Count(int(x), n, self.deff)
 
 
 @dataclass(frozen=True)
 class ReportData:
-    """Everything a report says.
+    """Everything a report says: the counts of two periods, and what concerns the whole store.
 
-    Attributes
-    ----------
-    version : int
-        The store's version.
-    partial : bool
-        The data do not cover the period whole.
-    first_at, last_at : Timestamp
-        UTC; of the first and the last answer of the store.
-    now : Slice
-    before : Slice or None
-        The period compared with; None when there is no comparison, for the reason `alone`.
-    compared : Period or None
-    alone : str
-        `` , `asked`, `partial`, `partial_before`, `nothing_before`, `undecided`.
-    by : tuple of str
-        Columns that make groups.
-    trend : DataFrame
-        `va.verdicts.acceptance_rate` of up to 13 periods, limits on effective sample sizes.
-    thresholds : DataFrame
-        `va.scores.vendor_thresholds` of the same periods.
-    n_undated, n_stored : int
-        Answers of the whole store without a time, and all of them.
-    rejects : DataFrame
-        `reason`, `n_rows` of the whole store, and the number of responses read.
-    n_read : int
+    `before` is None where nothing is compared, for the reason `alone` (`asked`, `partial`,
+    `partial_before`, `nothing_before`, `undecided`; else empty).
     """
 
     asked: Asked
-    version: int
+    version: int  # the store's
     period: Period
-    partial: bool
-    first_at: pd.Timestamp
+    partial: bool  # the data do not cover the period whole
+    first_at: pd.Timestamp  # UTC; the first and the last answer of the store
     last_at: pd.Timestamp
     now: Slice
     before: Slice | None
     compared: Period | None
     alone: str
-    by: tuple[str, ...]
-    trend: pd.DataFrame
-    thresholds: pd.DataFrame
-    n_undated: int
+    by: tuple[str, ...]  # columns that make groups
+    trend: pd.DataFrame  # acceptance of up to 13 periods, limits on effective sample sizes
+    thresholds: pd.DataFrame  # the vendor's, of the same periods
+    n_undated: int  # answers of the whole store without a time, and all of them
     n_stored: int
-    rejects: pd.DataFrame
-    n_read: int
+    rejects: pd.DataFrame  # `reason`, `n_rows` of the whole store
+    n_read: int  # responses of the whole store
 
     def compare(self, count: Callable[[Slice], Count]) -> Change:
         """Hold a count of this period against that of the period before."""
@@ -287,8 +263,7 @@ def read_data(store: Store, asked: Asked) -> ReportData:
         asked=asked, version=reader.version, period=period, partial=not covered.whole(period),
         first_at=ends[0], last_at=ends[1], now=now, before=before,
         compared=compared, alone=alone, by=reader.by, trend=trend, thresholds=thresholds,
-        n_undated=n_undated,
-        n_stored=n_stored, rejects=rejects, n_read=n_read,
+        n_undated=n_undated, n_stored=n_stored, rejects=rejects, n_read=n_read,
     )  # fmt: skip
 
 
@@ -324,7 +299,7 @@ class _Reader:
 
     def __init__(self, store: Store, asked: Asked) -> None:
         self.store, self.asked = store, asked
-        self.tz = checked_zone(asked.tz)
+        self.tz = zone(asked.tz).key
         versions = store.versions()
         self.version = int(versions["version"].iloc[-1]) if asked.as_of is None else asked.as_of
         self.columns = [str(c) for c in self._scan().columns]
@@ -415,13 +390,13 @@ class _Reader:
 
 def _silences(spans: Iterable[tuple[int, int]], tz: str) -> dict[dt.date, tuple[float, float]]:
     """For each local day the hours before its first answer and after its last one."""
-    zone = ZoneInfo(tz)
+    place = zone(tz)
     table = pd.DataFrame(spans, columns=["first", "last"])
-    local = pd.to_datetime(table["first"], unit="us", utc=True).dt.tz_convert(zone)
+    local = pd.to_datetime(table["first"], unit="us", utc=True).dt.tz_convert(place)
     days = table.groupby(local.dt.date).agg({"first": "min", "last": "max"}) / 3_600_000_000
     found = {}
     for day, first, last in days.itertuples():
-        ends = (dt.datetime.combine(d, dt.time(), zone) for d in (day, day + dt.timedelta(days=1)))
+        ends = (dt.datetime.combine(d, dt.time(), place) for d in (day, day + dt.timedelta(days=1)))
         begin, end = (moment.timestamp() / 3_600 for moment in ends)
         found[day] = (first - begin, end - last)
     return found
@@ -445,18 +420,13 @@ def _condition(regime: dict[str, Any]) -> str:
 class Move:
     """A regime that is in one of two periods only.
 
-    Attributes
-    ----------
-    kind : str
-        `new`: other thresholds of a request kind that was called before; `first`: its first ones,
-        before it had none; `key_new`: a kind of request that was not called before. `gone`: other
-        thresholds took its place, or none; `key_gone`: this kind was not called any more.
-    row : mapping
-        Its row of `va.scores.regimes`, of the period that it is in.
+    `new`: other thresholds of a request kind that was called before; `first`: its first ones,
+    before it had none; `key_new`: a kind of request that was not called before. `gone`: other
+    thresholds took its place, or none; `key_gone`: this kind was not called any more.
     """
 
     kind: str
-    row: Any
+    row: Any  # of `va.scores.regimes`, of the period that it is in
 
     @property
     def name(self) -> str:

@@ -184,13 +184,7 @@ def pdf(document: Document) -> bytes:
 
 
 def engine() -> Any:
-    """Return Typst.
-
-    Raises
-    ------
-    UsageError
-        The extra is not installed.
-    """
+    """Return Typst; UsageError when the extra is not installed."""
     try:
         import typst
     except ImportError:

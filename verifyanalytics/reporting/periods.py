@@ -29,13 +29,7 @@ is no silence on any day."""
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """A week or a month of local days.
-
-    Attributes
-    ----------
-    every : {"week", "month"}
-    start : date
-        Its first day.
+    """A week or a month of local days, by its first day.
 
     Examples
     --------
@@ -58,13 +52,7 @@ class Period:
 
     @classmethod
     def named(cls, name: str) -> Period:
-        """Read a name such as `2024-W23` or `2024-06`.
-
-        Raises
-        ------
-        UsageError
-            There is no such period.
-        """
+        """Read a name such as `2024-W23` or `2024-06`; UsageError when there is no such period."""
         found = None
         try:
             if week := _WEEK.fullmatch(name):
@@ -127,20 +115,12 @@ class Period:
 
 
 class Covered(NamedTuple):
-    """The local days that data cover.
-
-    Attributes
-    ----------
-    first, last : date
-        The days of the first and the last answer.
-    opens, closes : bool
-        The first day is covered from its begin, the last one to its end.
-    """
+    """The local days that data cover, from that of the first answer to that of the last."""
 
     first: dt.date
     last: dt.date
-    opens: bool = True
-    closes: bool = True
+    opens: bool = True  # the first day is covered from its begin
+    closes: bool = True  # the last day is covered to its end
 
     def whole(self, period: Period) -> bool:
         """Tell whether the data cover a period from its begin to its end."""
@@ -156,13 +136,10 @@ class Covered(NamedTuple):
     def by(cls, spans: Mapping[dt.date, tuple[float, float]]) -> Covered:
         """Judge by the silences of the other days whether the outer days are cut off.
 
-        Parameters
-        ----------
-        spans : mapping
-            For each local day with answers the hours from its begin to its first answer, and from
-            its last answer to its end. The silence at the outer end of an outer day is usual when
-            one of the four weeks next to it has a day that is as long silent, or when there is
-            no other day.
+        `spans` has for each local day with answers the hours from its begin to its first answer,
+        and from its last answer to its end. The silence at the outer end of an outer day is usual
+        when one of the four weeks next to it has a day that is as long silent, or when there is no
+        other day.
         """
         days = sorted(spans)
         opens = _usual(spans[days[0]][0], (spans[d][0] for d in days[1 : _DAYS + 1]))
@@ -174,35 +151,10 @@ def _usual(silence: float, others: Iterable[float]) -> bool:
     return silence <= max(_HOUR, _SLACK * max(others, default=silence))
 
 
-def checked_zone(tz: str) -> str:
-    """Return the name of a time zone that exists.
-
-    Raises
-    ------
-    UsageError
-        There is none of this name.
-    """
-    try:
-        ZoneInfo(tz)
-    except (KeyError, ValueError, OSError):
-        raise UsageError(f"no time zone {tz!r}; give a name such as Asia/Shanghai or UTC") from None
-    return tz
-
-
 def chosen(period: str, covered: Covered) -> Period:
-    """Find the period that is asked for, in the days that the data cover.
+    """Find a period by its name, or the last `week` or `month` that the data cover whole.
 
-    Parameters
-    ----------
-    period : str
-        A name, or `week` or `month`: the last one that the data cover whole; if they cover none,
-        the one in which they end.
-    covered : Covered
-
-    Raises
-    ------
-    UsageError
-        There is no such period, or it lies outside the data.
+    If they cover none, it is the one in which they end. UsageError when it is outside the data.
     """
     if period in ("week", "month"):
         every: Every = "week" if period == "week" else "month"
