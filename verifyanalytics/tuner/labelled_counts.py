@@ -16,9 +16,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from verifyanalytics.analysis.accuracy import rates as accuracy
-from verifyanalytics.analysis.base import labelled as labels
+from verifyanalytics.analysis.accuracy.rates import ErrorCounts, Point, finish_errors
+from verifyanalytics.analysis.base.frames import collected
+from verifyanalytics.analysis.base.labelled import coverage_table, labelled_rows, selection
 from verifyanalytics.analysis.base.periods import UNKNOWN
+from verifyanalytics.analysis.base.persons import has_person, person
 from verifyanalytics.analysis.base.regimes import REGIME, name_regimes
 from verifyanalytics.schema import THRESHOLD_COLUMNS
 from verifyanalytics.tuner.counts import EVERYONE, Segment
@@ -79,9 +81,9 @@ class LabelledTally:
         keys = [c for c in by if c not in {"result", "mated", "score"}]
         wanted = [*keys, *([cluster] if cluster and cluster != "subject" else [])]
         optional = ["result", "subject", "label_token"]
-        frame = labels.labelled_rows(truth, wanted, [c for c in optional if c not in wanted])
-        self.reasons = labels.selection(labels.coverage_table(truth))
-        self.known_persons = accuracy.has_person(truth, cluster)
+        frame = labelled_rows(truth, wanted, [c for c in optional if c not in wanted])
+        self.reasons = selection(coverage_table(truth))
+        self.known_persons = has_person(truth, cluster)
         table = _labelled(frame, keys, cluster)
         weight = table[
             "_weight"
@@ -112,11 +114,11 @@ class LabelledTally:
         row |= {column: self._values[column][segment.value] for column in keys}
         for name, error in _SIDES.items():
             row |= self._counts(name, error, sides[name], threshold)
-        point = accuracy.Point(threshold, np.nan, nw.col("score") >= threshold)
-        table = accuracy.rates_at(pd.DataFrame([row]), 0, point, self._points, self.weighted)
-        return accuracy.finished(
-            table, keys, self.reasons, assume_random=self.assume_random, own=False
+        point = Point(threshold, np.nan, nw.col("score") >= threshold)
+        counts = ErrorCounts(
+            pd.DataFrame([row]), [point], self._points, keys, self.reasons, self.weighted
         )
+        return finish_errors(counts, assume_random=self.assume_random)
 
     def _counts(self, name: str, error: str, side: Side, threshold: float) -> dict[str, Any]:
         at = int(np.searchsorted(side.scores, threshold))
@@ -137,10 +139,10 @@ def _labelled(frame: nw.LazyFrame[Any], keys: list[str], cluster: str | None) ->
     """Bring the bona fide rows here: score, class, person, weight."""
     used = frame.filter(nw.col("_bona_fide")).select(
         *dict.fromkeys([*keys, *REGIME, "score", "mated"]),
-        _person=accuracy.person(cluster),
+        _person=person(cluster),
         _weight=(1.0 / nw.col("_chance")),
     )
-    table: pd.DataFrame = used.collect(backend="pyarrow").to_native().to_pandas()
+    table = collected(used)
     for name in ("req_key", *keys):
         if table[name].dtype == object or isinstance(table[name].dtype, pd.StringDtype):
             table[name] = table[name].fillna(UNKNOWN).astype("str")

@@ -11,11 +11,11 @@ import pandas as pd
 from verifyanalytics.analysis.accuracy.rates import error_rates
 from verifyanalytics.analysis.base.frames import lazy_rows
 from verifyanalytics.analysis.base.groups import group_counts
-from verifyanalytics.analysis.base.intervals import FloatArray, poisson_exact, rate_interval
+from verifyanalytics.analysis.base.intervals import FloatArray, poisson_exact, rate_interval, ratio
 from verifyanalytics.analysis.base.labelled import compared_rows, label_table
 from verifyanalytics.analysis.base.labelled import join as join_labels
 from verifyanalytics.analysis.base.periods import TZ, local_times
-from verifyanalytics.analysis.base.rates import effective_size, share
+from verifyanalytics.analysis.base.rates import effective_size
 from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.arguments import number
 from verifyanalytics.errors import UsageError
@@ -55,7 +55,7 @@ def claim_audit(truth: Any, *, assume_random: bool = False) -> pd.DataFrame:
         table[name].to_numpy(dtype=float) for name in ("fmr", "n_nonmated", "nominal_fmr")
     )
     withheld = table["n_nonmated_withheld"].to_numpy(dtype=float)
-    hidden = np.where(claimed > 1e-4, share(withheld, n), 0.0)
+    hidden = np.where(claimed > 1e-4, ratio(withheld, n), 0.0)
     limits = [
         _poisson_rate(table, np.minimum(np.nan_to_num(r), 1.0)) for r in (rate, rate + hidden)
     ]
@@ -76,7 +76,7 @@ def _poisson_rate(table: pd.DataFrame, rate: FloatArray) -> tuple[FloatArray, Fl
     )
     size = effective_size(rate, n, deff, carried)
     low, high = poisson_exact(rate * size)
-    return share(low, size), share(high, size)
+    return ratio(low, size), ratio(high, size)
 
 
 # ------------------------------------------------------------------ ripeness

@@ -24,10 +24,14 @@ from verifyanalytics.analysis.accuracy.operating import (
     curve_of,
     rates_there,
 )
-from verifyanalytics.analysis.accuracy.rates import person
-from verifyanalytics.analysis.base.intervals import mcnemar
-from verifyanalytics.analysis.base.labelled import coverage_table, labelled_rows, selection
-from verifyanalytics.analysis.base.rates import share
+from verifyanalytics.analysis.base.intervals import mcnemar, ratio
+from verifyanalytics.analysis.base.labelled import (
+    TAKEN_AS_RANDOM,
+    coverage_table,
+    labelled_rows,
+    selection,
+)
+from verifyanalytics.analysis.base.persons import person
 from verifyanalytics.analysis.base.regimes import REGIME, name_regimes
 from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.arguments import number
@@ -40,8 +44,6 @@ ALL_REGIMES = "all regimes"
 
 NESTED = "nested_thresholds"
 """Why no test is made: of two thresholds on one score the lower errs on a superset."""
-
-_TAKEN = "labels taken as random"
 
 
 # ------------------------------------------------------------------ two rules
@@ -107,7 +109,7 @@ def compare(
         reason = reasons.get(str(regime), "")
         for mated in (True, False):
             row = _paired(part[part["mated"] == mated], mated=mated, weighted=weighted)
-            row |= {"weighted": weighted, "reason": "", "note": _TAKEN if reason else ""}
+            row |= {"weighted": weighted, "reason": "", "note": TAKEN_AS_RANDOM if reason else ""}
             if nested:
                 row |= {"p_exact": np.nan, "p_clustered": np.nan, "reason": NESTED}
             if reason and not assume_random:
@@ -180,7 +182,7 @@ def _paired(part: pd.DataFrame, *, mated: bool, weighted: bool) -> dict[str, Any
         "n_only_b": int(only_b.sum()),
     }
     for name, wrong in (("rate_a", wrong_a), ("rate_b", wrong_b)):
-        row[name] = float(share(weight[wrong].sum(), weight.sum()))
+        row[name] = float(ratio(weight[wrong].sum(), weight.sum()))
     row["difference"] = row["rate_b"] - row["rate_a"]
     codes = pd.factorize(part["_person"])[0]
     alike = weighted or bool((np.bincount(codes[codes >= 0]) > 1).any())
@@ -383,4 +385,4 @@ def _told(row: dict[str, Any], reason: str, assume_random: bool) -> dict[str, An
         rates = [c for c in row if c == "threshold" or "fmr" in c or "fnmr" in c]
         return row | dict.fromkeys(rates, np.nan) | {"reason": reason, "note": ""}
     missing = "target_not_met" if np.isnan(row["threshold"]) else ""
-    return row | {"reason": missing, "note": _TAKEN if reason else ""}
+    return row | {"reason": missing, "note": TAKEN_AS_RANDOM if reason else ""}

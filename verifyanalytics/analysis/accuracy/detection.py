@@ -10,16 +10,22 @@ import numpy as np
 import pandas as pd
 
 from verifyanalytics.analysis.accuracy.operating import UNEQUAL
-from verifyanalytics.analysis.accuracy.rates import person_keys
-from verifyanalytics.analysis.accuracy.ratios import NOBODY, Sums, person_moments, ratio_sums
 from verifyanalytics.analysis.base.groups import group_counts
 from verifyanalytics.analysis.base.labelled import (
     SELECTED,
+    TAKEN_AS_RANDOM,
     coverage_table,
     labelled_rows,
     selection,
 )
-from verifyanalytics.analysis.base.rates import rated
+from verifyanalytics.analysis.base.persons import (
+    NO_PERSON,
+    Sums,
+    person_keys,
+    person_moments,
+    person_sums,
+)
+from verifyanalytics.analysis.base.rates import rate_with_limits
 from verifyanalytics.analysis.base.rows import (
     GATES,
     NO_GATE,
@@ -38,8 +44,6 @@ from verifyanalytics.errors import UsageError
 _OPTIONAL = (*OPTIONAL, "risk_score", "subject", "label_token")
 
 _LEAST, _MOST = {"_least": nw.col("_chance")}, {"_most": nw.col("_chance")}
-
-_TAKEN = "labels taken as random"
 
 
 class Line(NamedTuple):
@@ -63,7 +67,7 @@ class Terms(NamedTuple):
     @classmethod
     def of(cls, reason: str, *, weighted: bool, assume_random: bool) -> Terms:
         """Return those of labels with a reason against them, which the caller may overrule."""
-        note = _TAKEN if reason and assume_random else ""
+        note = TAKEN_AS_RANDOM if reason and assume_random else ""
         return cls(weighted, "" if assume_random else reason, note)
 
 
@@ -133,7 +137,7 @@ def detection_rates(
     frame = frame.with_columns(_kind=kind.otherwise(nw.lit(_BONA_FIDE)))
     table = group_counts(frame, ["_kind"], counts=flags, least=_LEAST, most=_MOST)
     weighted = _unequal(table)
-    sums = ratio_sums(
+    sums = _event_sums(
         frame.with_columns(nw.col("_chance").fill_null(1.0)),  # a reported row stands for itself
         "_kind",
         {base: flags[base] for _, _, base, _ in _MEASURES},
@@ -149,7 +153,7 @@ def detection_rates(
     lines = [
         Line(
             (measure, row["_kind"].removeprefix(_ATTACK), words),
-            row[x], row[base], 0, sums.get((row["_kind"], x), NOBODY),
+            row[x], row[base], 0, sums.get((row["_kind"], x), NO_PERSON),
             terms if row["_kind"] == _BONA_FIDE else of_attacks,
         )
         for measure, x, base, words in _MEASURES
@@ -261,13 +265,13 @@ def _row_lines(
     frame: nw.LazyFrame[Any], table: pd.DataFrame, persons: Mapping[str, nw.Expr], terms: Terms
 ) -> list[Line]:
     bases, events = _transactions(table)
-    sums = ratio_sums(frame, "mated", bases, events, persons, weighted=terms.weighted)
+    sums = _event_sums(frame, "mated", bases, events, persons, weighted=terms.weighted)
     lines = []
     for (measure, gate_), mated, x, n, undecided in _verdict_counts(table):
-        held = sums.get((mated, gate_), NOBODY)
+        held = sums.get((mated, gate_), NO_PERSON)
         lines.append(Line(("row", measure, gate_), x, n, undecided, held, terms))
     for name, x, n in _comparison_counts(table[table["mated"]]):
-        lines.append(Line(("row", name, "all"), x, n, 0, sums.get((True, name), NOBODY), terms))
+        lines.append(Line(("row", name, "all"), x, n, 0, sums.get((True, name), NO_PERSON), terms))
     return lines
 
 
@@ -397,6 +401,30 @@ def _sample(truth: Any, cluster: str | None) -> nw.LazyFrame[Any]:
     )
 
 
+def _event_sums(
+    frame: nw.LazyFrame[Any],
+    by: str,
+    bases: Mapping[str, nw.Expr],
+    events: Mapping[str, tuple[str, nw.Expr]],
+    persons: Mapping[str, nw.Expr],
+    *,
+    weighted: bool,
+) -> dict[tuple[Any, str], Sums]:
+    """Return the sums over persons of (key, event); none where no person is known."""
+    if not (persons or weighted):
+        return {}
+    table = person_sums(frame, [by], persons, bases, events, weighted=weighted)
+    return {
+        (row[by], event): (
+            *(row[c] for c in (f"{event}:y", f"{base}:m", f"{event}:yy", f"{event}:ym")),
+            row[f"{base}:mm"],
+            row[f"{base}:g"],
+        )
+        for row in table.to_dict("records")
+        for event, (base, _) in events.items()
+    }
+
+
 def _unequal(table: pd.DataFrame) -> bool:
     """Tell whether the counted rows were drawn with different probabilities."""
     return bool(table["_least"].min() < table["_most"].max())
@@ -419,7 +447,7 @@ def _rated(lines: Sequence[Line], names: Sequence[str]) -> pd.DataFrame:
     sums, rates = np.array([line.sums for line in lines]).T, np.full((len(lines), 3), np.nan)
     for weighted in (False, True):
         mine = ((terms["weighted"] == weighted) & (terms["reason"] == "")).to_numpy()
-        found = rated(x[mine], n[mine], sums[:, mine], weighted=weighted)
+        found = rate_with_limits(x[mine], n[mine], sums[:, mine], weighted=weighted)
         rates[mine] = np.column_stack([found.rate, *found.limits(n[mine], upward=True)])
     table[["rate", "rate_low", "rate_high"]] = rates
     return pd.concat([table, terms], axis=1)

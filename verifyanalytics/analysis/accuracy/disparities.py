@@ -17,11 +17,11 @@ from verifyanalytics.analysis.base.intervals import (
     benjamini_hochberg,
     newcombe,
     rate_interval,
+    ratio,
 )
 from verifyanalytics.analysis.base.labelled import labelled_rows
-from verifyanalytics.analysis.base.persons import regime_columns
-from verifyanalytics.analysis.base.rates import effective_size, share
-from verifyanalytics.analysis.base.regimes import name_regimes
+from verifyanalytics.analysis.base.rates import effective_size
+from verifyanalytics.analysis.base.regimes import name_regimes, regime_columns
 from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.arguments import number
 
@@ -182,11 +182,11 @@ def _against_others(groups: Groups) -> pd.DataFrame:
     groups of weight w; they rest on (Σw)² / Σ(w²/size) comparisons.
     """
     rate, size, weight = groups
-    parts = np.array([weight, weight * rate, share(weight**2, size)])
+    parts = np.array([weight, weight * rate, ratio(weight**2, size)])
     total, events, squares = parts.sum(axis=1, keepdims=True) - parts
     alone = total <= 0
-    other_rate = np.clip(share(events, total), 0.0, 1.0)
-    other_size = np.where(alone, 0.0, share(total**2, squares))
+    other_rate = np.clip(ratio(events, total), 0.0, 1.0)
+    other_size = np.where(alone, 0.0, ratio(total**2, squares))
     told = ~np.isnan(rate) & ~np.isnan(other_rate)
     found = np.full((4, rate.size), np.nan)
     found[0] = rate - other_rate
@@ -207,7 +207,7 @@ def _null(
     groups: Groups, shown: Groups, n_null: int, rng: np.random.Generator
 ) -> tuple[float, ...]:
     """What 95 % of the summaries stay below when all groups have the pooled rate."""
-    pooled = share((groups.weight * groups.rate).sum(), groups.weight.sum())
+    pooled = ratio((groups.weight * groups.rate).sum(), groups.weight.sum())
     if shown.rate.size < 2 or not n_null or np.isnan(pooled):
         return (np.nan,) * len(_SUMMARIES)
     size = np.maximum(np.round(shown.size), 1)

@@ -26,10 +26,15 @@ from verifyanalytics.analysis.accuracy.curves import (
     nonmatch_deff,
     side,
 )
-from verifyanalytics.analysis.accuracy.rates import person
 from verifyanalytics.analysis.base.intervals import FloatArray, guard
-from verifyanalytics.analysis.base.labelled import coverage_table, labelled_rows, selection
-from verifyanalytics.analysis.base.rates import claims, limits, says
+from verifyanalytics.analysis.base.labelled import (
+    TAKEN_AS_RANDOM,
+    coverage_table,
+    labelled_rows,
+    selection,
+)
+from verifyanalytics.analysis.base.persons import person
+from verifyanalytics.analysis.base.rates import limits, printed, sample_limit
 from verifyanalytics.analysis.base.regimes import REGIME, implied_fmr, name_regimes
 from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.arguments import number, numbers
@@ -335,14 +340,16 @@ def _note(c: Curve, point: dict[str, Any], reason: str, assume_random: bool) -> 
     side_, what = (c.mated, "fnmr") if point["rule"] == "fnmr" else (c.nonmated, "fmr")
     carried = float(guard(side_.n_clusters))
     if not np.isnan(target) and target < carried:
-        return "; ".join(filter(None, [f"{what} {claims(carried, side_.n_clusters)}", consent]))
+        return "; ".join(
+            filter(None, [f"{what} {sample_limit(carried, side_.n_clusters)}", consent])
+        )
     if point["index"] is None:
         return "; ".join(filter(None, ["no threshold meets the target", consent]))
     return consent
 
 
 def _consent(reason: str, assume_random: bool) -> str:
-    return "labels taken as random" if reason and assume_random else ""
+    return TAKEN_AS_RANDOM if reason and assume_random else ""
 
 
 # ------------------------------------------------------------------ tables
@@ -384,7 +391,7 @@ def rates_there(
         table[f"{rate}_low"] = np.where(none, np.nan, found.low)
         table[f"{rate}_high"] = np.where(none, np.nan, found.high)
         carried = float(guard(s.n_clusters))
-        table[f"{rate}_says"] = [says(a, s.n, b, carried) for a, b in zip(x, value, strict=True)]
+        table[f"{rate}_says"] = [printed(a, s.n, b, carried) for a, b in zip(x, value, strict=True)]
         table[f"{rate}_guard"], table[f"n_{name}_subjects"] = carried, s.n_clusters
         table[f"n_{name}_withheld"] = s.n_withheld
     return table

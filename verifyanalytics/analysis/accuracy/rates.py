@@ -1,10 +1,10 @@
-"""With labels: how often strangers match and owners do not, and what the sample can carry.
+"""Error rates on labelled rows: FMR and FNMR at thresholds, and what the sample can carry.
 
 FMR = non-mated comparisons at or above the threshold over all non-mated ones; FNMR = mated ones
-below it over all mated ones; a comparison is a scored row, or one whose score was withheld (a
-non-match). Attacks leave both whatever else they are labelled. Scores are never pooled across
-regimes. Counts come from one pass where the data live; only when subjects repeat does a second pass
-bring the design effect, without which ten tries of one person would count as ten persons.
+below it over all mated ones. A comparison is a scored row, or one whose score was withheld (a
+non-match); attacks are in neither rate; scores are never pooled across regimes. `count_errors`
+counts in one pass where the data lives, and in a second one over persons only if the frame names
+them; `finish_errors` makes the rates of the counts.
 """
 
 from __future__ import annotations
@@ -16,16 +16,13 @@ import narwhals as nw
 import numpy as np
 import pandas as pd
 
+from verifyanalytics.analysis.base.frames import collected
 from verifyanalytics.analysis.base.groups import add_up, group_counts
-from verifyanalytics.analysis.base.intervals import (
-    FloatArray,
-    guard,
-    relative_halfwidth,
-    trials_to_claim,
-)
-from verifyanalytics.analysis.base.keys import group_keys
+from verifyanalytics.analysis.base.intervals import guard, relative_halfwidth, trials_to_claim
+from verifyanalytics.analysis.base.keys import By, group_keys
 from verifyanalytics.analysis.base.labelled import (
     BANDS,
+    TAKEN_AS_RANDOM,
     band,
     by_band,
     class_counts,
@@ -34,23 +31,41 @@ from verifyanalytics.analysis.base.labelled import (
     sample_counts,
     selection,
 )
-from verifyanalytics.analysis.base.persons import person_sums, regime_columns, with_sums
-from verifyanalytics.analysis.base.rates import rated, says
-from verifyanalytics.analysis.base.regimes import REGIME, name_regimes, threshold_at_fmr
-from verifyanalytics.analysis.base.rows import complete
+from verifyanalytics.analysis.base.persons import has_person, person_keys, person_sums
+from verifyanalytics.analysis.base.rates import printed, rate_with_limits
+from verifyanalytics.analysis.base.regimes import (
+    INCOMPLETE,
+    LEVELS,
+    REGIME,
+    name_regimes,
+    regime_columns,
+    regime_number,
+    threshold_at_fmr,
+)
+from verifyanalytics.analysis.base.rows import OWN_FMR, OWN_THRESHOLD, complete
 from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.arguments import number, numbers
 from verifyanalytics.errors import LabelsError, UsageError
-from verifyanalytics.schema import THRESHOLD_COLUMNS, THRESHOLD_LEVELS
-
-By = str | Sequence[str] | None
+from verifyanalytics.schema import THRESHOLD_COLUMNS
 
 POOLED = "all complete regimes"
 """The regime of rates across regimes, which only a nominal FMR allows."""
 
-_OWN = "threshold_1e_4"
 _SMALLEST = 1e-9  # rarer errors need more comparisons than there are people
-_LEVELS = tuple(float(level) for level in THRESHOLD_LEVELS)
+
+
+class ErrorKind(NamedTuple):
+    """One of the two errors: the class it is of, its rate, its count, and its name in counts."""
+
+    side: str
+    rate: str
+    errors: str
+    code: str
+
+
+FALSE_MATCH = ErrorKind("nonmated", "fmr", "n_false_matches", "fm")
+FALSE_NONMATCH = ErrorKind("mated", "fnmr", "n_false_nonmatches", "fnm")
+KINDS = (FALSE_MATCH, FALSE_NONMATCH)
 
 
 class Point(NamedTuple):
@@ -63,6 +78,34 @@ class Point(NamedTuple):
     def error(self) -> nw.Expr:
         """Return whether a bona fide row errs: non-mated and matched, or mated and not."""
         return nw.col("mated") != self.reached.fill_null(value=False)
+
+
+class ErrorCounts(NamedTuple):
+    """What error rates are made of.
+
+    Attributes
+    ----------
+    table : DataFrame
+        A row per `regime` and key: `n_nonmated`, `n_mated`, both `…_withheld`; the errors `fm:i`
+        and `fnm:i` at the i-th point; where persons are known the sums over them, `nonmated:g`,
+        `:m`, `:mm` and `fm:i:y`, `:yy`, `:ym`, for mated rows alike (see `person_sums`).
+    points : sequence of Point
+    regimes : DataFrame
+        `regime` and its thresholds.
+    keys : list of str
+        The `by` columns.
+    reasons : mapping of str to str
+        Why a regime's labels carry no rate, or nothing; see `selection`.
+    weighted : bool
+        Rows were drawn with unequal probability.
+    """
+
+    table: pd.DataFrame
+    points: Sequence[Point]
+    regimes: pd.DataFrame
+    keys: list[str]
+    reasons: Mapping[str, str]
+    weighted: bool
 
 
 @statistic("accuracy.error_rates")
@@ -119,43 +162,8 @@ def error_rates(
     `inclusion_prob`, by which they are then weighted: a band of which nothing was drawn is still a
     gap.
     """
-    keys = _keys(by)
-    if not isinstance(cluster, str | None):
-        raise UsageError(f"cluster is the name of a column or None; {cluster!r} was given")
-    points = _points(thresholds, nominal_fmr)
-    pooled = nominal_fmr is not None
-    wanted = [*keys, *([cluster] if cluster and cluster != "subject" else [])]
-    frame = labelled_rows(truth, wanted, ["result", "subject", "label_token"])
-    if pooled:
-        frame = frame.filter(complete())
-    own = thresholds is None and not pooled
-    raw = group_counts(
-        frame.with_columns(_band=band(), _class=label_class()),
-        [*keys, *regime_columns(keys), "_band", "result", "_class"],
-        counts=sample_counts() | ({} if own else _reached_counts(points)),
-    )
-    raw = _with_errors(class_counts(raw), len(points), own=own)
-    table = by_band(raw, keys)
-    reasons = selection(add_up(table.drop(columns=keys), ["regime", "_band", "result"]))
-    _refuse_one_class(table)
-    table = add_up(table.drop(columns=["_band", "result"]), [*keys, "regime"])
-    n_bona_fide = table["n_mated"].sum() + table["n_nonmated"].sum()
-    weighted = bool(table["n_with_chance"].sum() == n_bona_fide) and _unequal_chances(frame)
-    known_persons = has_person(truth, cluster)
-    regimes = _regime_points(raw, keys, pooled=pooled)
-    if pooled:
-        table = add_up(table.assign(regime=POOLED), [*keys, "regime"])
-        reasons = {POOLED: max(reasons.values(), default="")}
-    if weighted or known_persons:
-        persons = person_keys(truth, cluster)
-        errors = {f"y:{i}": point.error() for i, point in enumerate(points)}
-        among = None if pooled else regimes
-        spread = person_sums(frame, keys, persons, errors, among, weighted=weighted)
-        spread = spread.assign(regime=POOLED) if pooled else spread
-        table = with_sums(table, spread, [*keys, "regime"])
-    parts = [rates_at(table, i, point, regimes, weighted) for i, point in enumerate(points)]
-    result = pd.concat(parts, ignore_index=True)
-    return finished(result, keys, reasons, assume_random=assume_random, own=thresholds is None)
+    counts = count_errors(truth, thresholds, by, cluster, nominal_fmr)
+    return finish_errors(counts, assume_random=assume_random)
 
 
 @statistic("accuracy.sample_size")
@@ -205,7 +213,62 @@ def sample_size(
     return table.astype(dict.fromkeys(counts, "int64"))
 
 
-# ------------------------------------------------------------------ points
+# ------------------------------------------------------------------ counts
+
+
+def count_errors(
+    truth: Any,
+    thresholds: Sequence[float] | float | None = None,
+    by: By = None,
+    cluster: str | None = "subject",
+    nominal_fmr: Sequence[float] | float | None = None,
+) -> ErrorCounts:
+    """Count the errors of `error_rates` where the data lives; arguments and errors as there."""
+    keys = [key for key in group_keys(by) if key not in {"regime", *THRESHOLD_COLUMNS}]
+    if {"mated", "score", "result"} & {*keys}:
+        raise UsageError(
+            "error rates cannot be split by score, result or mated: they are made of it"
+        )
+    if not isinstance(cluster, str | None):
+        raise UsageError(f"cluster is the name of a column or None; {cluster!r} was given")
+    points = _points(thresholds, nominal_fmr)
+    pooled = nominal_fmr is not None
+    wanted = [*keys, *([cluster] if cluster and cluster != "subject" else [])]
+    frame = labelled_rows(truth, wanted, ["result", "subject", "label_token"])
+    if pooled:
+        frame = frame.filter(complete())
+    own = thresholds is None and not pooled
+    reached = {
+        f"reached:{i}": nw.col("_bona_fide") & point.reached.fill_null(value=False)
+        for i, point in enumerate(points)
+        if not own
+    }
+    raw = group_counts(
+        frame.with_columns(_band=band(), _class=label_class()),
+        [*keys, *regime_columns(keys), "_band", "result", "_class"],
+        counts=sample_counts() | reached,
+    )
+    raw = _with_errors(class_counts(raw), len(points), own=own)
+    table = by_band(raw, keys)
+    reasons = selection(add_up(table.drop(columns=keys), ["regime", "_band", "result"]))
+    _refuse_one_class(table)
+    table = add_up(table.drop(columns=["_band", "result"]), [*keys, "regime"])
+    n_bona_fide = table["n_mated"].sum() + table["n_nonmated"].sum()
+    weighted = bool(table["n_with_chance"].sum() == n_bona_fide) and _unequal_chances(frame)
+    if pooled:
+        regimes = pd.DataFrame([{"regime": POOLED, **dict.fromkeys(THRESHOLD_COLUMNS, np.nan)}])
+        table = add_up(table.assign(regime=POOLED), [*keys, "regime"])
+        reasons = {POOLED: max(reasons.values(), default="")}
+    else:
+        named = name_regimes(raw.drop(columns=[k for k in keys if k != "req_key"]))
+        regimes = named[["regime", *REGIME]].drop_duplicates()
+    if weighted or has_person(truth, cluster):
+        persons = person_keys(truth, cluster)
+        errors = [point.error() for point in points]
+        among = None if pooled else regimes
+        sums = _error_sums(frame, keys, persons, errors, among, weighted=weighted)
+        table = _with_sums(table, sums, [*keys, "regime"])
+    return ErrorCounts(table, points, regimes, keys, reasons, weighted)
 
 
 def _points(thresholds: Any, nominal_fmr: Any) -> list[Point]:
@@ -217,15 +280,9 @@ def _points(thresholds: Any, nominal_fmr: Any) -> list[Point]:
     if thresholds is None:
         return [
             Point(np.nan, level, nw.col("score") >= nw.col(name))
-            for name, level in zip(THRESHOLD_COLUMNS, _LEVELS, strict=True)
+            for name, level in zip(THRESHOLD_COLUMNS, LEVELS, strict=True)
         ]
     return [Point(t, np.nan, nw.col("score") >= t) for t in numbers(thresholds, "thresholds")]
-
-
-def _reached_counts(points: Sequence[Point]) -> dict[str, nw.Expr]:
-    """Rows of the sample at or above each threshold."""
-    flags = ((nw.col("_bona_fide") & p.reached.fill_null(value=False)) for p in points)
-    return {f"reached:{i}": flag for i, flag in enumerate(flags)}
 
 
 def _with_errors(table: pd.DataFrame, n_points: int, *, own: bool) -> pd.DataFrame:
@@ -246,144 +303,10 @@ def _with_errors(table: pd.DataFrame, n_points: int, *, own: bool) -> pd.DataFra
     return table
 
 
-def _regime_points(raw: pd.DataFrame, keys: list[str], *, pooled: bool) -> pd.DataFrame:
-    """The regimes and their four thresholds."""
-    if pooled:
-        empty = dict.fromkeys(THRESHOLD_COLUMNS, np.nan)
-        return pd.DataFrame([{"regime": POOLED, "req_key": ""} | empty])
-    named = name_regimes(raw.drop(columns=[k for k in keys if k != "req_key"]))
-    return named[["regime", *REGIME]].drop_duplicates()
-
-
-# ------------------------------------------------------------------ persons
-
-
-def person_keys(truth: Any, cluster: str | None) -> dict[str, nw.Expr]:
-    """Return who is behind a row, as keys to group by: the cluster, else the labelling token."""
-    if not has_person(truth, cluster):
-        return {}
-    whose = nw.col(str(cluster))
-    if "label_token" not in nw.from_native(truth).collect_schema().names():
-        return {"_person": whose}
-    return {"_person": whose, "_token": nw.when(whose.is_null()).then(nw.col("label_token"))}
-
-
-def person(cluster: str | None) -> nw.Expr:
-    """Return who is behind a row: the cluster, else the token that labelled it, else null."""
-    if cluster is None:
-        return nw.lit(None).cast(nw.String)
-    known = nw.concat_str([nw.lit("s"), nw.col(cluster).cast(nw.String)], separator=" ")
-    token = nw.concat_str([nw.lit("t"), nw.col("label_token")], separator=" ")
-    by_token = nw.when(~nw.col("label_token").is_null()).then(token)
-    return nw.when(~nw.col(cluster).is_null()).then(known).otherwise(by_token)
-
-
-# ------------------------------------------------------------------ rates
-
-
-def rates_at(
-    table: pd.DataFrame, i: int, point: Point, regimes: pd.DataFrame, weighted: bool
-) -> pd.DataFrame:
-    """Turn counts of errors and sums over persons into the rates at the i-th point."""
-    out = table.drop(columns=[c for c in table if ":" in c]).copy()
-    thresholds = regimes.drop_duplicates("regime").set_index("regime").reindex(table["regime"])
-    if np.isnan(point.threshold) and point.nominal_fmr in _LEVELS:
-        own = thresholds[THRESHOLD_COLUMNS[_LEVELS.index(point.nominal_fmr)]]
-        out["threshold"] = own.to_numpy(dtype=float)
-    else:
-        out["threshold"] = point.threshold
-    out["nominal_fmr"] = point.nominal_fmr
-    if np.isnan(point.nominal_fmr):
-        levels = thresholds[list(THRESHOLD_COLUMNS)].to_numpy(dtype=float)
-        at = levels == point.threshold
-        out["nominal_fmr"] = np.where(at.any(axis=1), np.array(_LEVELS)[at.argmax(axis=1)], np.nan)
-    # a withheld score lies below the own 1e-4 threshold; under that it may reach the one asked for
-    with np.errstate(invalid="ignore"):
-        if np.isnan(point.nominal_fmr):
-            open_ended = ~(point.threshold >= thresholds[_OWN].to_numpy(dtype=float))
-        else:
-            open_ended = np.full(len(out), point.nominal_fmr > 1e-4)
-    for side, error, rate in (("nonmated", "fm", "fmr"), ("mated", "fnm", "fnmr")):
-        x = table[f"{error}:{i}"].to_numpy(dtype=float)
-        n = table[f"n_{side}"].to_numpy(dtype=float)
-        sums = _person_sums(table, side, f"{error}:{i}")
-        value, deff, persons, n_persons = held = rated(x, n, sums, weighted=weighted)
-        hidden = np.where(open_ended, table[f"n_{side}_withheld"].to_numpy(dtype=float), 0.0)
-        found = held.limits(n, hidden, upward=rate == "fmr")
-        name = "n_false_matches" if rate == "fmr" else "n_false_nonmatches"
-        out[name] = x.astype("int64")
-        out[rate], out[f"{rate}_low"], out[f"{rate}_high"] = value, found.low, found.high
-        out[f"{rate}_deff"], out[f"n_{side}_subjects"] = deff, n_persons.astype("int64")
-        out[f"{rate}_guard"] = guard(persons)
-        out[f"{rate}_says"] = [
-            says(*row) for row in zip(x, n, value, out[f"{rate}_guard"], strict=True)
-        ]
-    return out.assign(weighted=weighted)
-
-
-def _person_sums(table: pd.DataFrame, side: str, error: str) -> FloatArray:
-    """Σy, Σm, Σy², Σym, Σm² and G over persons; 0 where nobody is known."""
-    names = [f"{error}:y", f"{side}:m", f"{error}:yy", f"{error}:ym", f"{side}:mm", f"{side}:g"]
-    known = [
-        table[name].fillna(0.0).to_numpy(dtype=float) if name in table else np.zeros(len(table))
-        for name in names
-    ]
-    return np.array(known)
-
-
-def has_person(truth: Any, cluster: str | None) -> bool:
-    """Tell whether the frame can know who made a row at all."""
-    names = nw.from_native(truth).collect_schema().names()
-    return cluster is not None and bool({cluster, "label_token"} & {*names})
-
-
-def finished(
-    table: pd.DataFrame,
-    keys: list[str],
-    reasons: Mapping[str, str],
-    *,
-    assume_random: bool,
-    own: bool,
-) -> pd.DataFrame:
-    """Blank the rates that the labels cannot carry, say why, and put the columns in order."""
-    selected = table["regime"].map(reasons).fillna("").to_numpy(dtype=object)
-    reason = np.where(selected != "", selected if not assume_random else "", "")
-    note = np.where((selected != "") & assume_random, "labels taken as random", "")
-    rates = [c for c in table if c.split("_")[0] in {"fmr", "fnmr"} and "deff" not in c]
-    for name in rates:
-        if name.endswith("_says"):
-            table[name] = table[name].where(reason == "", "").astype("str")
-        else:
-            table[name] = table[name].where(reason == "")
-    empty = (table["n_mated"] == 0) | (table["n_nonmated"] == 0)
-    table["reason"] = pd.Series(
-        np.where((reason == "") & empty, "one_class_empty", reason), index=table.index, dtype="str"
-    )
-    table["note"] = pd.Series(note, index=table.index, dtype="str")
-    if own:
-        table = table[table["threshold"].notna() | (table["regime"] == POOLED)]
-        if table.empty:
-            raise UsageError("no row has four rising thresholds; give thresholds=")
-    front = ["regime", *keys, "threshold", "nominal_fmr"]
-    sides = [*_side_columns("nonmated", "fmr", "n_false_matches")]
-    sides += _side_columns("mated", "fnmr", "n_false_nonmatches")
-    table = table[[*front, *sides, "weighted", "reason", "note"]]
-    return table.sort_values(
-        ["regime", *keys, "threshold", "nominal_fmr"], kind="stable", ignore_index=True
-    )
-
-
-def _side_columns(side: str, rate: str, errors: str) -> list[str]:
-    about = [f"{rate}{end}" for end in ("", "_low", "_high", "_says", "_guard", "_deff")]
-    return [f"n_{side}", errors, *about, f"n_{side}_subjects", f"n_{side}_withheld"]
-
-
 def _unequal_chances(frame: nw.LazyFrame[Any]) -> bool:
-    """Tell whether the sample's rows were drawn with different probabilities."""
     chance = nw.col("_chance")
-    ends = frame.filter(nw.col("_bona_fide")).select(low=chance.min(), high=chance.max())
-    held: pd.DataFrame = ends.collect(backend="pyarrow").to_native().to_pandas()
-    return bool(held["low"].iloc[0] < held["high"].iloc[0])
+    ends = collected(frame.filter(nw.col("_bona_fide")).select(low=chance.min(), high=chance.max()))
+    return bool(ends["low"].iloc[0] < ends["high"].iloc[0])
 
 
 def _refuse_one_class(table: pd.DataFrame) -> None:
@@ -397,10 +320,127 @@ def _refuse_one_class(table: pd.DataFrame) -> None:
         )
 
 
-def _keys(by: By) -> list[str]:
-    keys = [key for key in group_keys(by) if key not in {"regime", *THRESHOLD_COLUMNS}]
-    if {"mated", "score", "result"} & {*keys}:
-        raise UsageError(
-            "error rates cannot be split by score, result or mated: they are made of it"
-        )
-    return keys
+# ------------------------------------------------------------------ sums over persons
+
+
+def _error_sums(
+    frame: nw.LazyFrame[Any],
+    keys: list[str],
+    persons: Mapping[str, nw.Expr],
+    errors: Sequence[nw.Expr],
+    regimes: pd.DataFrame | None,
+    *,
+    weighted: bool,
+) -> pd.DataFrame:
+    """Add up over persons, per regime and key; the columns of `ErrorCounts`, 0 where is no row.
+
+    There may be nearly as many persons as rows, so the engine groups by as little as tells the
+    regimes apart. Without `regimes` all rows are one.
+    """
+    frame, number_of = frame.filter(nw.col("_bona_fide")), None
+    groups, names = list(keys), {}
+    if regimes is not None:
+        whole = regimes[regimes["regime"] != INCOMPLETE]
+        names, number_of = dict(enumerate(whole["regime"])), regime_number(whole)
+        short = {} if number_of is None else {"_regime": number_of}
+        columns = [c for c in REGIME if c in keys] if short else REGIME
+        # one person in two kinds of incomplete regime is still one person
+        alike = (nw.when(complete()).then(nw.col(c)).alias(c) for c in columns)
+        frame = frame.with_columns(*alike, **short)
+        groups += short or regime_columns(keys)
+    events = {str(i): ("", error) for i, error in enumerate(errors)}
+    by = [*groups, "mated"]
+    table = person_sums(frame, by, persons, {"": None}, events, weighted=weighted)
+    if regimes is None:
+        table["regime"] = POOLED
+    elif number_of is None:
+        table = name_regimes(table)
+    else:
+        found = [INCOMPLETE if pd.isna(i) else names[int(i)] for i in table["_regime"]]
+        table["regime"] = pd.Series(found, index=table.index, dtype="str")
+    mated, parts = table.pop("mated").astype(bool), []
+    sums = [c for c in table if ":" in c]
+    for kind in KINDS:
+        new = {c: f"{kind.side}{c}" if c[0] == ":" else f"{kind.code}:{c}" for c in sums}
+        mine = table.loc[mated == (kind is FALSE_NONMATCH), [*keys, "regime", *sums]]
+        parts.append(add_up(mine.rename(columns=new), [*keys, "regime"]))
+    return add_up(pd.concat(parts, ignore_index=True), [*keys, "regime"])
+
+
+def _with_sums(table: pd.DataFrame, sums: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """Put the sums over persons beside the counts of their group; NaN where no person is known."""
+    both = table.merge(sums, on=keys, how="left", indicator="_found")
+    if len(both) != len(table) or (both.pop("_found") == "both").sum() != len(sums):
+        raise UsageError(f"groups of {', '.join(keys)} cannot be told apart; make them text")
+    return both
+
+
+# ------------------------------------------------------------------ rates
+
+
+def finish_errors(counts: ErrorCounts, *, assume_random: bool = False) -> pd.DataFrame:
+    """Make the frame of `error_rates` of counts: rates, limits, reasons, columns in order."""
+    keys = counts.keys
+    parts = [_rates_at(counts, i, point) for i, point in enumerate(counts.points)]
+    table = pd.concat(parts, ignore_index=True)
+    selected = table["regime"].map(counts.reasons).fillna("").to_numpy(dtype=object)
+    reason = np.where(selected != "", selected if not assume_random else "", "")
+    note = np.where((selected != "") & assume_random, TAKEN_AS_RANDOM, "")
+    rates = [c for c in table if c.split("_")[0] in {"fmr", "fnmr"} and "deff" not in c]
+    for name in rates:
+        if name.endswith("_says"):
+            table[name] = table[name].where(reason == "", "").astype("str")
+        else:
+            table[name] = table[name].where(reason == "")
+    empty = (table["n_mated"] == 0) | (table["n_nonmated"] == 0)
+    reason = np.where((reason == "") & empty, "one_class_empty", reason)
+    table["reason"] = pd.Series(reason, index=table.index, dtype="str")
+    table["note"] = pd.Series(note, index=table.index, dtype="str")
+    table = table[table["threshold"].notna() | (table["regime"] == POOLED)]
+    if table.empty:
+        raise UsageError("no row has four rising thresholds; give thresholds=")
+    front = ["regime", *keys, "threshold", "nominal_fmr"]
+    columns = [*front]
+    for side, rate, errors, _ in KINDS:
+        columns += [f"n_{side}", errors]
+        columns += [f"{rate}{end}" for end in ("", "_low", "_high", "_says", "_guard", "_deff")]
+        columns += [f"n_{side}_subjects", f"n_{side}_withheld"]
+    table = table[[*columns, "weighted", "reason", "note"]]
+    return table.sort_values(front, kind="stable", ignore_index=True)
+
+
+def _rates_at(counts: ErrorCounts, i: int, point: Point) -> pd.DataFrame:
+    """Make the rates at the i-th point of the counts of errors and the sums over persons."""
+    table = counts.table
+    out = table.drop(columns=[c for c in table if ":" in c]).copy()
+    regimes = counts.regimes.drop_duplicates("regime").set_index("regime").reindex(table["regime"])
+    nominal = point.nominal_fmr
+    if np.isnan(point.threshold) and nominal in LEVELS:
+        own = regimes[THRESHOLD_COLUMNS[LEVELS.index(nominal)]]
+        out["threshold"] = own.to_numpy(dtype=float)
+    else:
+        out["threshold"] = point.threshold
+    out["nominal_fmr"] = nominal
+    # a withheld score lies below the own 1e-4 threshold; under that it may reach the one asked for
+    if np.isnan(nominal):
+        at = regimes[list(THRESHOLD_COLUMNS)].to_numpy(dtype=float) == point.threshold
+        out["nominal_fmr"] = np.where(at.any(axis=1), np.array(LEVELS)[at.argmax(axis=1)], np.nan)
+        with np.errstate(invalid="ignore"):
+            open_ended = ~(point.threshold >= regimes[OWN_THRESHOLD].to_numpy(dtype=float))
+    else:
+        open_ended = np.full(len(out), nominal > OWN_FMR)
+    for side, rate, errors, code in KINDS:
+        x, n = (table[c].to_numpy(dtype=float) for c in (f"{code}:{i}", f"n_{side}"))
+        names = [f"{code}:{i}:y", f"{side}:m", f"{code}:{i}:yy", f"{code}:{i}:ym"]
+        known = table.reindex(columns=[*names, f"{side}:mm", f"{side}:g"]).fillna(0.0)
+        sums = known.to_numpy(dtype=float).T
+        found = rate_with_limits(x, n, sums, weighted=counts.weighted)
+        hidden = np.where(open_ended, table[f"n_{side}_withheld"].to_numpy(dtype=float), 0.0)
+        low, high = found.limits(n, hidden, upward=rate == "fmr")
+        out[errors] = x.astype("int64")
+        out[rate], out[f"{rate}_low"], out[f"{rate}_high"] = found.rate, low, high
+        out[f"{rate}_deff"] = found.deff
+        out[f"n_{side}_subjects"] = found.n_persons.astype("int64")
+        out[f"{rate}_guard"] = guarded = guard(found.persons)
+        out[f"{rate}_says"] = [printed(*row) for row in zip(x, n, found.rate, guarded, strict=True)]
+    return out.assign(weighted=counts.weighted)

@@ -12,10 +12,9 @@ from numpy.typing import ArrayLike
 
 from verifyanalytics.analysis.base.frames import lazy_rows
 from verifyanalytics.analysis.base.groups import group_counts, plain_table
-from verifyanalytics.analysis.base.hours import step_number, step_starts
 from verifyanalytics.analysis.base.intervals import rate_interval
 from verifyanalytics.analysis.base.keys import group_keys, settled_keys
-from verifyanalytics.analysis.base.periods import TZ, utc_times
+from verifyanalytics.analysis.base.periods import TZ, step_number, step_starts, utc_times
 from verifyanalytics.analysis.base.regimes import INCOMPLETE
 from verifyanalytics.analysis.base.rows import complete, scored
 from verifyanalytics.analysis.base.sessions import GAP, attempts, microseconds

@@ -1,7 +1,7 @@
-"""A frame of any kind as one: lazy, with the types that the names of its columns say; a part.
+"""Frames of any engine as one lazy frame, each column with the type that its name implies.
 
-Frames in memory (pandas, Arrow, Polars) are handed to DuckDB without a copy, lazy ones stay where
-they are.
+Frames in memory (pandas, Arrow, Polars) are handed to DuckDB without a copy; lazy ones (DuckDB
+relations, Polars, Spark) stay in their engine.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 
 import duckdb
 import narwhals as nw
+import pandas as pd
 import pyarrow as pa
 
 from verifyanalytics.analysis.base.periods import MICROS
@@ -60,6 +61,12 @@ def lazy_rows(v: Any, columns: Iterable[str], optional: Iterable[str] = ()) -> n
         nw.lit(None).cast(_dtype(name)).alias(MICROS if name == _TIME else name) for name in absent
     )
     return _typed(lazy, present)
+
+
+def collected(frame: nw.LazyFrame[Any]) -> pd.DataFrame:
+    """Bring a lazy frame here, through Arrow so that every engine gives the same types."""
+    table: pd.DataFrame = frame.collect(backend="pyarrow").to_native().to_pandas()
+    return table
 
 
 def _names(columns: Iterable[str]) -> list[str]:

@@ -59,6 +59,20 @@ class PairedTest(NamedTuple):
     p_chi_square: FloatArray
 
 
+def ratio(x: ArrayLike, n: ArrayLike) -> FloatArray:
+    """Return x / n as float64; NaN where n is 0.
+
+    Examples
+    --------
+    >>> ratio([1, 2], [4, 0]).tolist()
+    [0.25, nan]
+    """
+    events, trials = np.asarray(x, dtype=float), np.asarray(n, dtype=float)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        result: FloatArray = np.where(trials > 0, events / trials, np.nan)
+    return result
+
+
 def wilson(x: ArrayLike, n: ArrayLike, confidence: float = 0.95) -> Interval:
     """Wilson's score interval for a proportion.
 
@@ -271,7 +285,7 @@ def newcombe(
     0.0524 0.3339
     """
     first, second = wilson(x1, n1, confidence), wilson(x2, n2, confidence)
-    p1, p2 = _rate(*_proportion(x1, n1)), _rate(*_proportion(x2, n2))
+    p1, p2 = ratio(*_proportion(x1, n1)), ratio(*_proportion(x2, n2))
     low = p1 - p2 - np.hypot(p1 - first.low, second.high - p2)
     high = p1 - p2 + np.hypot(first.high - p1, p2 - second.low)
     return Interval(_shaped(np.maximum(low, -1.0)), _shaped(np.minimum(high, 1.0)))
@@ -570,11 +584,6 @@ def _proportion(x: ArrayLike, n: ArrayLike) -> tuple[FloatArray, FloatArray]:
     if np.any(events > trials):
         raise UsageError("more events than trials")
     return events, trials
-
-
-def _rate(events: FloatArray, trials: FloatArray) -> FloatArray:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(trials > 0, events / trials, np.nan)
 
 
 def _count(x: ArrayLike) -> FloatArray:

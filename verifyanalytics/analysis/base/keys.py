@@ -1,4 +1,4 @@
-"""Columns to group by: which ones can be, and one type for each whatever engine grouped; a part.
+"""Columns to group by: which ones can be, and one type for each whatever engine grouped.
 
 An integer is int64 (float64 with NaN where some are null), a truth value `boolean`, a time
 datetime64[us] (UTC if it has a zone), a date a `datetime.date`, a list a tuple: the set of it.
@@ -8,7 +8,7 @@ Text, categories and whatever else becomes text, its nulls `unknown`.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import narwhals as nw
 import pandas as pd
@@ -16,6 +16,9 @@ import pyarrow as pa
 
 from verifyanalytics.analysis.base.periods import UNKNOWN
 from verifyanalytics.errors import UsageError
+
+By: TypeAlias = str | Sequence[str] | None
+"""Columns to split by, as callers give them."""
 
 _TEXTS = (nw.String, nw.Categorical, nw.Enum)
 

@@ -46,6 +46,9 @@ _BAND_NAMES = (*BANDS, "scored", "not compared")
 SELECTED = "selected_labels"
 """Reason of a rate that is not given because the labels are a selection."""
 
+TAKEN_AS_RANDOM = "labels taken as random"
+"""Note of rates that the caller wants although the labels look like a selection."""
+
 MOST_UNEVEN = 2.0
 """Labelled shares that differ by more than this factor are a selection."""
 

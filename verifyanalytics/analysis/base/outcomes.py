@@ -15,8 +15,8 @@ import narwhals as nw
 import pandas as pd
 
 from verifyanalytics.analysis.base.frames import lazy_rows
-from verifyanalytics.analysis.base.groups import add_up, group_counts
-from verifyanalytics.analysis.base.labelled import band, selection
+from verifyanalytics.analysis.base.groups import group_counts
+from verifyanalytics.analysis.base.labelled import TAKEN_AS_RANDOM, band, selection
 from verifyanalytics.analysis.base.rows import REQUIRED, gate, scored, withheld
 from verifyanalytics.errors import UsageError
 from verifyanalytics.schema import THRESHOLD_COLUMNS
@@ -24,11 +24,7 @@ from verifyanalytics.schema import THRESHOLD_COLUMNS
 NO, YES, UNKNOWN_OUTCOME, ONLY_RISK = 0, 1, 2, 3
 """Values of the column `_outcome`: the last is a row whose only failing gate is risk."""
 
-CONSENT = "labels taken as random"
-"""Note of rates that the caller wants although the labels look like a selection."""
-
 _LABELS = ("mated", "nonmated")
-_EARLY = -(1 << 62)
 
 
 class Outcome(NamedTuple):
@@ -204,7 +200,7 @@ def chosen(
         weighted = bool(table["low"].min() < table["high"].max())
         return frame.with_columns(_outcome=state.cast(nw.Int64)), Choice(weighted=weighted)
     reason = selection(table.assign(regime="", n_mated=table["n_labelled"], n_nonmated=0)).get("")
-    note = CONSENT if reason and assume_random else ""
+    note = TAKEN_AS_RANDOM if reason and assume_random else ""
     return frame, Choice("" if assume_random else reason or "", note)
 
 
@@ -213,85 +209,3 @@ def weights(table: pd.DataFrame) -> pd.Series:
     if "_chance" not in table:
         return pd.Series(1.0, index=table.index)
     return (1.0 / table["_chance"].astype("float64")).fillna(0.0)
-
-
-# ------------------------------------------------------------------ persons
-
-
-def by_person(frame: nw.LazyFrame[Any], keys: Sequence[str]) -> tuple[pd.DataFrame, Crowd]:
-    """Count one row a person over the keys, and tell how rows crowd on persons.
-
-    Parameters
-    ----------
-    frame : narwhals.LazyFrame
-        With `subject`, `occurred_us`, `request_id` (null where unknown) and the keys.
-    keys : sequence of str
-
-    Returns
-    -------
-    DataFrame, Crowd
-        The keys and `n`, from each person's last row in the order (occurred_at, request_id),
-        unknown times first. A row without a subject is a person of its own. Without any subject
-        the table counts every row.
-    """
-    known = ~nw.col("subject").is_null()
-    one = nw.col("subject").is_last_distinct().over(order_by=["_moment", "request_id"])
-    moment = nw.col("occurred_us").fill_null(_EARLY)
-    held = frame.select(*keys, "subject", "request_id", _moment=moment)
-    last = held.filter(known).with_columns(_one=one).filter(nw.col("_one"))
-    parts = [group_counts(part, keys, counts={"n": None}) for part in (last, held.filter(~known))]
-    sizes = held.filter(known).group_by("subject").agg(_m=nw.len())
-    sums = sizes.select(
-        g=nw.len(), m=nw.col("_m").sum(), mm=(nw.col("_m") * nw.col("_m")).sum()
-    ).collect(backend="pyarrow").to_native().to_pylist()[0]  # fmt: skip
-    alone = int(parts[1]["n"].sum())
-    g, m, mm = (int(sums[name] or 0) + alone for name in ("g", "m", "mm"))
-    crowd = Crowd(g, m, mm, known=bool(sums["g"]))
-    if not len(parts[0]) or not len(parts[1]):
-        table = parts[0] if len(parts[0]) else parts[1]
-    else:
-        table = pd.concat(parts, ignore_index=True)
-    return table, crowd
-
-
-class Crowd(NamedTuple):
-    """How many rows a person has: persons, rows, the sum of squares, and whether it is known."""
-
-    n_subjects: int
-    n_rows: int
-    squares: int
-    known: bool
-
-    @property
-    def deff(self) -> float:
-        """Design effect if the rows of a person all said the same: Σm² / Σm, an upper limit."""
-        return self.squares / self.n_rows if self.n_rows and self.known else 1.0
-
-
-def crowd_of(frame: nw.LazyFrame[Any]) -> Crowd:
-    """Tell how the rows of a frame crowd on persons."""
-    table = crowding(frame, [])
-    g, m, mm, known = (int(table[name].sum()) for name in ("g", "m", "mm", "known"))
-    return Crowd(g, m, mm, known=bool(known))
-
-
-def crowding(frame: nw.LazyFrame[Any], keys: Sequence[str]) -> pd.DataFrame:
-    """Count persons `g`, rows `m` and Σm² `mm` per key, and `known`, rows that name a person.
-
-    Parameters
-    ----------
-    frame : narwhals.LazyFrame
-        With `subject` and the keys. A row without subject is a person of its own.
-    keys : sequence of str
-    """
-    held = frame.select(*keys, "subject")
-    alone = group_counts(
-        held.filter(nw.col("subject").is_null()), keys, counts={"g": None, "m": None, "mm": None}
-    ).assign(known=0)
-    sizes = held.filter(~nw.col("subject").is_null()).group_by([*keys, "subject"]).agg(_m=nw.len())
-    table = group_counts(sizes, [*keys, "_m"], counts={"g": None})
-    size = table.pop("_m").astype("int64")
-    g = table["g"]
-    together = table.assign(g=g, m=g * size, mm=g * size * size, known=g * size)
-    parts = [part for part in (alone, together) if len(part)]
-    return add_up(pd.concat(parts, ignore_index=True) if parts else alone, list(keys))

@@ -1,8 +1,9 @@
-"""Days, weeks and months of local time; a part of `counts`.
+"""Hours, days, weeks and months of local time.
 
 narwhals has neither weeks nor a change of zone on DuckDB, and DuckDB's own would follow the zone
 of the session. So an engine only adds the zone's offset to microseconds and divides by a day;
-weeks, months and labels are made from those day numbers afterwards, in pandas.
+weeks, months and labels are made from those day numbers afterwards, in pandas. Hours are local
+where the zone keeps one offset, else those of UTC.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ import datetime as dt
 from collections.abc import Sequence
 from functools import cache
 from typing import Literal, TypeAlias
-from zoneinfo import ZoneInfo
 
 import narwhals as nw
 import numpy as np
 import pandas as pd
 
+from verifyanalytics.arguments import zone
 from verifyanalytics.errors import UsageError
 
 Every: TypeAlias = Literal["day", "week", "month"]
@@ -28,7 +29,10 @@ UNKNOWN = "unknown"
 """What stands for null among text keys and periods."""
 
 MICROS = "occurred_us"
-"""Column of `counts.rows`: microseconds since 1970 UTC."""
+"""Column of `lazy_rows` that stands for `occurred_at`: microseconds since 1970 UTC."""
+
+HOUR_US = 3_600_000_000
+"""Microseconds of an hour."""
 
 _DAY_US, _MICROSECOND = 86_400_000_000, dt.timedelta(microseconds=1)
 _EPOCH, _YEAR_2000 = dt.datetime(1970, 1, 1, tzinfo=dt.UTC), dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
@@ -39,8 +43,7 @@ def day_ordinal(every: str, tz: str) -> nw.Expr:
     """Return the local day of a row as a date ordinal (1 is 1 January of year 1)."""
     if every not in ("day", "week", "month"):
         raise UsageError(f"no period {every!r}; there are: day, week, month")
-    if not isinstance(tz, str):
-        raise UsageError(f"a time zone is a name such as Asia/Shanghai or UTC, not {tz!r}")
+    zone(tz)  # a list is no key of a cache
     changes, offsets = _clock(tz)
     local = nw.col(MICROS) + leaf(nw.col(MICROS), changes, offsets)
     # counting from year 1 keeps every engine's integer division away from negative numbers
@@ -53,14 +56,11 @@ def _clock(tz: str) -> tuple[list[int], list[int]]:
 
     Between 2000 and 2040; the first and the last offset hold outside.
     """
-    try:
-        zone = ZoneInfo(tz)
-    except (KeyError, ValueError, OSError):
-        raise UsageError(f"no time zone {tz!r}; give a name such as Asia/Shanghai or UTC") from None
+    clock = zone(tz)
 
     def offset(quarter: int) -> int:
         moment = _YEAR_2000 + quarter * dt.timedelta(minutes=15)
-        return (moment.astimezone(zone).utcoffset() or dt.timedelta()) // _MICROSECOND
+        return (moment.astimezone(clock).utcoffset() or dt.timedelta()) // _MICROSECOND
 
     changes, offsets = [], [offset(0)]
     for day in range(0, 41 * 366 * 96, 96):
@@ -129,3 +129,33 @@ def utc_times(micros: pd.Series) -> pd.Series:
 def local_times(micros: pd.Series, tz: str) -> pd.Series:
     """Turn microseconds since 1970 into naive local times of `tz`."""
     return utc_times(micros).dt.tz_convert(tz).dt.tz_localize(None)
+
+
+# ------------------------------------------------------------------ hours
+
+
+def zone_offset(tz: str) -> int:
+    """Microseconds ahead of UTC; 0 where summer time changes it.
+
+    Examples
+    --------
+    >>> zone_offset("Asia/Shanghai") // HOUR_US, zone_offset("Europe/Berlin")
+    (8, 0)
+    """
+    clock = zone(tz)
+    offsets = {
+        dt.datetime(year, month, 1, tzinfo=dt.UTC).astimezone(clock).utcoffset()
+        for year in (2015, 2024, 2035)
+        for month in (1, 7)
+    }
+    return (offsets.pop() or dt.timedelta()) // _MICROSECOND if len(offsets) == 1 else 0
+
+
+def step_number(tz: str, hours: int = 1) -> nw.Expr:
+    """Return the number of the local hour (or of so many hours) of a row."""
+    return (nw.col(MICROS) + zone_offset(tz)) // (hours * HOUR_US)
+
+
+def step_starts(number: pd.Series, hours: int = 1) -> pd.Series:
+    """Turn numbers of hours back into naive local times; NaN into NaT."""
+    return local_times(number.astype("float64") * hours * HOUR_US, "UTC")

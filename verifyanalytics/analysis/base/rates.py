@@ -1,10 +1,16 @@
-"""How a labelled error rate is given: its limits, its design effect, and the words for it."""
+"""How a rate is given: x / n with its limits, its design effect, and the words for it.
+
+`add_rate` gives a rate on a count table whose rows are independent; `rate_with_limits` one whose
+rows repeat persons or were drawn with unequal probability. `printed` and `sample_limit` write it.
+"""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
 
 from verifyanalytics.analysis.base.intervals import (
     Clustered,
@@ -12,11 +18,27 @@ from verifyanalytics.analysis.base.intervals import (
     Interval,
     clustered,
     rate_interval,
+    ratio,
 )
 from verifyanalytics.wording.numbers import short
 
 
-class Rated(NamedTuple):
+def add_rate(table: pd.DataFrame, name: str, x: ArrayLike, n: ArrayLike) -> pd.DataFrame:
+    """Add a rate x / n to a count table, with its 95 % limits: `name`, `name_low`, `name_high`.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"n_failed": [1, 0], "n_rows": [4, 0]})
+    >>> add_rate(table, "rate", table["n_failed"], table["n_rows"]).round(3).iloc[:, 2:]
+        rate  rate_low  rate_high
+    0  0.25     0.006      0.806
+    1   NaN       NaN        NaN
+    """
+    low, high = rate_interval(x, n)
+    return table.assign(**{name: ratio(x, n), f"{name}_low": low, f"{name}_high": high})
+
+
+class PersonRate(NamedTuple):
     """A rate, its design effect against n independent rows, and the persons who count for it.
 
     `n_persons` is the number of persons, `persons` the same where rows are weighted alike, else at
@@ -29,13 +51,15 @@ class Rated(NamedTuple):
     n_persons: FloatArray
 
     def limits(self, n: FloatArray, hidden: FloatArray | float = 0.0, *, upward: bool) -> Interval:
-        """Two-sided 95 % limits; see `limits`."""
-        held = np.broadcast_to(np.asarray(hidden, dtype=float), n.shape)
-        return limits(self.rate, n, self.deff, self.persons, held, upward=upward)
+        """Two-sided 95 % limits; see the function `limits`."""
+        rows = np.broadcast_to(np.asarray(hidden, dtype=float), n.shape)
+        return limits(self.rate, n, self.deff, self.persons, rows, upward=upward)
 
 
-def rated(x: FloatArray, n: FloatArray, sums: FloatArray, *, weighted: bool) -> Rated:
-    """Make rates of events x among n rows, and of what is known of the persons behind them.
+def rate_with_limits(
+    x: FloatArray, n: FloatArray, sums: FloatArray, *, weighted: bool
+) -> PersonRate:
+    """Make rates of events x among n rows, with the design effect of the persons behind them.
 
     Parameters
     ----------
@@ -51,10 +75,10 @@ def rated(x: FloatArray, n: FloatArray, sums: FloatArray, *, weighted: bool) -> 
         alone_y, alone = x - sums[0], n - sums[1]
         sums = np.asarray(sums) + np.array([alone_y, alone, alone_y, alone_y, alone, alone])
     spread = clustered(np.minimum(sums[0], sums[1]), *sums[1:])
-    rate = spread.rate if weighted else share(x, n)
+    rate = spread.rate if weighted else ratio(x, n)
     deff = row_deff(spread, n, np.full(n.shape, -1.0) if weighted else sums[5])
     persons = np.minimum(sums[5], kish(sums[1], sums[4])) if weighted else sums[5]
-    return Rated(rate, deff, persons, sums[5])
+    return PersonRate(rate, deff, persons, sums[5])
 
 
 def limits(
@@ -119,19 +143,12 @@ def effective_size(
     return result
 
 
-def share(x: FloatArray, n: FloatArray) -> FloatArray:
-    """Return x / n; NaN where n is 0."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        result: FloatArray = np.where(n > 0, np.asarray(x) / n, np.nan)
-    return result
-
-
-def says(x: float, n: float, rate: float, limit: float) -> str:
-    """Write what may be printed: the rate, or after no error the one-sided bound.
+def printed(x: float, n: float, rate: float, limit: float) -> str:
+    """Write the rate, or after no error the one-sided bound that `limit` is.
 
     Examples
     --------
-    >>> says(0, 5000, 0.0, 5.99e-4), says(3, 5000, 6e-4, 5.99e-4)
+    >>> printed(0, 5000, 0.0, 5.99e-4), printed(3, 5000, 6e-4, 5.99e-4)
     ('< 6e-4 (one-sided 95 %)', '6e-4')
     """
     if n == 0 or np.isnan(rate):
@@ -139,12 +156,12 @@ def says(x: float, n: float, rate: float, limit: float) -> str:
     return f"< {short(limit)} (one-sided 95 %)" if x == 0 else short(rate)
 
 
-def claims(limit: float, persons: float) -> str:
-    """Say what a sample without an error can carry.
+def sample_limit(limit: float, persons: float) -> str:
+    """Write the smallest rate that a sample without an error can rule out.
 
     Examples
     --------
-    >>> claims(5.99e-4, 5000)
+    >>> sample_limit(5.99e-4, 5000)
     '< 6e-4 is all this sample can say (one-sided 95 %, 5000 independent comparisons)'
     """
     return (

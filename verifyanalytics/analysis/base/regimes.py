@@ -1,4 +1,4 @@
-"""Regimes, and what the vendor claims between its four points; a part of `counts`.
+"""Regimes, and what the vendor claims between its four points.
 
 A regime is the tuple (req_key, four thresholds): scores are comparable inside it only. The four
 thresholds are scores with a claimed false-match rate; the published tuples are log-linear, ten
@@ -6,6 +6,8 @@ points a decade, so between two points the claim is read off a straight line in 
 """
 
 from __future__ import annotations
+
+from collections.abc import Collection
 
 import narwhals as nw
 import numpy as np
@@ -26,7 +28,15 @@ INCOMPLETE = "incomplete"
 MOST_NUMBERED = 32
 """So many regimes are told apart by comparing; of more, grouping by five columns is cheaper."""
 
-_LEVELS = np.array([float(level) for level in THRESHOLD_LEVELS])
+LEVELS = tuple(float(level) for level in THRESHOLD_LEVELS)
+"""False-match rates that the vendor claims at the four thresholds."""
+
+_LEVELS = np.array(LEVELS)
+
+
+def regime_columns(keys: Collection[str]) -> list[str]:
+    """Return the columns of the regime that are not among the keys already."""
+    return [c for c in REGIME if c not in keys]
 
 
 def name_regimes(table: pd.DataFrame) -> pd.DataFrame:

@@ -24,6 +24,9 @@ GATES: tuple[Gate, ...] = ("answered", "scored", "alive", "match", "risk")
 OWN_THRESHOLD = "threshold_1e_4"
 """The vendor's documented pass rule: score at or above the row's own 1e-4 threshold."""
 
+OWN_FMR = 1e-4
+"""The false-match rate that the vendor claims at it; a withheld score lies below it."""
+
 REQUIRED = ("code", "score", *THRESHOLD_COLUMNS)
 """Columns that `answered`, `scored`, `withheld`, `complete` and the gate `match` need."""
 

@@ -28,6 +28,7 @@ from verifyanalytics.analysis.base.intervals import (
     poisson_quantile,
 )
 from verifyanalytics.analysis.base.keys import group_keys
+from verifyanalytics.analysis.base.periods import HOUR_US
 from verifyanalytics.analysis.base.regimes import (
     REGIME,
     name_regimes,
@@ -69,7 +70,6 @@ SHORT = "shorter_than_an_hour"
 _Q = 0.975
 _T3 = THRESHOLD_COLUMNS[0]
 _HOURS_A_MONTH = 365.25 * 24 / 12
-_HOUR_US = 3_600_000_000
 _MOST = 2.0**53
 _BUDGET = ("regime", "k", "budget_per_month", "months", "n_compared", "n_withheld",
            "impostors_high", "attempts_per_person", "threshold", "claimed_fmr",
@@ -335,7 +335,7 @@ def _with_months(table: pd.DataFrame, length: float | None) -> pd.DataFrame:
     """Add how many months the data of each regime last, and whether that can be told."""
     if length is not None:
         return table.assign(months=length, _told=True)
-    hours = (table.pop("_last") - table.pop("_first")) / _HOUR_US
+    hours = (table.pop("_last") - table.pop("_first")) / HOUR_US
     table = table.assign(months=hours / _HOURS_A_MONTH, _told=hours >= 1)
     if len(table) and not table["_told"].any():
         raise UsageError("the times of the data are unknown or within one hour; give months=")

@@ -14,10 +14,9 @@ import pandas as pd
 
 from verifyanalytics.analysis.base.frames import lazy_rows
 from verifyanalytics.analysis.base.groups import group_counts, plain_table
-from verifyanalytics.analysis.base.hours import step_number, step_starts
 from verifyanalytics.analysis.base.intervals import rate_interval
 from verifyanalytics.analysis.base.keys import group_keys, settled_keys
-from verifyanalytics.analysis.base.periods import TZ
+from verifyanalytics.analysis.base.periods import TZ, step_number, step_starts
 from verifyanalytics.analysis.base.rows import answered
 from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.errors import UsageError

@@ -16,8 +16,9 @@ from scipy import stats
 from verifyanalytics.analysis.base import intervals
 from verifyanalytics.analysis.base.grids import Grid, cell, grids, percentiles, without_nan
 from verifyanalytics.analysis.base.groups import group_counts
-from verifyanalytics.analysis.base.outcomes import NO, YES, crowd_of, with_outcome
+from verifyanalytics.analysis.base.outcomes import NO, YES, with_outcome
 from verifyanalytics.analysis.base.periods import utc_times
+from verifyanalytics.analysis.base.persons import crowd_of
 from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.analysis.quality.measures import (
     quality_columns,

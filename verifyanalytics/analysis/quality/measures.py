@@ -18,7 +18,7 @@ from verifyanalytics.analysis.base import intervals
 from verifyanalytics.analysis.base.frames import lazy_rows
 from verifyanalytics.analysis.base.grids import Grid, cell, grids, percentiles, without_nan
 from verifyanalytics.analysis.base.groups import group_counts
-from verifyanalytics.analysis.base.outcomes import crowd_of
+from verifyanalytics.analysis.base.persons import crowd_of
 from verifyanalytics.analysis.base.rows import (
     OPTIONAL,
     REQUIRED,

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from verifyanalytics.analysis.base.frames import lazy_rows
 from verifyanalytics.analysis.base.grids import Grid, cell, distances, grids, percentiles
 from verifyanalytics.analysis.base.groups import add_up, group_counts
-from verifyanalytics.analysis.base.outcomes import crowding
 from verifyanalytics.analysis.base.periods import Every, day_ordinal, leaf
+from verifyanalytics.analysis.base.persons import crowding
 from verifyanalytics.analysis.base.regimes import INCOMPLETE, REGIME, name_regimes
 from verifyanalytics.analysis.base.rows import answered
 from verifyanalytics.errors import MissingColumnError, UsageError

@@ -15,7 +15,7 @@ from scipy import stats
 
 from verifyanalytics.analysis.base import intervals
 from verifyanalytics.analysis.base.intervals import FloatArray
-from verifyanalytics.analysis.base.outcomes import crowd_of
+from verifyanalytics.analysis.base.persons import crowd_of
 from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.analysis.tags.sets import (
     TagSets,

@@ -18,9 +18,10 @@ import pandas as pd
 
 from verifyanalytics.analysis.base.frames import lazy_rows
 from verifyanalytics.analysis.base.groups import add_up, group_counts
+from verifyanalytics.analysis.base.intervals import ratio
 from verifyanalytics.analysis.base.keys import group_keys
 from verifyanalytics.analysis.base.periods import TZ, Every, day_ordinal, leaf
-from verifyanalytics.analysis.base.rates import rated, share
+from verifyanalytics.analysis.base.rates import rate_with_limits
 from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.analysis.tags.sets import asked, text_tags
 from verifyanalytics.codebook import book as codebook
@@ -171,8 +172,8 @@ def _rated(table: pd.DataFrame, people: pd.DataFrame | None, groups: list[str]) 
         held = table[on].merge(people, how="left", on=on)
         followed = (held["y"].notna() | held["g"].isna()).to_numpy()
         sums = held[["y", "m", "yy", "ym", "mm", "g"]].fillna(0.0).to_numpy(dtype=float).T
-    found = rated(x, n, sums, weighted=False)
-    most = share(sums[4] + n - sums[1], n)
+    found = rate_with_limits(x, n, sums, weighted=False)
+    most = ratio(sums[4] + n - sums[1], n)
     found = found._replace(deff=np.where(followed, found.deff, most))
     table["tag_rate"], table["deff"] = found.rate, found.deff
     table["tag_rate_low"], table["tag_rate_high"] = found.limits(n, upward=True)

@@ -23,14 +23,12 @@ from verifyanalytics.analysis.base.outcomes import (
     ONLY_RISK,
     UNKNOWN_OUTCOME,
     YES,
-    Crowd,
-    by_person,
     chosen,
-    crowd_of,
     weights,
     with_outcome,
 )
 from verifyanalytics.analysis.base.periods import leaf
+from verifyanalytics.analysis.base.persons import Crowd, by_person, crowd_of
 from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.analysis.tags.sets import Weighed, share_limits
 from verifyanalytics.arguments import numbers

@@ -18,21 +18,20 @@ from numpy.typing import NDArray
 from verifyanalytics.analysis.base import intervals
 from verifyanalytics.analysis.base.frames import lazy_rows
 from verifyanalytics.analysis.base.groups import group_counts
-from verifyanalytics.analysis.base.intervals import FloatArray
+from verifyanalytics.analysis.base.intervals import FloatArray, ratio
 from verifyanalytics.analysis.base.outcomes import (
     NO,
     ONLY_RISK,
     UNKNOWN_OUTCOME,
     YES,
     Choice,
-    Crowd,
     Outcome,
-    by_person,
     chosen,
     weights,
     with_outcome,
 )
-from verifyanalytics.analysis.base.rates import kish, share
+from verifyanalytics.analysis.base.persons import Crowd, by_person
+from verifyanalytics.analysis.base.rates import kish
 from verifyanalytics.codebook import book as codebook
 from verifyanalytics.errors import UsageError
 
@@ -48,7 +47,7 @@ class Weighed(NamedTuple):
 
     def spread(self) -> FloatArray:
         """Squared over plain weight, Σw²/Σw: what unequal weights do to a variance."""
-        return share(self.ww, self.w)
+        return ratio(self.ww, self.w)
 
     def without(self, part: Weighed) -> Weighed:
         """Return the rows that are not of a part of them."""
@@ -115,7 +114,7 @@ def share_limits(
     first misses outcomes in rows of little weight, the second those of much weight that were not
     drawn.
     """
-    rate = np.asarray(share(yes.w, of.w))
+    rate = np.asarray(ratio(yes.w, of.w))
     n = np.asarray(of.n, dtype=float)
     with np.errstate(divide="ignore", invalid="ignore"):
         variance = (yes.ww * (1 - rate) ** 2 + (of.ww - yes.ww) * rate**2) / of.w**2
