@@ -14,9 +14,8 @@ from builders import frames as w
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import verifyanalytics as va
 from verifyanalytics.analysis.accuracy import curves as cv
-from verifyanalytics.analysis.accuracy import operating as op
-from verifyanalytics.analysis.accuracy import rates as a
 from verifyanalytics.analysis.base import intervals as iv
 from verifyanalytics.analysis.base import labelled as lb
 from verifyanalytics.errors import MissingColumnError, UsageError
@@ -57,27 +56,27 @@ def test_at_most_thresholds_realise_the_rates_of_bob_measure(nonsep):
     expected = figures("bob_measure")["nonsep"]
     for rule, key in (("fmr", "far_threshold"), ("fnmr", "frr_threshold")):
         targets = [float(x) for x in expected[key]]
-        got = op.operating_points(nonsep, **{rule: targets})
+        got = va.accuracy.operating_points(nonsep, **{rule: targets})
         realised = [case["farfrr"] for case in expected[key].values()]
         assert got[["fmr", "fnmr"]].to_numpy() == pytest.approx(np.array(realised))
-    eer = op.operating_points(nonsep, eer=True).iloc[0]
+    eer = va.accuracy.operating_points(nonsep, eer=True).iloc[0]
     assert [eer["fmr"], eer["fnmr"]] == pytest.approx(expected["farfrr_at_eer"])
     assert [eer["eer_low"], eer["eer_high"]] == pytest.approx(expected["farfrr_at_eer"])
     assert eer["auc"] == pytest.approx(expected["roc_auc"])
-    half = op.operating_points(nonsep, cost=(1, 1, 0.5)).iloc[0]
+    half = va.accuracy.operating_points(nonsep, cost=(1, 1, 0.5)).iloc[0]
     assert [half["fmr"], half["fnmr"]] == pytest.approx(expected["farfrr_at_minhter"])
 
 
 def test_at_most_thresholds_are_the_conservative_ones_of_pyeer(exp1):
     expected = figures("pyeer")["exp1"]
     targets = {"fmr1000": 1e-3, "fmr100": 1e-2, "fmr20": 0.05, "fmr10": 0.1, "fmr0": 0.0}
-    got = op.operating_points(exp1, fmr=list(targets.values()))
+    got = va.accuracy.operating_points(exp1, fmr=list(targets.values()))
     for name, row in zip(targets, got.to_dict("records"), strict=True):
         realised = expected["realised"][name]
         assert row["threshold"] == pytest.approx(realised["conservative_th"], rel=1e-12)
         assert row["fmr"] == pytest.approx(realised["conservative_fmr"])
         assert row["fnmr"] == pytest.approx(realised["conservative_fnmr"])
-    eer = op.operating_points(exp1, eer=True).iloc[0]
+    eer = va.accuracy.operating_points(exp1, eer=True).iloc[0]
     assert [eer["eer_low"], eer["eer_high"]] == pytest.approx(
         [expected["eer_low"], expected["eer_high"]]
     )
@@ -90,7 +89,7 @@ def test_at_most_thresholds_are_the_conservative_ones_of_pyeer(exp1):
 def test_det_points_are_those_of_scikit_learn(case):
     expected = figures("sklearn_det")[case]
     truth = pd.DataFrame({"score": expected["score"], "mated": [y == 1 for y in expected["y"]]})
-    got = op.det_curve(truth).set_index("threshold")
+    got = va.accuracy.det_curve(truth).set_index("threshold")
     wanted = np.array([expected["det_fpr"], expected["det_fnr"]]).T
     assert got.loc[expected["det_thr"], ["fmr", "fnmr"]].to_numpy() == pytest.approx(wanted)
     assert got["auc"].to_numpy() == pytest.approx(expected["auc"])
@@ -115,7 +114,7 @@ def test_the_interval_of_clustered_rates_is_wilson_on_the_persons_effect():
             "subject": [f"p{i}" for i, _ in tries] + [None],
         }
     )
-    got = a.error_rates(truth, 50.0).iloc[0]
+    got = va.accuracy.error_rates(truth, 50.0).iloc[0]
     deff = (expected["cluster_se_statsmodels"] ** 2 * len(tries)) / (
         expected["rate"] * (1 - expected["rate"])
     )
@@ -124,11 +123,11 @@ def test_the_interval_of_clustered_rates_is_wilson_on_the_persons_effect():
     assert got["n_mated_subjects"] == expected["n_persons"]
     n = len(tries) / deff
     assert [got["fnmr_low"], got["fnmr_high"]] == pytest.approx([*iv.wilson(got["fnmr"] * n, n)])
-    alone = a.error_rates(truth, 50.0, cluster=None).iloc[0]
+    alone = va.accuracy.error_rates(truth, 50.0, cluster=None).iloc[0]
     assert [alone["fnmr_low"], alone["fnmr_high"]] == pytest.approx(
         [*iv.wilson(alone["n_false_nonmatches"], len(tries))]
     )
-    curve = op.det_curve(truth).set_index("threshold").loc[90.0]
+    curve = va.accuracy.det_curve(truth).set_index("threshold").loc[90.0]
     assert [curve["fnmr_low"], curve["fnmr_high"]] == pytest.approx(
         [got["fnmr_low"], got["fnmr_high"]]
     )
@@ -183,10 +182,10 @@ def loop_counts(pairs, reached):
 def test_error_rates_count_what_a_loop_counts(seed, n):
     rows = w.messy(n, seed)
     truth = labelled(rows, seed)
-    joined = lb.join(w.frame(rows), label_frame(truth))
+    joined = va.labels.join(w.frame(rows), label_frame(truth))
     pairs = bona_fide(rows, truth)
     for thresholds in ([70.0, 75.5, 87.0], None):
-        table = a.error_rates(joined, thresholds, assume_random=True)
+        table = va.accuracy.error_rates(joined, thresholds, assume_random=True)
         for got in table.to_dict("records"):
             mine = [(r, m) for r, m in pairs if w.regime(r) == got["regime"]]
             counts = loop_counts(mine, lambda r, t=got["threshold"]: r["score"] >= t)
@@ -204,8 +203,8 @@ def test_error_rates_count_what_a_loop_counts(seed, n):
 def test_the_design_effect_is_that_of_a_loop_over_persons():
     rows = w.messy(900, seed=4)
     truth = labelled(rows, 4)
-    joined = lb.join(w.frame(rows), label_frame(truth))
-    table = a.error_rates(joined, [80.0], by="alive", assume_random=True)
+    joined = va.labels.join(w.frame(rows), label_frame(truth))
+    table = va.accuracy.error_rates(joined, [80.0], by="alive", assume_random=True)
     for got in table.to_dict("records"):
         alive = None if pd.isna(got["alive"]) else got["alive"]
         people = {}
@@ -241,7 +240,7 @@ def test_persons_are_found_again_in_groups_of_any_type(key, engine):
         rows.append(row | {"kind": None, "mated": i < 990, key: held[key][i // 10 % 3]})
     v = w.frame(rows)
     v["kind"] = v["kind"].astype("str").astype("category")
-    got = a.error_rates(w.engines(v)[engine], 70.0, by=key, assume_random=True)
+    got = va.accuracy.error_rates(w.engines(v)[engine], 70.0, by=key, assume_random=True)
     n_rows = [sum(r["mated"] and r[key] == value for r in rows) for value in held[key]]
     assert sorted(got["n_mated"]) == sorted(n_rows)
     assert (got["n_mated_subjects"] * 10 == got["n_mated"]).all()
@@ -260,10 +259,10 @@ def test_each_of_few_or_many_regimes_has_the_rates_it_has_alone(n_regimes):
     truth["req_key"] = [("a", "b", None)[i % 3] for i in regime]
     for step, name in enumerate(w.LEVELS):
         truth[name] = 40.0 + regime / 4 + 10 * step
-    together = a.error_rates(truth, assume_random=True)
+    together = va.accuracy.error_rates(truth, assume_random=True)
     assert together["regime"].nunique() == n_regimes
     for i in (0, 1, n_regimes - 1):
-        alone = a.error_rates(truth[regime == i], assume_random=True)
+        alone = va.accuracy.error_rates(truth[regime == i], assume_random=True)
         same = together[together["regime"] == alone["regime"][0]].reset_index(drop=True)
         pd.testing.assert_frame_equal(same, alone, check_exact=True)
     assert (together[["fmr_deff", "fnmr_deff"]] > 1).any(axis=None)
@@ -272,8 +271,8 @@ def test_each_of_few_or_many_regimes_has_the_rates_it_has_alone(n_regimes):
 def test_rates_across_regimes_go_by_the_nominal_fmr_only():
     rows = w.messy(600, seed=8)
     truth = labelled(rows, 8)
-    joined = lb.join(w.frame(rows), label_frame(truth))
-    table = a.error_rates(joined, nominal_fmr=[1e-4, 10**-5.5], assume_random=True)
+    joined = va.labels.join(w.frame(rows), label_frame(truth))
+    table = va.accuracy.error_rates(joined, nominal_fmr=[1e-4, 10**-5.5], assume_random=True)
     pairs = [(r, m) for r, m in bona_fide(rows, truth) if w.rising(r)]
     own = [
         lambda r: r["score"] >= r["threshold_1e_4"],
@@ -364,7 +363,7 @@ def test_an_assured_threshold_is_not_within_what_was_withheld():
     rows += [w.row(500 + i, score=50.0 + i / 2, result=False) for i in range(20)]
     rows += [w.row(520 + i, score=85.0) for i in range(100)]
     truth = w.frame(rows).assign(mated=[False] * 520 + [True] * 100)
-    got = op.operating_points(truth, fmr=0.01, assured=0.95, assume_random=True)
+    got = va.accuracy.operating_points(truth, fmr=0.01, assured=0.95, assume_random=True)
     assert got["threshold"].tolist() == [57.5, 85.0]  # all of 500 may stand between 57.5 and 70
     assert (got["fmr_high"] > 0.9).tolist() == [True, False]
 
@@ -373,7 +372,7 @@ def test_a_regime_without_any_score_has_no_operating_point():
     rows = [w.row(i, score=None, sub_code=210311, result=False) for i in range(20)]
     truth = w.frame(rows).assign(mated=[i % 2 == 0 for i in range(20)])
     with pytest.raises(UsageError, match="both in one regime, and scores"):
-        op.operating_points(truth, fmr=0.1)
+        va.accuracy.operating_points(truth, fmr=0.1)
 
 
 def test_the_least_cost_and_its_plateau():
@@ -386,7 +385,9 @@ def test_the_least_cost_and_its_plateau():
         t: 10 * 0.2 * sum(s >= t for s in nonmated) / 300 + 0.8 * sum(s < t for s in mated) / 300
         for t in candidates
     }
-    best = op.operating_points(scores(nonmated, mated), cost=op.Cost(10, 1, 0.2)).iloc[0]
+    best = va.accuracy.operating_points(
+        scores(nonmated, mated), cost=va.accuracy.Cost(10, 1, 0.2)
+    ).iloc[0]
     assert best["cost"] == pytest.approx(min(cost.values()))
     assert cost[best["threshold"]] == pytest.approx(min(cost.values()))
     inside = [cost[t] for t in candidates if best["plateau_low"] <= t <= best["plateau_high"]]
@@ -400,18 +401,21 @@ def test_the_least_cost_and_its_plateau():
 def test_an_assured_threshold_counts_persons_not_tries():
     once = scores(range(400), range(300, 500))
     tries = pd.concat([once.assign(subject=[f"p{i}" for i in range(600)])] * 10)
-    alone = op.operating_points(once, fmr=0.1, assured=0.95)
-    many = op.operating_points(tries, fmr=0.1, assured=0.95)
+    alone = va.accuracy.operating_points(once, fmr=0.1, assured=0.95)
+    many = va.accuracy.operating_points(tries, fmr=0.1, assured=0.95)
     # ten copies of each person carry no more than one: the small-sample factor apart
     assert many["threshold"].tolist() == pytest.approx(alone["threshold"].tolist(), abs=1)
-    blind = op.operating_points(tries, fmr=0.1, assured=0.95, cluster=None)
+    blind = va.accuracy.operating_points(tries, fmr=0.1, assured=0.95, cluster=None)
     assert blind["threshold"].iloc[1] < many["threshold"].iloc[1] - 5
 
 
 def test_a_thinned_curve_keeps_its_ends_and_its_points():
     rng = np.random.default_rng(5)
     truth = scores(rng.normal(40, 10, 4000), rng.normal(70, 10, 4000))
-    whole, thin = op.det_curve(truth, max_points=10**6), op.det_curve(truth, max_points=50)
+    whole, thin = (
+        va.accuracy.det_curve(truth, max_points=10**6),
+        va.accuracy.det_curve(truth, max_points=50),
+    )
     assert len(thin) <= 52
     assert len(whole) == 8001
     assert thin["threshold"].iloc[[0, -1]].tolist() == whole["threshold"].iloc[[0, -1]].tolist()
@@ -425,10 +429,10 @@ def test_a_thinned_curve_keeps_its_ends_and_its_points():
 
 def test_one_in_a_million_asked_of_five_thousand_rows():
     truth = scores(np.linspace(0, 50, 5000), np.linspace(60, 100, 500))
-    got = op.operating_points(truth, fmr=1e-6, assured=0.95)
+    got = va.accuracy.operating_points(truth, fmr=1e-6, assured=0.95)
     assert got["note"].str.contains("< 6e-4 is all this sample can say", regex=False).all()
     assert got["reason"].tolist() == ["", "target_not_met"]
-    rates = a.error_rates(truth, 55.0).iloc[0]
+    rates = va.accuracy.error_rates(truth, 55.0).iloc[0]
     assert rates["fmr_says"] == "< 6e-4 (one-sided 95 %)"
     assert rates["fmr_guard"] == pytest.approx(1 - 0.05 ** (1 / 5000))
     assert rates["fmr_high"] == pytest.approx(1 - 0.025 ** (1 / 5000))
@@ -438,7 +442,7 @@ def test_persons_not_tries_carry_the_claim():
     truth = scores([10.0] * 1000, [90.0] * 10).assign(
         subject=[f"s{i % 100}" for i in range(1000)] + [None] * 10
     )
-    got = a.error_rates(truth, 50.0).iloc[0]
+    got = va.accuracy.error_rates(truth, 50.0).iloc[0]
     assert got["n_nonmated_subjects"] == 100
     assert got["fmr_high"] == pytest.approx(1 - 0.025 ** (1 / 100))
     assert got["fmr_guard"] == pytest.approx(1 - 0.05 ** (1 / 100))
@@ -452,7 +456,7 @@ def test_a_withheld_score_is_a_nonmatch_and_below_the_pass_rule_the_limits_say_i
     labels = pd.DataFrame(
         {"request_id": [r["request_id"] for r in rows], "mated": [True] * 100 + [False] * 100}
     )
-    got = a.error_rates(lb.join(w.frame(rows), labels)).set_index("nominal_fmr")
+    got = va.accuracy.error_rates(va.labels.join(w.frame(rows), labels)).set_index("nominal_fmr")
     assert got["n_mated_withheld"].tolist() == [40] * 4
     for level in (1e-3, 1e-4):
         assert (got.loc[level, "fmr"], got.loc[level, "fnmr"]) == (0.0, 0.4)
@@ -467,12 +471,12 @@ def test_a_withheld_score_is_a_nonmatch_and_below_the_pass_rule_the_limits_say_i
 
 
 def test_sample_size():
-    table = a.sample_size([1e-3, 1e-4], deff=2.0)
+    table = va.accuracy.sample_size([1e-3, 1e-4], deff=2.0)
     assert table["n_to_claim"].tolist() == [2995, 29956]
     assert table["n_to_measure"].tolist() == [30_000, 300_000]
     assert table["n_rows_to_claim"].tolist() == [5990, 59912]
     assert iv.guard(2995) <= 1e-3 < iv.guard(2994)
-    assert a.sample_size(0.01, n_errors=3)["n_to_claim"].tolist() == [773]
+    assert va.accuracy.sample_size(0.01, n_errors=3)["n_to_claim"].tolist() == [773]
 
 
 # ------------------------------------------------------------------ labels
@@ -486,10 +490,10 @@ def test_labels_keyed_by_token_hold_for_its_scored_rows_as_one_person():
         w.row(3, token="u", score=40.0, result=False),
     ]
     labels = pd.DataFrame({"token": ["t", "u", "gone"], "mated": [True, False, True]})
-    truth = lb.join(w.frame(rows), labels)
+    truth = va.labels.join(w.frame(rows), labels)
     assert truth["labelled"].tolist() == [True, True, False, True]
     assert set(truth["n_labels_unknown"]) == {1}
-    got = a.error_rates(truth, 70.0).iloc[0]
+    got = va.accuracy.error_rates(truth, 70.0).iloc[0]
     assert (got["n_mated"], got["n_mated_subjects"]) == (2, 1)
 
 
@@ -508,9 +512,9 @@ def test_the_latest_label_of_a_labeller_wins_and_different_labellers_are_a_confl
         columns=["request_id", "mated", "labeller", "labelled_at"],
     )
     with pytest.raises(UsageError, match="differ on 1 rows"):
-        lb.join(frame, labels)
+        va.labels.join(frame, labels)
     said = {
-        how: lb.join(frame, labels, conflict=how)["mated"].astype(object).tolist()
+        how: va.labels.join(frame, labels, conflict=how)["mated"].astype(object).tolist()
         for how in ("latest", "majority", "drop")
     }
     na = pd.NA
@@ -519,7 +523,7 @@ def test_the_latest_label_of_a_labeller_wins_and_different_labellers_are_a_confl
         "majority": [False, True, False, na],
         "drop": [False, True, na, na],
     }
-    assert set(lb.join(frame, labels, conflict="drop")["n_labels_conflicting"]) == {1}
+    assert set(va.labels.join(frame, labels, conflict="drop")["n_labels_conflicting"]) == {1}
 
 
 def test_kappa_is_cohens():
@@ -531,7 +535,7 @@ def test_kappa_is_cohens():
         pd.DataFrame({"request_id": [f"r{i:06d}" for i in range(100)], "mated": m, "labeller": who})
         for who, m in (("ann", ann), ("bob", bob))
     )
-    truth = lb.join(frame, labels, conflict="latest")
+    truth = va.labels.join(frame, labels, conflict="latest")
     chance = 0.55 * 0.65 + 0.45 * 0.35
     assert truth["kappa"].iloc[0] == pytest.approx((0.70 - chance) / (1 - chance))
 
@@ -545,17 +549,17 @@ def test_labels_on_the_accepted_only_are_a_selection():
     labels = pd.DataFrame(
         [{"request_id": r["request_id"], "mated": rng.random() < 0.9} for r in rows if r["result"]]
     )
-    truth = lb.join(w.frame(rows), labels)
-    got = a.error_rates(truth)
+    truth = va.labels.join(w.frame(rows), labels)
+    got = va.accuracy.error_rates(truth)
     assert set(got["reason"]) == {"selected_labels"}
     assert got[["fmr", "fnmr", "fmr_high", "fnmr_low", "fmr_guard"]].isna().all(axis=None)
     assert (got["n_mated"] > 0).all()
-    assert set(op.operating_points(truth, fmr=0.1)["reason"]) == {"selected_labels"}
-    assert op.det_curve(truth)["fmr"].isna().all()
-    consent = a.error_rates(truth, assume_random=True)
+    assert set(va.accuracy.operating_points(truth, fmr=0.1)["reason"]) == {"selected_labels"}
+    assert va.accuracy.det_curve(truth)["fmr"].isna().all()
+    consent = va.accuracy.error_rates(truth, assume_random=True)
     assert set(consent["note"]) == {"labels taken as random"}
     assert consent["fnmr"].iloc[1] == 0.0
-    coverage = lb.coverage(truth).set_index("band")
+    coverage = va.labels.coverage(truth).set_index("band")
     assert coverage.loc["< 1e-3", "n_labelled"] == 0
     assert coverage.loc["result true", "labelled_share"] == 1.0
     assert set(coverage["reason"]) == {"selected_labels"}
@@ -569,8 +573,8 @@ def test_rows_chosen_with_known_probability_are_weighted():
         {"request_id": f"r{1000 + i:06d}", "mated": i < 50, "inclusion_prob": 1.0}
         for i in range(100)
     ]
-    truth = lb.join(w.frame(rows), pd.DataFrame(labels))
-    got = a.error_rates(truth).set_index("nominal_fmr").loc[1e-4]
+    truth = va.labels.join(w.frame(rows), pd.DataFrame(labels))
+    got = va.accuracy.error_rates(truth).set_index("nominal_fmr").loc[1e-4]
     assert got["weighted"]
     assert got["fnmr"] == pytest.approx(50 / 950)
     assert got["fnmr_low"] < 50 / 950 < got["fnmr_high"]
@@ -587,8 +591,8 @@ def test_rows_drawn_alike_need_no_weights_and_a_reported_fraud_is_no_draw():
     ]
     fraud = [r for i, r in enumerate(rows) if i % 10 > 7 and r["result"]]
     labels += [{"request_id": r["request_id"], "mated": False, "origin": "fraud"} for r in fraud]
-    truth = lb.join(w.frame(rows), pd.DataFrame(labels))
-    got = a.error_rates(truth, 70.0).iloc[0]
+    truth = va.labels.join(w.frame(rows), pd.DataFrame(labels))
+    got = va.accuracy.error_rates(truth, 70.0).iloc[0]
     assert not got["weighted"]
     assert got["n_mated"] + got["n_nonmated"] == len(drawn)
     assert got["n_false_matches"] == 0
@@ -607,12 +611,12 @@ def test_no_weight_makes_up_for_a_band_that_could_not_be_drawn():
     v = w.frame(rows)
     accepted = [x for x, r in zip(labels, rows, strict=True) if r["result"]]
     accepted[0]["mated"] = False
-    truth = lb.join(v, pd.DataFrame(accepted))
-    got = a.error_rates(truth, 70.0).iloc[0]
+    truth = va.labels.join(v, pd.DataFrame(accepted))
+    got = va.accuracy.error_rates(truth, 70.0).iloc[0]
     assert got["reason"] == "selected_labels"
     assert math.isnan(got["fnmr"])
     assert math.isnan(got["fnmr_high"])
-    consent = a.error_rates(truth, 70.0, assume_random=True).iloc[0]
+    consent = va.accuracy.error_rates(truth, 70.0, assume_random=True).iloc[0]
     assert (consent["fnmr"], consent["note"]) == (0.0, "labels taken as random")
     # one drawn row of each band and verdict is enough, if its label says something
     for undecided, reason in ((False, ""), (True, "selected_labels")):
@@ -621,8 +625,8 @@ def test_no_weight_makes_up_for_a_band_that_could_not_be_drawn():
             where = (sum(r["score"] >= r[level] for level in w.LEVELS), r["result"])
             if not r["result"]:
                 first.setdefault(where, x | {"mated": None if undecided else x["mated"]})
-        truth = lb.join(v, pd.DataFrame([*accepted, *first.values()]))
-        assert set(a.error_rates(truth, 70.0)["reason"]) == {reason}
+        truth = va.labels.join(v, pd.DataFrame([*accepted, *first.values()]))
+        assert set(va.accuracy.error_rates(truth, 70.0)["reason"]) == {reason}
 
 
 @pytest.mark.parametrize("hole", [math.nan, math.inf, -math.inf, 0.0])
@@ -635,11 +639,11 @@ def test_a_chance_that_is_no_number_is_no_chance_on_any_engine(hole):
         "mated": np.arange(200) % 2 == 0,
         "inclusion_prob": np.where(np.arange(200) % 4 < 2, 0.5, hole),
     }
-    expected = a.error_rates(pd.DataFrame(held), 70.0, assume_random=True)
+    expected = va.accuracy.error_rates(pd.DataFrame(held), 70.0, assume_random=True)
     assert expected[["n_mated", "n_nonmated"]].to_numpy().tolist() == [[50, 50]]
     arrow = pa.table({name: pa.array(values) for name, values in held.items()})
     for truth in (arrow, pl.from_arrow(arrow), pl.from_arrow(arrow).lazy()):
-        got = a.error_rates(truth, 70.0, assume_random=True)
+        got = va.accuracy.error_rates(truth, 70.0, assume_random=True)
         pd.testing.assert_frame_equal(got, expected)
 
 
@@ -652,7 +656,7 @@ def test_ids_that_were_read_as_numbers_are_the_same_ids(engine, as_text):
     labels = labels.astype({"request_id": "str"}) if as_text else labels
     by_token = labels.rename(columns={"request_id": "token"})
     for keyed in (labels, by_token):
-        truth = lb.join(w.engines(v)[engine], keyed)
+        truth = va.labels.join(w.engines(v)[engine], keyed)
         if engine == "polars_lazy":
             truth = truth.collect().to_arrow()
         if engine == "duckdb":
@@ -665,7 +669,7 @@ def test_ids_that_were_read_as_numbers_are_the_same_ids(engine, as_text):
 def test_label_coverage_counts_what_a_loop_counts():
     rows = w.messy(500, seed=2)
     truth = labelled(rows, 2, share=0.5)
-    table = lb.coverage(lb.join(w.frame(rows), label_frame(truth)))
+    table = va.labels.coverage(va.labels.join(w.frame(rows), label_frame(truth)))
 
     def band(r):
         if not w.is_scored(r):
@@ -690,13 +694,15 @@ def test_every_engine_gives_the_same_frame(engine):
     rows = w.messy(300, seed=6)
     labels = label_frame(labelled(rows, 6, 0.7))
     pandas = w.frame(rows)
-    expected, other = (lb.join(v, labels) for v in (pandas, w.engines(pandas)[engine]))
+    expected, other = (va.labels.join(v, labels) for v in (pandas, w.engines(pandas)[engine]))
     statistics = [
-        lb.coverage,
-        lambda t: a.error_rates(t, by=["alive", "req_key"], assume_random=True),
-        lambda t: a.error_rates(t, nominal_fmr=1e-4, assume_random=True),
-        lambda t: op.operating_points(t, fmr=0.5, eer=True, assured=0.9, assume_random=True),
-        lambda t: op.det_curve(t, assume_random=True),
+        va.labels.coverage,
+        lambda t: va.accuracy.error_rates(t, by=["alive", "req_key"], assume_random=True),
+        lambda t: va.accuracy.error_rates(t, nominal_fmr=1e-4, assume_random=True),
+        lambda t: va.accuracy.operating_points(
+            t, fmr=0.5, eer=True, assured=0.9, assume_random=True
+        ),
+        lambda t: va.accuracy.det_curve(t, assume_random=True),
     ]
     for statistic in statistics:
         pd.testing.assert_frame_equal(statistic(other), statistic(expected))
@@ -717,15 +723,16 @@ def test_labels_join_a_scan_whose_connection_sees_nothing_of_python():
     connection.execute("create table stored as select * from arrow_rows")
     connection.execute("set enable_external_access = false")
     connection.execute("set lock_configuration = true")
-    truth = lb.join(connection.table("stored"), labels)
+    truth = va.labels.join(connection.table("stored"), labels)
     got = truth.to_arrow_table().to_pandas().sort_values("request_id", ignore_index=True)
-    expected = lb.join(w.frame(rows), labels).sort_values("request_id", ignore_index=True)
+    expected = va.labels.join(w.frame(rows), labels).sort_values("request_id", ignore_index=True)
     assert got["labelled"].tolist() == expected["labelled"].tolist()
     told = got["labelled"]
     assert set(got.loc[told, "labeller"]) == {"o'neill \\ ☃"}
     assert set(got.loc[told, "labelled_at"]) == {pd.Timestamp("2024-06-01 12:30")}
     pd.testing.assert_frame_equal(
-        a.error_rates(truth, assume_random=True), a.error_rates(expected, assume_random=True)
+        va.accuracy.error_rates(truth, assume_random=True),
+        va.accuracy.error_rates(expected, assume_random=True),
     )
 
 
@@ -733,50 +740,51 @@ def test_labels_join_a_scan_whose_connection_sees_nothing_of_python():
 
 
 def test_nonsense_is_refused_in_one_clear_line():
+    join, error_rates = va.labels.join, va.accuracy.error_rates
     frame = w.frame([w.row(i) for i in range(5)])
     some = pd.DataFrame({"request_id": ["r000001"], "mated": [True]})
-    truth = lb.join(frame, some)
+    truth = va.labels.join(frame, some)
     cases = {
-        "no column score": lambda: a.error_rates(truth.drop(columns="score")),
-        "1 of 1 labels name no row": lambda: lb.join(frame, some.assign(request_id="x")),
-        "no non-mated comparison is labelled": lambda: a.error_rates(truth, 70.0),
-        "an operating point needs both": lambda: op.operating_points(truth, fmr=0.1),
-        "no column mated": lambda: a.error_rates(frame, 70.0),
-        "ask for a rule": lambda: op.operating_points(truth),
-        "fmr must be at least 0 and at most 1": lambda: op.operating_points(truth, fmr=10),
-        "goes with fmr": lambda: op.operating_points(truth, eer=True, assured=0.95),
-        "conflict is raise": lambda: lb.join(frame, some, conflict="newest"),
-        "lies in (0, 1]": lambda: lb.join(frame, some.assign(inclusion_prob=0.0)),
-        "an inclusion_prob is a number": lambda: lb.join(frame, some.assign(inclusion_prob="x")),
-        "labelled_at holds times": lambda: lb.join(frame, some.assign(labelled_at="garbage")),
-        "such as 2024-05-01T08": lambda: lb.join(frame, some.assign(labelled_at=20240501)),
-        "request_id holds fractions": lambda: lb.join(frame, some.assign(request_id=7.37e18)),
-        "column mated holds text": lambda: a.error_rates(truth.assign(mated="yes"), 70.0),
-        "no mated comparison is labelled (0": lambda: a.error_rates(truth.assign(mated=None), 70.0),
-        "a NoneType is no frame of labels": lambda: lb.join(frame, None),
-        "there are no labels": lambda: lb.join(frame, some.iloc[:0]),
-        "no column request_id": lambda: lb.join(frame, some[["mated"]]),
-        "mated holds true, false or null": lambda: lb.join(frame, some.assign(mated="yes")),
-        "not both": lambda: a.error_rates(truth, 70.0, nominal_fmr=1e-4),
-        "outside the vendor's points": lambda: a.error_rates(truth, nominal_fmr=0.5),
-        "thresholds must be a finite number": lambda: a.error_rates(truth, float("nan")),
-        "finite number; 'abc' was given": lambda: a.error_rates(truth, "abc"),
-        "thresholds must be one number or more": lambda: a.error_rates(truth, []),
-        "nominal_fmr must be one number": lambda: a.error_rates(truth, nominal_fmr=[]),
-        "nominal_fmr must be a finite": lambda: a.error_rates(truth, nominal_fmr="x"),
-        "column": lambda: a.error_rates(truth, 70.0, by=5),
-        "occurred_at": lambda: a.error_rates(truth, 70.0, by="occurred_at"),
-        "cluster is the name": lambda: a.error_rates(truth, 70.0, cluster=5),
-        "fmr must be a finite number": lambda: a.sample_size("x"),
-        "fmr must be one number": lambda: a.sample_size([]),
-        "fmr must be at least 1e-09": lambda: a.sample_size(1e-320),
-        "n_errors must be at least 0": lambda: a.sample_size(1e-3, n_errors=-1),
-        "n_errors must be a whole": lambda: a.sample_size(1e-3, n_errors=1.5),
-        "deff must be at least 1": lambda: a.sample_size(1e-3, deff=0),
-        "confidence must be above 0": lambda: a.sample_size(1e-3, confidence=1),
-        "give thresholds=": lambda: a.error_rates(scores([1.0], [2.0])),
-        "is no frame": lambda: a.error_rates([1, 2]),
-        "must be at least 2": lambda: op.det_curve(scores([1.0], [2.0]), max_points=1),
+        "no column score": lambda: error_rates(truth.drop(columns="score")),
+        "1 of 1 labels name no row": lambda: join(frame, some.assign(request_id="x")),
+        "no non-mated comparison is labelled": lambda: error_rates(truth, 70.0),
+        "an operating point needs both": lambda: va.accuracy.operating_points(truth, fmr=0.1),
+        "no column mated": lambda: error_rates(frame, 70.0),
+        "ask for a rule": lambda: va.accuracy.operating_points(truth),
+        "fmr must be at least 0 and at most 1": lambda: va.accuracy.operating_points(truth, fmr=10),
+        "goes with fmr": lambda: va.accuracy.operating_points(truth, eer=True, assured=0.95),
+        "conflict is raise": lambda: join(frame, some, conflict="newest"),
+        "lies in (0, 1]": lambda: join(frame, some.assign(inclusion_prob=0.0)),
+        "an inclusion_prob is a number": lambda: join(frame, some.assign(inclusion_prob="x")),
+        "labelled_at holds times": lambda: join(frame, some.assign(labelled_at="garbage")),
+        "such as 2024-05-01T08": lambda: join(frame, some.assign(labelled_at=20240501)),
+        "request_id holds fractions": lambda: join(frame, some.assign(request_id=7.37e18)),
+        "column mated holds text": lambda: error_rates(truth.assign(mated="yes"), 70.0),
+        "no mated comparison is labelled (0": lambda: error_rates(truth.assign(mated=None), 70.0),
+        "a NoneType is no frame of labels": lambda: join(frame, None),
+        "there are no labels": lambda: join(frame, some.iloc[:0]),
+        "no column request_id": lambda: join(frame, some[["mated"]]),
+        "mated holds true, false or null": lambda: join(frame, some.assign(mated="yes")),
+        "not both": lambda: error_rates(truth, 70.0, nominal_fmr=1e-4),
+        "outside the vendor's points": lambda: error_rates(truth, nominal_fmr=0.5),
+        "thresholds must be a finite number": lambda: error_rates(truth, float("nan")),
+        "finite number; 'abc' was given": lambda: error_rates(truth, "abc"),
+        "thresholds must be one number or more": lambda: error_rates(truth, []),
+        "nominal_fmr must be one number": lambda: error_rates(truth, nominal_fmr=[]),
+        "nominal_fmr must be a finite": lambda: error_rates(truth, nominal_fmr="x"),
+        "column": lambda: error_rates(truth, 70.0, by=5),
+        "occurred_at": lambda: error_rates(truth, 70.0, by="occurred_at"),
+        "cluster is the name": lambda: error_rates(truth, 70.0, cluster=5),
+        "fmr must be a finite number": lambda: va.accuracy.sample_size("x"),
+        "fmr must be one number": lambda: va.accuracy.sample_size([]),
+        "fmr must be at least 1e-09": lambda: va.accuracy.sample_size(1e-320),
+        "n_errors must be at least 0": lambda: va.accuracy.sample_size(1e-3, n_errors=-1),
+        "n_errors must be a whole": lambda: va.accuracy.sample_size(1e-3, n_errors=1.5),
+        "deff must be at least 1": lambda: va.accuracy.sample_size(1e-3, deff=0),
+        "confidence must be above 0": lambda: va.accuracy.sample_size(1e-3, confidence=1),
+        "give thresholds=": lambda: error_rates(scores([1.0], [2.0])),
+        "is no frame": lambda: error_rates([1, 2]),
+        "must be at least 2": lambda: va.accuracy.det_curve(scores([1.0], [2.0]), max_points=1),
     }
     for message, nonsense in cases.items():
         with pytest.raises((UsageError, MissingColumnError)) as error:
@@ -788,6 +796,6 @@ def test_nonsense_is_refused_in_one_clear_line():
 def test_strict_labels_must_all_name_a_row():
     frame = w.frame([w.row(0)])
     labels = pd.DataFrame({"request_id": ["r000000", "x"], "mated": [True, True]})
-    assert set(lb.join(frame, labels)["n_labels_unknown"]) == {1}
+    assert set(va.labels.join(frame, labels)["n_labels_unknown"]) == {1}
     with pytest.raises(UsageError, match="1 of 2 labels"):
-        lb.join(frame, labels, strict=True)
+        va.labels.join(frame, labels, strict=True)

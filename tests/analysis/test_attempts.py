@@ -10,7 +10,7 @@ from builders import frames as w
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from verifyanalytics.analysis.attempts import retries as at
+import verifyanalytics as va
 from verifyanalytics.errors import MissingColumnError, UsageError
 
 
@@ -47,7 +47,7 @@ def loop_sessions(rows, gap=10):
 @given(seed=st.integers(0, 10**6), n=st.integers(1, 120))
 def test_sessions_are_those_of_a_loop(seed, n):
     rows = w.messy(n, seed)
-    table = at.sessions(w.frame(rows))
+    table = va.attempts.sessions(w.frame(rows))
     expected = sorted(
         (
             s[0]["subject"] or "",
@@ -73,12 +73,14 @@ def test_sessions_are_those_of_a_loop(seed, n):
 
 def test_a_pause_of_exactly_the_gap_does_not_end_a_session_and_an_acceptance_does():
     rows = minutes(0, 10, 20, result=False)
-    assert at.sessions(w.frame(rows))["n_attempts"].tolist() == [3]
+    assert va.attempts.sessions(w.frame(rows))["n_attempts"].tolist() == [3]
     rows = minutes(0, 10, 20.1, result=False)
-    assert at.sessions(w.frame(rows))["n_attempts"].tolist() == [2, 1]
+    assert va.attempts.sessions(w.frame(rows))["n_attempts"].tolist() == [2, 1]
     rows = minutes(0, 1, 2, result=True)
-    assert at.sessions(w.frame(rows))["n_attempts"].tolist() == [1, 1, 1]
-    assert at.sessions(w.frame(minutes(0, 3, result=False)), gap="2min")["session"].tolist() == [
+    assert va.attempts.sessions(w.frame(rows))["n_attempts"].tolist() == [1, 1, 1]
+    assert va.attempts.sessions(w.frame(minutes(0, 3, result=False)), gap="2min")[
+        "session"
+    ].tolist() == [
         0,
         1,
     ]
@@ -104,7 +106,7 @@ def test_attempts_to_pass_is_kaplan_meier_with_the_abandoned_censored():
                     result=passed and j == length - 1,
                 )
             )
-    table = at.attempts_to_pass(w.frame(rows))
+    table = va.attempts.attempts_to_pass(w.frame(rows))
     assert table["n_at_risk"].tolist() == [100, 40, 20]
     assert table["n_passed"].tolist() == [50, 20, 15]
     assert table["n_gave_up"].tolist() == [10, 0, 5]
@@ -145,7 +147,7 @@ def test_retry_then_pass_counts_score_fails_and_then_a_match():
         found[0] += 1
         found[1] += hit is not None
         found[2] += tries
-    table = at.retry_then_pass(w.frame(rows), k=[3])
+    table = va.attempts.retry_then_pass(w.frame(rows), k=[3])
     got = table.set_index("regime")[["n_sessions", "n_then_passed", "n_tries"]]
     assert {regime: row.tolist() for regime, row in got.iterrows()} == dict(base)
     chance = 3e-4 * table["n_tries"]
@@ -161,9 +163,9 @@ def test_retry_then_pass_counts_score_fails_and_then_a_match():
 def test_a_liveness_fail_between_is_neither():
     rows = minutes(0, 1, 2, result=False)
     rows[0]["score"], rows[1]["alive"], rows[2]["result"] = 65.0, False, True
-    assert at.retry_then_pass(w.frame(rows), k=[1])["n_then_passed"].tolist() == [1]
+    assert va.attempts.retry_then_pass(w.frame(rows), k=[1])["n_then_passed"].tolist() == [1]
     rows[2]["alive"] = False
-    got = at.retry_then_pass(w.frame(rows), k=[1]).iloc[0]
+    got = va.attempts.retry_then_pass(w.frame(rows), k=[1]).iloc[0]
     assert (got["n_sessions"], got["n_then_passed"], got["n_tries"]) == (1, 0, 0)
 
 
@@ -182,21 +184,21 @@ def test_lost_people_are_those_who_never_came_back_in_time():
     visit("d", 90, False, risk_score=900)  # the data end before the day is over
     visit("e", 100, True)
     visit("f", 2, None, code=50400)  # no verdict: not turned away
-    table = at.lost_people(w.frame(rows)).set_index("gate")
+    table = va.attempts.lost_people(w.frame(rows)).set_index("gate")
     assert table.loc["all"].drop(["lost_share", "lost_share_low", "lost_share_high"]).to_dict() == {
         "n_rejected": 4, "n_came_back": 1, "n_lost": 2, "n_open": 1, "n_lost_people": 2,
     }  # fmt: skip
     assert table["n_lost"].to_dict() == {"all": 2, "alive": 1, "match": 1, "risk": 0}
     assert table.loc["all", "lost_share"] == pytest.approx(2 / 3)
-    assert at.lost_people(w.frame(rows), within="48h").iloc[0]["n_came_back"] == 2
+    assert va.attempts.lost_people(w.frame(rows), within="48h").iloc[0]["n_came_back"] == 2
 
 
 def test_exposure_adds_up_and_stops_at_one():
-    table = at.exposure([1e-4, 0.4], [1, 3])
+    table = va.attempts.exposure([1e-4, 0.4], [1, 3])
     assert table["exposure_high"].tolist() == [1e-4, pytest.approx(3e-4), 0.4, 1.0]
     rng = np.random.default_rng(0)
     matches = rng.random((20_000, 3)) < 0.05
-    bound = at.exposure(0.05, 3)["exposure_high"].iloc[0]
+    bound = va.attempts.exposure(0.05, 3)["exposure_high"].iloc[0]
     assert matches.any(axis=1).mean() < bound  # independent attempts
     assert (matches[:, :1] | matches[:, :1]).any(axis=1).mean() < bound  # the same one again
 
@@ -205,11 +207,11 @@ def test_bursts_of_attempts_are_hours_with_many():
     rows = minutes(*range(7), result=False) + minutes(*range(3), subject="q")
     for i, r in enumerate(rows):
         r["request_id"] = f"r{i}"
-    table = at.bursts(w.frame(rows))
+    table = va.attempts.bursts(w.frame(rows))
     assert table[["subject", "n_calls", "n_accepted"]].to_numpy().tolist() == [["p", 7, 0]]
     assert table["starts_at"].tolist() == [pd.Timestamp("2024-05-06 08:00")]
-    assert len(at.bursts(w.frame(rows), at_least=3)) == 2
-    assert at.bursts(w.frame(rows), key="token").empty
+    assert len(va.attempts.bursts(w.frame(rows), at_least=3)) == 2
+    assert va.attempts.bursts(w.frame(rows), key="token").empty
 
 
 def test_a_bad_hour_signals_on_the_laney_chart_and_quiet_ones_do_not():
@@ -220,7 +222,7 @@ def test_a_bad_hour_signals_on_the_laney_chart_and_quiet_ones_do_not():
             rejected = rng.random() < (0.5 if hour == 30 else 0.1)
             moment = w.START + dt.timedelta(hours=hour, seconds=18 * i)
             rows.append(w.row(len(rows), occurred_at=moment, result=not rejected))
-    table = at.bursts(w.frame(rows), of="rejects")
+    table = va.attempts.bursts(w.frame(rows), of="rejects")
     assert np.flatnonzero(table["signal"] == "high").tolist() == [30]
     n, x = table["n_rows"].to_numpy(), table["n_events"].to_numpy()
     centre = x.sum() / n.sum()
@@ -234,7 +236,7 @@ def test_a_bad_hour_signals_on_the_laney_chart_and_quiet_ones_do_not():
 @pytest.mark.parametrize("of", ["near_threshold", "tags"])
 def test_charts_count_what_a_loop_counts(of):
     rows = w.messy(300, seed=3)
-    table = at.bursts(w.frame(rows), of=of)
+    table = va.attempts.bursts(w.frame(rows), of=of)
     if of == "tags":
         base = [r for r in rows if r["risk_tags"] is not None]
         events = [r for r in base if r["risk_tags"]]
@@ -250,12 +252,12 @@ def test_every_engine_gives_the_same_frame(engine):
     pandas = w.frame(w.messy(200))
     other = w.engines(pandas)[engine]
     for statistic in (
-        at.sessions,
-        at.attempts_to_pass,
-        at.retry_then_pass,
-        at.lost_people,
-        lambda v: at.bursts(v, at_least=2),
-        lambda v: at.bursts(v, of="near_threshold"),
+        va.attempts.sessions,
+        va.attempts.attempts_to_pass,
+        va.attempts.retry_then_pass,
+        va.attempts.lost_people,
+        lambda v: va.attempts.bursts(v, at_least=2),
+        lambda v: va.attempts.bursts(v, of="near_threshold"),
     ):
         pd.testing.assert_frame_equal(statistic(other), statistic(pandas))
 
@@ -263,28 +265,31 @@ def test_every_engine_gives_the_same_frame(engine):
 def test_nonsense_is_refused():
     frame = w.frame(w.messy(20))
     for nonsense, message in (
-        (lambda: at.sessions(frame, gap="soon"), "no duration"),
-        (lambda: at.sessions(frame, gap="0min"), "above 0"),
-        (lambda: at.sessions(frame, gap=None), "above 0"),
-        (lambda: at.sessions(frame, gap="NaT"), "above 0"),
-        (lambda: at.lost_people(frame, within=10), "above 0"),
-        (lambda: at.exposure("x", 1), "fmr must be a finite number"),
-        (lambda: at.exposure(0.1, float("inf")), "k must be a whole number"),
-        (lambda: at.retry_then_pass(frame, k=[-1]), "k must be above 0"),
-        (lambda: at.retry_then_pass(frame, k=[float("nan")]), "k must be a finite number"),
-        (lambda: at.retry_then_pass(frame, k="x"), "k must be a finite number"),
-        (lambda: at.bursts(frame, key="occurred_at"), "key occurred_at"),
-        (lambda: at.bursts(frame, key="risk_tags"), "risk_tags holds lists"),
-        (lambda: at.bursts(frame, key=5), "key must be a column's name"),
-        (lambda: at.bursts(frame, tz=None), "a time zone is a name"),
-        (lambda: at.bursts(frame, at_least="x"), "at_least must be a whole number"),
-        (lambda: at.exposure(2.0, 1), "fmr must be at least 0 and at most 1"),
-        (lambda: at.exposure(0.1, 0), "k must be at least 1"),
-        (lambda: at.bursts(frame, of="everything"), "no bursts of"),
-        (lambda: at.bursts(frame, at_least=1), "at least 2"),
-        (lambda: at.attempts_to_pass(frame, max_attempts=0), "max_attempts must be at least 1"),
+        (lambda: va.attempts.sessions(frame, gap="soon"), "no duration"),
+        (lambda: va.attempts.sessions(frame, gap="0min"), "above 0"),
+        (lambda: va.attempts.sessions(frame, gap=None), "above 0"),
+        (lambda: va.attempts.sessions(frame, gap="NaT"), "above 0"),
+        (lambda: va.attempts.lost_people(frame, within=10), "above 0"),
+        (lambda: va.attempts.exposure("x", 1), "fmr must be a finite number"),
+        (lambda: va.attempts.exposure(0.1, float("inf")), "k must be a whole number"),
+        (lambda: va.attempts.retry_then_pass(frame, k=[-1]), "k must be above 0"),
+        (lambda: va.attempts.retry_then_pass(frame, k=[float("nan")]), "k must be a finite number"),
+        (lambda: va.attempts.retry_then_pass(frame, k="x"), "k must be a finite number"),
+        (lambda: va.attempts.bursts(frame, key="occurred_at"), "key occurred_at"),
+        (lambda: va.attempts.bursts(frame, key="risk_tags"), "risk_tags holds lists"),
+        (lambda: va.attempts.bursts(frame, key=5), "key must be a column's name"),
+        (lambda: va.attempts.bursts(frame, tz=None), "a time zone is a name"),
+        (lambda: va.attempts.bursts(frame, at_least="x"), "at_least must be a whole number"),
+        (lambda: va.attempts.exposure(2.0, 1), "fmr must be at least 0 and at most 1"),
+        (lambda: va.attempts.exposure(0.1, 0), "k must be at least 1"),
+        (lambda: va.attempts.bursts(frame, of="everything"), "no bursts of"),
+        (lambda: va.attempts.bursts(frame, at_least=1), "at least 2"),
+        (
+            lambda: va.attempts.attempts_to_pass(frame, max_attempts=0),
+            "max_attempts must be at least 1",
+        ),
     ):
         with pytest.raises(UsageError, match=message):
             nonsense()
     with pytest.raises(MissingColumnError, match="subject"):
-        at.sessions(frame.drop(columns="subject"))
+        va.attempts.sessions(frame.drop(columns="subject"))

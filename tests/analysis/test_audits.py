@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from builders import frames as w
 
+import verifyanalytics as va
 from verifyanalytics.analysis.base import intervals as iv
-from verifyanalytics.analysis.labels import audits
 from verifyanalytics.errors import MissingColumnError, UsageError
 
 
@@ -36,7 +36,7 @@ def audit(plan, truth):
 
 def test_the_plan_keeps_its_budget_and_its_probabilities():
     known = pd.DataFrame({"request_id": [r["request_id"] for r in ROWS[:100]], "mated": True})
-    plan = audits.plan(FRAME, 75.0, 400, known=known)
+    plan = va.labels.plan(FRAME, 75.0, 400, known=known)
     assert len(plan) == 400
     assert (plan["kind"] == "known").sum() == 20
     assert (plan["review"] == 2).sum() == 40
@@ -65,7 +65,7 @@ def test_the_plan_keeps_its_budget_and_its_probabilities():
 
 
 def test_small_strata_are_looked_at_more_than_large_ones():
-    plan = audits.plan(FRAME, 75.0, 300, doubles=0.0)
+    plan = va.labels.plan(FRAME, 75.0, 300, doubles=0.0)
     shares = plan.groupby("n_stratum")["inclusion_prob"].first()
     assert shares.is_monotonic_decreasing
     assert plan.groupby("stratum").size().min() >= 2
@@ -74,20 +74,20 @@ def test_small_strata_are_looked_at_more_than_large_ones():
 @pytest.mark.parametrize("engine", ["pandas_numpy", "arrow", "polars_lazy", "duckdb"])
 def test_the_same_seed_draws_the_same_rows_on_every_engine(engine):
     other = w.engines(FRAME)[engine]
-    plan = audits.plan(FRAME, 75.0, 200, seed=4)
-    pd.testing.assert_frame_equal(audits.plan(other, 75.0, 200, seed=4), plan)
+    plan = va.labels.plan(FRAME, 75.0, 200, seed=4)
+    pd.testing.assert_frame_equal(va.labels.plan(other, 75.0, 200, seed=4), plan)
     shuffled = FRAME.sample(frac=1, random_state=1)
-    pd.testing.assert_frame_equal(audits.plan(shuffled, 75.0, 200, seed=4), plan)
+    pd.testing.assert_frame_equal(va.labels.plan(shuffled, 75.0, 200, seed=4), plan)
     done = audit(plan, TRUTH)
-    pd.testing.assert_frame_equal(audits.estimate(other, done), audits.estimate(FRAME, done))
-    assert audits.plan(FRAME, 75.0, 200, seed=5)["request_id"].tolist() != (
+    pd.testing.assert_frame_equal(va.labels.estimate(other, done), va.labels.estimate(FRAME, done))
+    assert va.labels.plan(FRAME, 75.0, 200, seed=5)["request_id"].tolist() != (
         plan["request_id"].tolist()
     )
 
 
 def test_the_estimate_adds_up_strata_with_their_exact_limits():
-    plan = audits.plan(FRAME, 75.0, 600)
-    got = audits.estimate(FRAME, audit(plan, TRUTH), threshold=75.0)
+    plan = va.labels.plan(FRAME, 75.0, 600)
+    got = va.labels.estimate(FRAME, audit(plan, TRUTH), threshold=75.0)
     got = got.set_index("quantity")
     first = plan[(plan["kind"] == "sample") & (plan["review"] == 1)]
     accepted = first[first["stratum"].str.endswith("result true")]
@@ -113,8 +113,8 @@ def test_the_estimate_adds_up_strata_with_their_exact_limits():
 
 
 def test_nothing_found_is_a_bound():
-    plan = audits.plan(FRAME, 75.0, 200)
-    row = audits.estimate(FRAME, plan.assign(mated=True)).set_index("quantity")
+    plan = va.labels.plan(FRAME, 75.0, 200)
+    row = va.labels.estimate(FRAME, plan.assign(mated=True)).set_index("quantity")
     assert row.loc["false_accepts", "estimate"] == 0
     assert row.loc["false_accepts", "low"] == 0
     assert row.loc["false_accepts", "high"] > 20
@@ -123,16 +123,16 @@ def test_nothing_found_is_a_bound():
 def test_everything_looked_at_is_known():
     rows, truth = world(60, 3, 5)
     frame = w.frame(rows)
-    plan = audits.plan(frame, 75.0, 60, doubles=0.0)
-    got = audits.estimate(frame, audit(plan, truth)).set_index("quantity")
+    plan = va.labels.plan(frame, 75.0, 60, doubles=0.0)
+    got = va.labels.estimate(frame, audit(plan, truth)).set_index("quantity")
     assert got.loc["false_accepts", ["estimate", "low", "high"]].tolist() == [5, 5, 5]
 
 
 def test_cannot_tell_is_a_count_with_a_best_and_a_worst_case():
-    plan = audits.plan(FRAME, 75.0, 300, doubles=0.0)
+    plan = va.labels.plan(FRAME, 75.0, 300, doubles=0.0)
     done = audit(plan, TRUTH).astype({"mated": "boolean"})
     done.loc[done.index[:30], "mated"] = pd.NA
-    row = audits.estimate(FRAME, done).set_index("quantity").loc["nonmated"]
+    row = va.labels.estimate(FRAME, done).set_index("quantity").loc["nonmated"]
     assert row["n_cannot_tell"] == 30
     assert row["best_case"] <= row["estimate"] <= row["worst_case"]
     assert row["worst_case"] - row["best_case"] == pytest.approx(
@@ -144,13 +144,13 @@ def test_cannot_tell_is_a_count_with_a_best_and_a_worst_case():
 @pytest.mark.parametrize("which", ["70 to 75 | result true", "all"])
 def test_a_stratum_that_nobody_could_judge_is_not_free_of_errors(which, dropped):
     """Whether its rows say "cannot tell" or are left out of the audit."""
-    plan = audits.plan(FRAME, 75.0, 300, doubles=0.0)
+    plan = va.labels.plan(FRAME, 75.0, 300, doubles=0.0)
     done = audit(plan, TRUTH).astype({"mated": "boolean"})
     unjudged = done["stratum"].str.endswith(which) | (which == "all")
     done.loc[unjudged, "mated"] = pd.NA
     if dropped and which != "all":
         done = done[done["mated"].notna()]
-    got = audits.estimate(FRAME, done, threshold=75.0).set_index("quantity")
+    got = va.labels.estimate(FRAME, done, threshold=75.0).set_index("quantity")
     n_unjudged = sum(r["result"] and 70 <= r["score"] < 75 for r in ROWS)
     seen, expected = done[done["mated"].notna()], {}
     for name, inside in (
@@ -180,11 +180,11 @@ def test_a_stratum_that_nobody_could_judge_is_not_free_of_errors(which, dropped)
 
 
 def test_rows_left_out_of_the_audit_are_rows_nobody_could_tell():
-    plan = audits.plan(FRAME, 75.0, 300, doubles=0.0)
+    plan = va.labels.plan(FRAME, 75.0, 300, doubles=0.0)
     done = audit(plan, TRUTH).astype({"mated": "boolean"})
     done.loc[done.groupby("stratum").cumcount() == 1, "mated"] = pd.NA
     told, left_out = (
-        audits.estimate(FRAME, given, threshold=75.0).drop(columns="n_audited")
+        va.labels.estimate(FRAME, given, threshold=75.0).drop(columns="n_audited")
         for given in (done, done[done["mated"].notna()])
     )
     pd.testing.assert_frame_equal(left_out, told)
@@ -192,18 +192,18 @@ def test_rows_left_out_of_the_audit_are_rows_nobody_could_tell():
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_threshold_inside_a_stratum_is_refused_whatever_was_drawn(seed):
-    plan = audits.plan(FRAME, 75.0, 18, doubles=0.0, seed=seed)
+    plan = va.labels.plan(FRAME, 75.0, 18, doubles=0.0, seed=seed)
     with pytest.raises(UsageError, match="76 is no stratum edge"):
-        audits.estimate(FRAME, audit(plan, TRUTH), threshold=76.0)
+        va.labels.estimate(FRAME, audit(plan, TRUTH), threshold=76.0)
     for edge in (60, 75):
-        got = audits.estimate(FRAME, audit(plan, TRUTH), threshold=edge)
+        got = va.labels.estimate(FRAME, audit(plan, TRUTH), threshold=edge)
         n_rows = got.set_index("quantity")["n_rows"]
         assert n_rows["false_matches"] == sum(r["score"] >= edge for r in ROWS)
         assert n_rows["false_nonmatches"] == sum(r["score"] < edge for r in ROWS)
 
 
 def test_an_audit_of_other_rows_is_refused():
-    plan = audits.plan(FRAME, 75.0, 200)
+    plan = va.labels.plan(FRAME, 75.0, 200)
     done = audit(plan, TRUTH)
     first = done[(done["kind"] == "sample") & (done["review"] == 1)].iloc[0]
     moved = FRAME.copy()
@@ -222,20 +222,20 @@ def test_an_audit_of_other_rows_is_refused():
         (FRAME, None, "a NoneType is no frame"),
     ):
         with pytest.raises(UsageError, match=message):
-            audits.estimate(frame, audited)
+            va.labels.estimate(frame, audited)
     for nonsense in ("x", float("nan")):
         with pytest.raises(UsageError, match="threshold must be a finite number"):
-            audits.estimate(FRAME, done, threshold=nonsense)
+            va.labels.estimate(FRAME, done, threshold=nonsense)
     with pytest.raises(MissingColumnError, match="no column mated, request_id"):
-        audits.estimate(FRAME, done, known=pd.DataFrame({"a": [1]}))
+        va.labels.estimate(FRAME, done, known=pd.DataFrame({"a": [1]}))
 
 
 def test_known_rows_make_no_stratum_that_was_forgotten():
     """A stratum of which all rows are known is not drawn from, and nothing is missing."""
     known = pd.DataFrame([{"request_id": r["request_id"], "mated": True} for r in ROWS
                           if r["score"] < 70])  # fmt: skip
-    plan = audits.plan(FRAME, 75.0, 300, known=known)
-    got = audits.estimate(FRAME, audit(plan, TRUTH), known=known)
+    plan = va.labels.plan(FRAME, 75.0, 300, known=known)
+    got = va.labels.estimate(FRAME, audit(plan, TRUTH), known=known)
     assert set(got["reason"]) == {""}
     assert got["n_rows"].iloc[0] == len(ROWS) - len(known)
 
@@ -245,13 +245,13 @@ def test_reviewers_errors_are_seen_and_corrected():
     rows, truth = world(4000, 6, 600)
     frame = w.frame(rows)
     known = pd.DataFrame([{"request_id": i, "mated": m} for i, m in list(truth.items())[:800]])
-    plan = audits.plan(frame, 75.0, 2400, known=known, seeds=0.25, doubles=0.2)
+    plan = va.labels.plan(frame, 75.0, 2400, known=known, seeds=0.25, doubles=0.2)
 
     def reviewer(i):
         return truth[i] if rng.random() < 0.9 else not truth[i]
 
     done = plan.assign(mated=[reviewer(i) for i in plan["request_id"]])
-    got = audits.estimate(frame, done, known=known).set_index("quantity")
+    got = va.labels.estimate(frame, done, known=known).set_index("quantity")
     row = got.loc["nonmated"]
     assert row["sensitivity"] == pytest.approx(0.9, abs=0.1)
     assert row["specificity"] == pytest.approx(0.9, abs=0.05)
@@ -263,22 +263,22 @@ def test_reviewers_errors_are_seen_and_corrected():
 
 
 def test_nonsense_is_refused():
-    plan = audits.plan(FRAME, 75.0, 100)
+    plan = va.labels.plan(FRAME, 75.0, 100)
     done = audit(plan, TRUTH)
     for nonsense, message in (
-        (lambda: audits.plan(FRAME, 75.0, 5), "two each are needed"),
-        (lambda: audits.plan(FRAME, float("nan"), 100), "threshold must be a finite"),
-        (lambda: audits.plan(FRAME, 75.0, "x"), "budget must be a whole number"),
-        (lambda: audits.plan(FRAME, 75.0, 100.5), "budget must be a whole number"),
-        (lambda: audits.plan(FRAME, 75.0, 100, seeds=2), "seeds must be at least 0"),
-        (lambda: audits.plan(FRAME, 75.0, 100, doubles="x"), "doubles must be a finite"),
-        (lambda: audits.plan(FRAME, 75.0, 100, seed=-1), "seed must be at least 0"),
-        (lambda: audits.plan(FRAME, 75.0, 100, known=5), "a int is no frame"),
-        (lambda: audits.plan(FRAME.iloc[:0], 75.0, 100), "to draw from"),
-        (lambda: audits.estimate(FRAME.iloc[:50], done), "are not in the frame"),
-        (lambda: audits.estimate(FRAME, done, threshold=85.0), "no stratum edge"),
+        (lambda: va.labels.plan(FRAME, 75.0, 5), "two each are needed"),
+        (lambda: va.labels.plan(FRAME, float("nan"), 100), "threshold must be a finite"),
+        (lambda: va.labels.plan(FRAME, 75.0, "x"), "budget must be a whole number"),
+        (lambda: va.labels.plan(FRAME, 75.0, 100.5), "budget must be a whole number"),
+        (lambda: va.labels.plan(FRAME, 75.0, 100, seeds=2), "seeds must be at least 0"),
+        (lambda: va.labels.plan(FRAME, 75.0, 100, doubles="x"), "doubles must be a finite"),
+        (lambda: va.labels.plan(FRAME, 75.0, 100, seed=-1), "seed must be at least 0"),
+        (lambda: va.labels.plan(FRAME, 75.0, 100, known=5), "a int is no frame"),
+        (lambda: va.labels.plan(FRAME.iloc[:0], 75.0, 100), "to draw from"),
+        (lambda: va.labels.estimate(FRAME.iloc[:50], done), "are not in the frame"),
+        (lambda: va.labels.estimate(FRAME, done, threshold=85.0), "no stratum edge"),
     ):
         with pytest.raises(UsageError, match=message):
             nonsense()
     with pytest.raises(MissingColumnError, match="no column mated"):
-        audits.estimate(FRAME, plan)
+        va.labels.estimate(FRAME, plan)

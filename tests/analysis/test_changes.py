@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from builders import frames as w
 
+import verifyanalytics as va
 from verifyanalytics.analysis.base import intervals as iv
-from verifyanalytics.analysis.operations import service as s
 from verifyanalytics.analysis.verdicts import changes as c
 from verifyanalytics.errors import MissingColumnError, UsageError
 
@@ -132,7 +132,7 @@ def local_hour(r):
 
 
 def test_volume_counts_calls_by_the_local_hour():
-    table = s.volume(w.frame(OLD))
+    table = va.operations.volume(w.frame(OLD))
     got = {None if pd.isna(t) else t.to_pydatetime(): i for i, t in enumerate(table["starts_at"])}
     assert set(got) == {local_hour(r) for r in OLD}
     for hour, i in got.items():
@@ -146,18 +146,18 @@ def test_volume_counts_calls_by_the_local_hour():
 def test_an_outage_is_hours_without_a_call():
     at = [0, 1, 2, 7, 8]
     rows = [w.row(i, occurred_at=w.START + dt.timedelta(hours=h)) for i, h in enumerate(at)]
-    assert s.volume(w.frame(rows))["n_empty_before"].tolist() == [0, 0, 0, 4, 0]
-    assert s.volume(w.frame(rows), every="day")["n_calls"].tolist() == [5]
+    assert va.operations.volume(w.frame(rows))["n_empty_before"].tolist() == [0, 0, 0, 4, 0]
+    assert va.operations.volume(w.frame(rows), every="day")["n_calls"].tolist() == [5]
 
 
 def test_latency_percentiles():
     rows = [w.row(i, elapsed_ms=float(i)) for i in range(101)] + [w.row(200, elapsed_ms=None)]
-    got = s.latency(w.frame(rows), every=None).iloc[0]
+    got = va.operations.latency(w.frame(rows), every=None).iloc[0]
     assert got.to_dict() == {
         "n_timed": 101, "n_untimed": 1, "p50_ms": 50.0, "p95_ms": 95.0, "p99_ms": 99.0,
         "max_ms": 100.0,
     }  # fmt: skip
-    by_day = s.latency(w.frame(OLD), every="day", by="req_key")
+    by_day = va.operations.latency(w.frame(OLD), every="day", by="req_key")
     assert by_day["n_timed"].sum() == sum(r["elapsed_ms"] is not None for r in OLD)
 
 
@@ -171,7 +171,7 @@ def test_latency_is_split_by_what_may_be_null():
             name = "unknown" if key == "req_key" and r[key] is None else r[key]
             groups.setdefault(name, []).append(r["elapsed_ms"])
         for engine, v in w.engines(w.frame(rows)).items():
-            table = s.latency(v, every=None, by=key)
+            table = va.operations.latency(v, every=None, by=key)
             names = [None if pd.isna(x) else x for x in table[key]]
             assert len(names) == len(groups), (engine, key)
             for name, n, p95 in zip(names, table["n_timed"], table["p95_ms"], strict=True):
@@ -187,8 +187,8 @@ def test_every_engine_gives_the_same_frame(engine):
     for statistic in (
         lambda v: c.change_explained(v, current, ["req_key", "alive"]),
         c.minimal_change,
-        s.volume,
-        lambda v: s.latency(v, by="req_key"),
+        va.operations.volume,
+        lambda v: va.operations.latency(v, by="req_key"),
     ):
         pd.testing.assert_frame_equal(statistic(other), statistic(pandas))
 
@@ -200,16 +200,16 @@ def test_nonsense_is_refused():
     with pytest.raises(UsageError, match="the current period has no row with a verdict"):
         c.change_explained(frame, w.frame([w.row(0, result=None)]), "req_key")
     with pytest.raises(UsageError, match="no step"):
-        s.volume(frame, every="minute")
+        va.operations.volume(frame, every="minute")
     with pytest.raises(UsageError, match="no time zone"):
-        s.volume(frame, tz="Mars")
+        va.operations.volume(frame, tz="Mars")
     with pytest.raises(UsageError, match="by occurred_at"):
-        s.volume(frame, by="occurred_at")
+        va.operations.volume(frame, by="occurred_at")
     with pytest.raises(UsageError, match="risk_tags holds lists"):
-        s.latency(frame, by="risk_tags")
+        va.operations.latency(frame, by="risk_tags")
     with pytest.raises(UsageError, match="by result: this table has that column"):
         c.change_explained(frame, frame, "result")
     with pytest.raises(UsageError, match="a column has a name"):
         c.minimal_change(frame, cluster=5)
     with pytest.raises(MissingColumnError, match="elapsed_ms"):
-        s.latency(frame.drop(columns="elapsed_ms"))
+        va.operations.latency(frame.drop(columns="elapsed_ms"))

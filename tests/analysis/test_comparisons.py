@@ -10,11 +10,8 @@ import pytest
 from builders import frames as w
 from scipy import stats
 
-from verifyanalytics.analysis.accuracy import claims, comparisons, detection
-from verifyanalytics.analysis.accuracy import disparities as differentials
-from verifyanalytics.analysis.accuracy import rates as accuracy
+import verifyanalytics as va
 from verifyanalytics.analysis.base import intervals as iv
-from verifyanalytics.analysis.base import labelled as lb
 from verifyanalytics.analysis.verdicts import decisions
 from verifyanalytics.errors import UsageError
 
@@ -28,7 +25,7 @@ def truth_of(rows, seed=0, attacks=True):
     labels = pd.DataFrame(
         [{"request_id": r["request_id"], "mated": m, "attack": a} for r, m, a in said]
     )
-    return said, lb.join(w.frame(rows), labels)
+    return said, va.labels.join(w.frame(rows), labels)
 
 
 # ------------------------------------------------------------------ attacks and transactions
@@ -36,7 +33,7 @@ def truth_of(rows, seed=0, attacks=True):
 
 def test_detection_rates_are_those_of_a_loop():
     said, truth = truth_of(w.messy(600, seed=1), 1)
-    table = detection.detection_rates(truth, assume_random=True)
+    table = va.accuracy.detection_rates(truth, assume_random=True)
     table = table.set_index(["measure", "species"])
     for species in ("mask", "screen"):
         mine = [r for r, _, a in said if a == species]
@@ -61,12 +58,12 @@ def test_detection_rates_are_those_of_a_loop():
     top = table.loc["APCER"].filter(like="maximum", axis=0).iloc[0]
     assert top["rate"] == worst["rate"].max()
     with pytest.raises(UsageError, match="no row is labelled as an attack"):
-        detection.detection_rates(truth.assign(attack=None))
+        va.accuracy.detection_rates(truth.assign(attack=None))
 
 
 def test_transaction_rates_are_those_of_a_loop():
     said, truth = truth_of(w.messy(800, seed=2), 2)
-    table = detection.transaction_rates(truth, assume_random=True)
+    table = va.accuracy.transaction_rates(truth, assume_random=True)
     rows = table[table["unit"] == "row"].set_index(["measure", "first_gate"])
     for measure, mated, wrong in (("FRR", True, False), ("FAR", False, True)):
         mine = [r for r, m, a in said if a is None and m == mated]
@@ -108,7 +105,7 @@ def test_a_session_is_one_transaction():
     labels = pd.DataFrame(
         {"request_id": [r["request_id"] for r in rows], "mated": [i < 30 for i in range(40)]}
     )
-    table = detection.transaction_rates(lb.join(w.frame(rows), labels))
+    table = va.accuracy.transaction_rates(va.labels.join(w.frame(rows), labels))
     table = table[table["first_gate"] == "all"].set_index(["unit", "measure"])
     assert table.loc[("row", "FRR"), "rate"] == 0.5
     assert table.loc[("session", "FRR"), ["n_events", "n_transactions"]].tolist() == [0, 15]
@@ -120,11 +117,11 @@ def test_selected_labels_give_no_transaction_rate():
     labels = pd.DataFrame(
         {"request_id": [r["request_id"] for r in rows if r["result"]], "mated": True}
     )
-    truth = lb.join(w.frame(rows), labels)
-    table = detection.transaction_rates(truth)
+    truth = va.labels.join(w.frame(rows), labels)
+    table = va.accuracy.transaction_rates(truth)
     assert table["rate"].isna().all()
     assert set(table["reason"]) == {"selected_labels"}
-    assert set(detection.transaction_rates(truth, assume_random=True)["note"]) == {
+    assert set(va.accuracy.transaction_rates(truth, assume_random=True)["note"]) == {
         "labels taken as random"
     }
 
@@ -160,7 +157,7 @@ def persons_interval(persons, base, event):
 def test_ten_tries_of_a_person_are_not_ten_transactions():
     rows, mated = repeated(600, 10)
     truth = w.frame(rows).assign(mated=mated, attack=None)
-    table = detection.transaction_rates(truth, assume_random=True)
+    table = va.accuracy.transaction_rates(truth, assume_random=True)
     table = table[table["first_gate"] == "all"].set_index(["unit", "measure"])
     for measure, side, wrong in (("FRR", True, False), ("FAR", False, True), ("FNMR", True, False)):
         mine = [r for r, m in zip(rows, mated, strict=True) if m == side]
@@ -171,7 +168,7 @@ def test_ten_tries_of_a_person_are_not_ten_transactions():
             got = table.loc[(unit, measure)]
             assert got["rate"] == pytest.approx(rate)
             assert [got["rate_low"], got["rate_high"]] == pytest.approx([low, high])
-    blind = detection.transaction_rates(truth, cluster=None, assume_random=True).iloc[0]
+    blind = va.accuracy.transaction_rates(truth, cluster=None, assume_random=True).iloc[0]
     assert blind["rate_high"] < table.loc[("row", "FRR"), "rate_high"]
 
 
@@ -179,7 +176,7 @@ def test_ten_tries_of_an_attacker_are_not_ten_attacks():
     rows, mated = repeated(60, 10)
     species = [None if m else "mask" for m in mated]
     truth = w.frame(rows).assign(mated=mated, attack=species)
-    table = detection.detection_rates(truth, assume_random=True)
+    table = va.accuracy.detection_rates(truth, assume_random=True)
     got = table.set_index(["measure", "species"])
     for measure, name, side, wrong in (
         ("APCER", "mask", False, True), ("BPCER", "bona fide", True, False),
@@ -216,7 +213,7 @@ def drawn_unequally(n=3000, seed=3):
     table = pd.DataFrame(labels, columns=names)
     by_id = {r["request_id"]: r for r in rows}
     sample = [(by_id[i], m, a, c) for i, m, a, c in labels if c]
-    return sample, lb.join(w.frame(rows), table)
+    return sample, va.labels.join(w.frame(rows), table)
 
 
 def hajek(sample, base, event):
@@ -226,7 +223,7 @@ def hajek(sample, base, event):
 
 def test_rows_drawn_unequally_are_weighted_in_transactions_and_attacks():
     sample, truth = drawn_unequally()
-    table = detection.transaction_rates(truth)
+    table = va.accuracy.transaction_rates(truth)
     rows = table[table["unit"] == "row"].set_index(["measure", "first_gate"])
     frr = hajek(sample, lambda r, m, a: m and a is None, lambda r: not r["result"])
     far = hajek(sample, lambda r, m, a: not m and a is None, lambda r: r["result"])
@@ -235,14 +232,14 @@ def test_rows_drawn_unequally_are_weighted_in_transactions_and_attacks():
     )
     got = [rows.loc[k, "rate"] for k in (("FRR", "all"), ("FAR", "all"), ("FRR", "alive"))]
     assert got == pytest.approx([frr, far, dead])
-    same = accuracy.error_rates(truth, 70.0).iloc[0]
+    same = va.accuracy.error_rates(truth, 70.0).iloc[0]
     assert rows.loc[("FNMR", "all"), ["rate", "rate_low", "rate_high"]].tolist() == pytest.approx(
         same[["fnmr", "fnmr_low", "fnmr_high"]].tolist()
     )
     sessions = table[table["unit"] == "session"]
     assert set(sessions["reason"]) == {"unequal_inclusion"}
     assert sessions[["rate", "rate_low", "rate_high"]].isna().all(axis=None)
-    found = detection.detection_rates(truth).set_index(["measure", "species"])["rate"]
+    found = va.accuracy.detection_rates(truth).set_index(["measure", "species"])["rate"]
     apcer = hajek(sample, lambda r, m, a: a == "mask", lambda r: r["alive"])
     bpcer = hajek(sample, lambda r, m, a: m and a is None, lambda r: not r["alive"])
     assert found[("APCER", "mask")] == pytest.approx(apcer)
@@ -253,13 +250,13 @@ def test_reported_attacks_are_a_selection_while_rows_are_drawn():
     _, truth = drawn_unequally()
     drawn_attack = truth["attack"].notna() & truth["inclusion_prob"].notna()
     truth = truth[~drawn_attack]
-    table = detection.detection_rates(truth).set_index("measure")
+    table = va.accuracy.detection_rates(truth).set_index("measure")
     assert table.loc["APCER", ["reason", "n_rows"]].tolist() == [
         "selected_labels", int(truth["attack"].notna().sum()),
     ]  # fmt: skip
     assert np.isnan(table.loc["APCER", "rate"])
     assert table.loc["BPCER", "rate"] > 0
-    taken = detection.detection_rates(truth, assume_random=True).set_index(["measure", "species"])
+    taken = va.accuracy.detection_rates(truth, assume_random=True).set_index(["measure", "species"])
     assert taken.loc[("APCER", "mask"), "note"] == "labels taken as random"
     assert taken.loc[("BPCER", "bona fide"), "note"] == ""
 
@@ -269,11 +266,11 @@ def test_labels_of_those_whom_liveness_turned_away_give_no_rate_of_detection():
     mated = pd.array([True if i % 10 == 0 else None for i in range(300)], dtype="boolean")
     attack = ["print" if i == 5 else None for i in range(300)]
     truth = w.frame(rows).assign(mated=mated, attack=attack)
-    table = detection.detection_rates(truth)
+    table = va.accuracy.detection_rates(truth)
     assert set(table["reason"]) == {"selected_labels"}
     assert table[["rate", "rate_low", "rate_high"]].isna().all(axis=None)
     assert table.set_index("measure").loc["BPCER", ["n_errors", "n_rows"]].tolist() == [30, 30]
-    taken = detection.detection_rates(truth, assume_random=True).set_index("measure")
+    taken = va.accuracy.detection_rates(truth, assume_random=True).set_index("measure")
     assert taken.loc["BPCER", "rate"] == 1
     assert set(taken["note"]) == {"labels taken as random"}
 
@@ -287,7 +284,7 @@ def test_compare_is_mcnemar_on_different_scores_and_counts_on_nested_thresholds(
     score = rng.normal(50 + 30 * mated, 10)
     other = score + rng.normal(0, 8, 500)
     truth = pd.DataFrame({"score": score, "score_new": other, "mated": mated})
-    table = comparisons.compare(truth, 65.0, ("score_new", 65.0)).set_index("class")
+    table = va.accuracy.compare(truth, 65.0, ("score_new", 65.0)).set_index("class")
     for name, wanted in (("mated", True), ("nonmated", False)):
         mine = mated == wanted
         wrong = [(x[mine] >= 65) != wanted for x in (score, other)]
@@ -296,7 +293,7 @@ def test_compare_is_mcnemar_on_different_scores_and_counts_on_nested_thresholds(
         assert [got["n_only_a"], got["n_only_b"]] == only
         assert got["p_exact"] == pytest.approx(stats.binomtest(only[0], sum(only)).pvalue)
         assert got["difference"] == pytest.approx((only[1] - only[0]) / mine.sum())
-    nested = comparisons.compare(truth, 60.0, 70.0).set_index("class")
+    nested = va.accuracy.compare(truth, 60.0, 70.0).set_index("class")
     assert nested["p_exact"].isna().all()
     assert set(nested["reason"]) == {"nested_thresholds"}
     assert nested.loc["mated", "n_only_a"] == 0  # the lower threshold turns away nobody else
@@ -308,16 +305,16 @@ def test_tries_of_one_person_do_not_make_a_difference_significant():
         {"score": [80.0] * 10 + [10.0] * 5, "mated": [True] * 10 + [False] * 5,
          "new": [60.0] * 10 + [10.0] * 5, "subject": ["p"] * 10 + [None] * 5}
     )  # fmt: skip
-    got = comparisons.compare(truth, 70.0, ("new", 70.0)).set_index("class").loc["mated"]
+    got = va.accuracy.compare(truth, 70.0, ("new", 70.0)).set_index("class").loc["mated"]
     assert np.isnan(got["p_exact"])  # ten rows of one person are no ten trials
     assert got["p_clustered"] == pytest.approx(stats.chi2.sf(1, 1))
-    blind = comparisons.compare(truth, 70.0, ("new", 70.0), cluster=None).iloc[0]
+    blind = va.accuracy.compare(truth, 70.0, ("new", 70.0), cluster=None).iloc[0]
     assert blind["p_exact"] == pytest.approx(2 * 0.5**10)
 
 
 def test_the_verdict_is_a_rule_too_and_a_score_is_compared_within_its_regime():
     said, truth = truth_of(w.messy(300, seed=5), 5, attacks=False)
-    table = comparisons.compare(truth, "result", 70.0, assume_random=True)
+    table = va.accuracy.compare(truth, "result", 70.0, assume_random=True)
     assert set(table["note"]) <= {"", "labels taken as random"}
     compared = [(r, m) for r, m, _ in said if w.is_scored(r) or w.is_withheld(r)]
     assert set(table["regime"]) == {w.regime(r) for r, _ in compared}
@@ -329,14 +326,14 @@ def test_the_verdict_is_a_rule_too_and_a_score_is_compared_within_its_regime():
         assert got["n_errors_b"] == sum(
             (r["score"] is not None and r["score"] >= 70) != mated for r in mine
         )
-    other = comparisons.compare(truth, "result", "alive", assume_random=True)
+    other = va.accuracy.compare(truth, "result", "alive", assume_random=True)
     assert other["regime"].tolist() == ["all regimes"] * 2
     assert other["n_rows"].sum() == len(compared)
 
 
 def test_two_rules_on_rows_drawn_unequally():
     sample, truth = drawn_unequally()
-    got = comparisons.compare(truth, "result", 75.0).set_index("class").loc["mated"]
+    got = va.accuracy.compare(truth, "result", 75.0).set_index("class").loc["mated"]
     owners = [(r, 1 / c) for r, m, a, c in sample if m and a is None]
     total = sum(x for _, x in owners)
     a = sum(x for r, x in owners if not r["result"]) / total
@@ -368,7 +365,7 @@ def test_a_second_score_that_is_null_or_nan_is_a_rejection(engine):
         "pandas": table.to_pandas, "arrow": table.to_arrow, "polars": lambda: table,
         "polars_lazy": table.lazy, "duckdb": lambda: duckdb.connect().from_arrow(table.to_arrow()),
     }  # fmt: skip
-    got = comparisons.compare(frames[engine](), 70.0, ("score_new", 71.5))
+    got = va.accuracy.compare(frames[engine](), 70.0, ("score_new", 71.5))
     assert got[["n_errors_a", "n_errors_b"]].to_numpy().tolist() == [[0, 10], [10, 0]]
 
 
@@ -384,19 +381,19 @@ def selected_labels():
 
 def test_selected_labels_give_no_comparison_and_no_threshold():
     truth = selected_labels()
-    both = comparisons.compare(truth, 70.0, "result")
+    both = va.accuracy.compare(truth, 70.0, "result")
     assert set(both["reason"]) == {"selected_labels"}
     assert both[["rate_a", "rate_b", "difference", "p_exact"]].isna().all(axis=None)
     assert (both["n_rows"] > 0).all()
-    taken = comparisons.compare(truth, 70.0, "result", assume_random=True)
+    taken = va.accuracy.compare(truth, 70.0, "result", assume_random=True)
     assert taken["rate_a"].notna().all()
     assert set(taken["note"]) == {"labels taken as random"}
-    chosen = comparisons.out_of_sample(truth, 0.5, fmr=0.05).iloc[0]
+    chosen = va.accuracy.out_of_sample(truth, 0.5, fmr=0.05).iloc[0]
     assert chosen["reason"] == "selected_labels"
     rates = [c for c in chosen.index if c.endswith(("fmr", "fnmr", "_low", "_high", "threshold"))]
     assert len(rates) == 9
     assert chosen[rates].isna().all()
-    taken = comparisons.out_of_sample(truth, 0.5, fmr=0.05, assume_random=True).iloc[0]
+    taken = va.accuracy.out_of_sample(truth, 0.5, fmr=0.05, assume_random=True).iloc[0]
     assert taken[rates].notna().all()
     assert taken["note"] == "labels taken as random"
 
@@ -417,7 +414,7 @@ def population(n, seed, tries=1):
 
 def test_no_subject_is_on_both_sides():
     truth = population(400, 3, tries=3)
-    got = comparisons.out_of_sample(truth, choose_on=0.5, fmr=0.05).iloc[0]
+    got = va.accuracy.out_of_sample(truth, choose_on=0.5, fmr=0.05).iloc[0]
     total = got["chosen_n_mated"] + got["chosen_n_nonmated"]
     total += got["scored_n_mated"] + got["scored_n_nonmated"]
     assert total == len(truth)
@@ -429,7 +426,7 @@ def test_no_subject_is_on_both_sides():
 
 def test_by_time_the_later_rows_of_earlier_subjects_are_left_out():
     truth = population(400, 4, tries=3)
-    got = comparisons.out_of_sample(truth, choose_on="2024-05-20", fnmr=0.1).iloc[0]
+    got = va.accuracy.out_of_sample(truth, choose_on="2024-05-20", fnmr=0.1).iloc[0]
     day = pd.Timestamp("2024-05-20", tz="UTC")
     early = truth["occurred_at"] < day
     seen = set(truth.loc[early, "subject"])
@@ -440,7 +437,7 @@ def test_by_time_the_later_rows_of_earlier_subjects_are_left_out():
     t = got["threshold"]
     mated = later[later["mated"]]
     assert got["scored_fnmr"] == pytest.approx((mated["score"] < t).mean())
-    span = comparisons.out_of_sample(
+    span = va.accuracy.out_of_sample(
         truth, choose_on=("2024-05-06", "2024-05-13"), score_on=("2024-05-20", "2024-05-27")
     ).iloc[0]
     assert span["rule"] == "eer"
@@ -450,7 +447,7 @@ def test_the_realised_rate_is_too_good_out_of_sample_it_is_not():
     chosen, scored = [], []
     for seed in range(12):
         truth = population(300, seed)
-        got = comparisons.out_of_sample(truth, choose_on=0.4, fmr=0.05, seed=seed).iloc[0]
+        got = va.accuracy.out_of_sample(truth, choose_on=0.4, fmr=0.05, seed=seed).iloc[0]
         chosen.append(got["chosen_fmr"])
         scored.append(got["scored_fmr"])
     assert max(chosen) <= 0.05
@@ -476,8 +473,8 @@ def test_the_scored_part_has_the_limits_of_error_rates():
     truth = frame.assign(mated=[m for _, _, m, _ in rows])
     later = truth[[d == 20 for *_, d in rows]]
     for target in ({"fmr": 0.0}, {"fmr": 0.2}):  # above and below the own 1e-4 threshold
-        got = comparisons.out_of_sample(truth, "2024-05-15", **target, assume_random=True).iloc[0]
-        same = accuracy.error_rates(later, got["threshold"], assume_random=True).iloc[0]
+        got = va.accuracy.out_of_sample(truth, "2024-05-15", **target, assume_random=True).iloc[0]
+        same = va.accuracy.error_rates(later, got["threshold"], assume_random=True).iloc[0]
         for name in ("fmr", "fmr_low", "fmr_high", "fnmr", "fnmr_low", "fnmr_high"):
             assert got[f"scored_{name}"] == pytest.approx(same[name]), (target, name)
     assert got["threshold"] < 70
@@ -486,7 +483,7 @@ def test_the_scored_part_has_the_limits_of_error_rates():
 
 def test_no_threshold_is_chosen_on_rows_drawn_unequally():
     _, truth = drawn_unequally()
-    got = comparisons.out_of_sample(truth, 0.5, fmr=0.01).iloc[0]
+    got = va.accuracy.out_of_sample(truth, 0.5, fmr=0.01).iloc[0]
     assert got["reason"] == "unequal_inclusion"
     assert np.isnan([got["threshold"], got["scored_fmr"], got["chosen_fnmr"]]).all()
 
@@ -495,7 +492,7 @@ def test_a_target_that_no_threshold_meets_gives_no_counts():
     rows = [w.row(i, score=None, sub_code=210311, result=False) for i in range(40)]
     rows += [w.row(40 + i, score=50.0 + i % 40) for i in range(160)]
     truth = w.frame(rows).assign(mated=[True] * 80 + [False, True] * 60)
-    got = comparisons.out_of_sample(truth, 0.5, fnmr=0.0, assume_random=True).iloc[0]
+    got = va.accuracy.out_of_sample(truth, 0.5, fnmr=0.0, assume_random=True).iloc[0]
     assert got["reason"] == "target_not_met"
     assert np.isnan(got["threshold"])
     assert got[["chosen_n_false_matches", "scored_n_false_nonmatches"]].isna().all()
@@ -516,7 +513,7 @@ def grouped(counts):
 
 def test_differentials_against_their_formulas():
     truth = grouped([("a", 200, 20), ("b", 200, 10), ("c", 400, 40)])
-    table = differentials.differentials(truth, "ctx_group", 50.0)
+    table = va.accuracy.differentials(truth, "ctx_group", 50.0)
     got = table[table["measure"] == "fnmr"].set_index("ctx_group")
     rates = np.array([0.1, 0.05, 0.1])
     assert got["rate"].to_numpy() == pytest.approx(rates)
@@ -536,7 +533,7 @@ def test_differentials_against_their_formulas():
 
 def test_a_zero_rate_makes_the_ratio_a_bound():
     truth = grouped([("a", 200, 20), ("b", 100, 0)])
-    got = differentials.differentials(truth, "ctx_group", 50.0)
+    got = va.accuracy.differentials(truth, "ctx_group", 50.0)
     got = got[got["measure"] == "fnmr"].iloc[0]
     assert got["is_bound"]
     assert got["max_min"] == pytest.approx(0.1 / iv.clopper_pearson(0, 100).high)
@@ -544,12 +541,12 @@ def test_a_zero_rate_makes_the_ratio_a_bound():
 
 def test_a_small_group_is_hidden_and_so_is_the_next_that_would_reveal_it():
     truth = grouped([("a", 200, 20), ("b", 3, 1), ("c", 50, 5), ("d", 90, 8)])
-    got = differentials.differentials(truth, "ctx_group", 50.0)
+    got = va.accuracy.differentials(truth, "ctx_group", 50.0)
     got = got[got["measure"] == "fnmr"].set_index("ctx_group")
     assert got["hidden"].to_dict() == {"a": False, "b": True, "c": True, "d": False}
     assert got.loc[["b", "c"], ["rate", "n_errors", "n_rows", "p"]].isna().all(axis=None)
     two = grouped([("a", 200, 20), ("b", 3, 1), ("c", 4, 1), ("d", 90, 8)])
-    got = differentials.differentials(two, "ctx_group", 50.0)
+    got = va.accuracy.differentials(two, "ctx_group", 50.0)
     got = got[got["measure"] == "fnmr"].set_index("ctx_group")
     assert got["hidden"].to_dict() == {"a": False, "b": True, "c": True, "d": False}
 
@@ -559,9 +556,7 @@ def test_groups_that_do_not_differ_stay_below_their_null_spread():
     above, reported = 0, 0
     for seed in range(12):
         counts = [(g, 150, int(rng.binomial(150, 0.08))) for g in "abcdef"]
-        table = differentials.differentials(
-            grouped(counts), "ctx_group", 50.0, n_null=100, seed=seed
-        )
+        table = va.accuracy.differentials(grouped(counts), "ctx_group", 50.0, n_null=100, seed=seed)
         got = table[table["measure"] == "fnmr"]
         above += got["gini"].iloc[0] > got["gini_null_high"].iloc[0]
         reported += (got["p_adjusted"] <= 0.05).any()
@@ -583,7 +578,7 @@ def test_ten_tries_of_a_person_do_not_make_a_difference_between_groups():
              "ctx_group": "g0"}
         )  # fmt: skip
         truth = pd.concat([owners, strangers], ignore_index=True)
-        table = differentials.differentials(truth, "ctx_group", 70.0, n_null=99, seed=seed)
+        table = va.accuracy.differentials(truth, "ctx_group", 70.0, n_null=99, seed=seed)
         got = table[table["measure"] == "fnmr"].set_index("ctx_group")
         found += (got["p_adjusted"] < 0.05).any() + (got["gini"] > got["gini_null_high"]).iloc[0]
         if seed:
@@ -601,8 +596,8 @@ def test_ten_tries_of_a_person_do_not_make_a_difference_between_groups():
 def test_groups_drawn_unequally_differ_by_weighted_rates():
     sample, truth = drawn_unequally()
     truth["ctx_group"] = [f"g{int(i[1:]) % 3}" for i in truth["request_id"]]
-    table = differentials.differentials(truth, "ctx_group", 75.0, n_null=19)
-    rates = accuracy.error_rates(truth, 75.0, by="ctx_group").set_index("ctx_group")
+    table = va.accuracy.differentials(truth, "ctx_group", 75.0, n_null=19)
+    rates = va.accuracy.error_rates(truth, 75.0, by="ctx_group").set_index("ctx_group")
     got = table[table["measure"] == "fnmr"].set_index("ctx_group")
     owners = [(r, 1 / c) for r, m, a, c in sample if m and a is None]
     sums = {}
@@ -642,7 +637,7 @@ def test_the_claim_audit_finds_k(k, believe):
     for name, t in zip(w.LEVELS, w.PAGE, strict=True):
         truth[name] = t
     truth["req_key"] = "cert_pro_src_verify"
-    got = claims.claim_audit(truth).set_index("nominal_fmr").loc[1e-3]
+    got = va.accuracy.claim_audit(truth).set_index("nominal_fmr").loc[1e-3]
     x = int((truth.loc[~truth["mated"], "score"] >= 60).sum())
     assert got["n_false_matches"] == x
     assert got["k_hat"] == pytest.approx(x / (n * 1e-3))
@@ -655,8 +650,8 @@ def test_the_claim_audit_finds_k(k, believe):
 
 def test_the_claim_is_audited_with_weights():
     _, truth = drawn_unequally()
-    audit = claims.claim_audit(truth)
-    rates = accuracy.error_rates(truth)
+    audit = va.accuracy.claim_audit(truth)
+    rates = va.accuracy.error_rates(truth)
     assert rates["weighted"].all()
     assert audit["k_hat"].tolist() == pytest.approx((rates["fmr"] / rates["nominal_fmr"]).tolist())
     for got, rate in zip(audit.to_dict("records"), rates.to_dict("records"), strict=True):
@@ -676,7 +671,7 @@ def test_withheld_strangers_may_refute_the_claim_below_the_pass_rule():
     rows = [w.row(i, score=None, sub_code=210311, result=False) for i in range(5000)]
     rows += [w.row(5000 + i) for i in range(100)]
     truth = w.frame(rows).assign(mated=[False] * 5000 + [True] * 100)
-    got = claims.claim_audit(truth, assume_random=True).set_index("nominal_fmr")
+    got = va.accuracy.claim_audit(truth, assume_random=True).set_index("nominal_fmr")
     assert got.loc[1e-3, "k_high"] == 1000  # all of them may have matched at 1e-3
     assert got.loc[1e-3, "believe"] == "none"
     assert got.loc[1e-4, "k_high"] == pytest.approx(-np.log(0.025) / 5000 / 1e-4)
@@ -705,7 +700,7 @@ def test_label_maturity_is_that_of_a_loop(tz):
             labels.append({**key, "mated": mine[-1][0], "labelled_at": mine[-1][1],
                            "labeller": f"l{labeller}"})  # fmt: skip
         known.append(labelled_at(moment, mine))
-    table = claims.maturity(w.frame(rows), pd.DataFrame(labels), tz=tz)
+    table = va.labels.maturity(w.frame(rows), pd.DataFrame(labels), tz=tz)
     now = max(label["labelled_at"] for label in labels)
 
     def monday(moment):
@@ -747,7 +742,7 @@ def test_a_week_is_ripe_at_the_age_at_which_the_oldest_had_its_labels():
             if i < 20 and labelled <= monday + dt.timedelta(weeks=7, hours=2):
                 labels.append((rows[-1]["request_id"], i % 5 > 0, labelled))
     frame = pd.DataFrame(labels, columns=["request_id", "mated", "labelled_at"])
-    table = claims.maturity(w.frame(rows), frame)
+    table = va.labels.maturity(w.frame(rows), frame)
     first = table[table["week"] == pd.Timestamp("2024-05-06")].set_index("age_weeks")
     assert first["n_labelled"].tolist() == [5, 10, 15, 20, 20, 20]
     assert first["n_rows"].unique().tolist() == [40]
@@ -758,38 +753,38 @@ def test_a_week_is_ripe_at_the_age_at_which_the_oldest_had_its_labels():
 
 
 NONSENSE = [
-    (lambda t: comparisons.compare(t, float("nan"), 1.0), "must be a finite number"),
-    (lambda t: comparisons.compare(t, 70.0, ("score", "high")), "threshold of score must be"),
-    (lambda t: comparisons.compare(t, 70.0, ("score",)), "is no rule"),
-    (lambda t: comparisons.compare(t, 70.0, "subject"), "subject is no rule: it holds String"),
-    (lambda t: comparisons.compare(t, 70.0, "score"), "not true and false"),
-    (lambda t: comparisons.compare(t, 70.0, ("subject", 1.0)), "not numbers"),
-    (lambda t: comparisons.out_of_sample(t, 1.5), "choose_on must be above 0 and below 1"),
-    (lambda t: comparisons.out_of_sample(t, 0.5, 0.7), "score_on must be"),
-    (lambda t: comparisons.out_of_sample(t, 0.5, "2024-05-20"), "score_on must be"),
-    (lambda t: comparisons.out_of_sample(t, "soon"), "no date"),
-    (lambda t: comparisons.out_of_sample(t, (0.1, 0.2)), "no date"),
+    (lambda t: va.accuracy.compare(t, float("nan"), 1.0), "must be a finite number"),
+    (lambda t: va.accuracy.compare(t, 70.0, ("score", "high")), "threshold of score must be"),
+    (lambda t: va.accuracy.compare(t, 70.0, ("score",)), "is no rule"),
+    (lambda t: va.accuracy.compare(t, 70.0, "subject"), "subject is no rule: it holds String"),
+    (lambda t: va.accuracy.compare(t, 70.0, "score"), "not true and false"),
+    (lambda t: va.accuracy.compare(t, 70.0, ("subject", 1.0)), "not numbers"),
+    (lambda t: va.accuracy.out_of_sample(t, 1.5), "choose_on must be above 0 and below 1"),
+    (lambda t: va.accuracy.out_of_sample(t, 0.5, 0.7), "score_on must be"),
+    (lambda t: va.accuracy.out_of_sample(t, 0.5, "2024-05-20"), "score_on must be"),
+    (lambda t: va.accuracy.out_of_sample(t, "soon"), "no date"),
+    (lambda t: va.accuracy.out_of_sample(t, (0.1, 0.2)), "no date"),
     (
-        lambda t: comparisons.out_of_sample(t, pd.Timestamp("NaT")),
+        lambda t: va.accuracy.out_of_sample(t, pd.Timestamp("NaT")),
         "must be a finite number|no date",
     ),
-    (lambda t: comparisons.out_of_sample(t, ("2024-05-20", "2024-05-06")), "two rising ones"),
-    (lambda t: comparisons.out_of_sample(t, 0.5, fmr=0.1, fnmr=0.1), "not both"),
-    (lambda t: comparisons.out_of_sample(t, 0.5, fmr=-1), "fmr must be at least 0"),
-    (lambda t: comparisons.out_of_sample(t, 0.5, fmr=float("nan")), "fmr must be a finite"),
-    (lambda t: comparisons.out_of_sample(t, 0.5, fnmr="low"), "fnmr must be a finite"),
-    (lambda t: comparisons.out_of_sample(t, 0.5, seed=1.5), "seed must be a whole number"),
-    (lambda t: comparisons.out_of_sample(t[t["mated"]], 0.5), "no regime has mated"),
-    (lambda t: comparisons.compare(t.assign(mated=None), 1.0, 2.0), "no labelled comparison"),
-    (lambda t: claims.maturity(t, t, ripe=2), "ripe must be at least 0 and at most 1"),
-    (lambda t: claims.maturity(t, t, ripe="old"), "ripe must be a finite number"),
-    (lambda t: differentials.differentials(t, "subject", "high"), "must be a finite"),
-    (lambda t: differentials.differentials(t, "subject", 1.0, "few"), "min_group must be a whole"),
+    (lambda t: va.accuracy.out_of_sample(t, ("2024-05-20", "2024-05-06")), "two rising ones"),
+    (lambda t: va.accuracy.out_of_sample(t, 0.5, fmr=0.1, fnmr=0.1), "not both"),
+    (lambda t: va.accuracy.out_of_sample(t, 0.5, fmr=-1), "fmr must be at least 0"),
+    (lambda t: va.accuracy.out_of_sample(t, 0.5, fmr=float("nan")), "fmr must be a finite"),
+    (lambda t: va.accuracy.out_of_sample(t, 0.5, fnmr="low"), "fnmr must be a finite"),
+    (lambda t: va.accuracy.out_of_sample(t, 0.5, seed=1.5), "seed must be a whole number"),
+    (lambda t: va.accuracy.out_of_sample(t[t["mated"]], 0.5), "no regime has mated"),
+    (lambda t: va.accuracy.compare(t.assign(mated=None), 1.0, 2.0), "no labelled comparison"),
+    (lambda t: va.labels.maturity(t, t, ripe=2), "ripe must be at least 0 and at most 1"),
+    (lambda t: va.labels.maturity(t, t, ripe="old"), "ripe must be a finite number"),
+    (lambda t: va.accuracy.differentials(t, "subject", "high"), "must be a finite"),
+    (lambda t: va.accuracy.differentials(t, "subject", 1.0, "few"), "min_group must be a whole"),
     (
-        lambda t: differentials.differentials(t, "subject", 1.0, n_null=-1),
+        lambda t: va.accuracy.differentials(t, "subject", 1.0, n_null=-1),
         "n_null must be at least",
     ),
-    (lambda t: differentials.differentials(t, "subject", 1.0, seed="x"), "seed must be a whole"),
+    (lambda t: va.accuracy.differentials(t, "subject", 1.0, seed="x"), "seed must be a whole"),
 ]
 
 
@@ -806,7 +801,7 @@ def test_nonsense_is_refused_in_one_clear_line(nonsense, message):
 def test_a_date_is_one_however_it_is_written(day):
     truth = population(200, 4)
     pd.testing.assert_frame_equal(
-        comparisons.out_of_sample(truth, day), comparisons.out_of_sample(truth, "2024-05-20")
+        va.accuracy.out_of_sample(truth, day), va.accuracy.out_of_sample(truth, "2024-05-20")
     )
 
 
@@ -822,18 +817,18 @@ def test_every_engine_gives_the_same_frame(engine):
         ]
     )  # fmt: skip
     other = w.engines(w.frame(rows))[engine]
-    truth = lb.join(other, labels)
+    truth = va.labels.join(other, labels)
     for statistic in (
-        lambda t: detection.detection_rates(t, assume_random=True),
-        lambda t: detection.transaction_rates(t, assume_random=True),
-        lambda t: comparisons.compare(t, "result", 70.0, assume_random=True),
-        lambda t: comparisons.out_of_sample(t, 0.5, assume_random=True),
-        lambda t: differentials.differentials(t, "req_key", 70.0, assume_random=True, n_null=20),
-        lambda t: claims.claim_audit(t, assume_random=True),
+        lambda t: va.accuracy.detection_rates(t, assume_random=True),
+        lambda t: va.accuracy.transaction_rates(t, assume_random=True),
+        lambda t: va.accuracy.compare(t, "result", 70.0, assume_random=True),
+        lambda t: va.accuracy.out_of_sample(t, 0.5, assume_random=True),
+        lambda t: va.accuracy.differentials(t, "req_key", 70.0, assume_random=True, n_null=20),
+        lambda t: va.accuracy.claim_audit(t, assume_random=True),
     ):
         pd.testing.assert_frame_equal(statistic(truth), statistic(expected))
     pd.testing.assert_frame_equal(
-        claims.maturity(other, labels), claims.maturity(w.frame(rows), labels)
+        va.labels.maturity(other, labels), va.labels.maturity(w.frame(rows), labels)
     )
 
 
@@ -842,10 +837,10 @@ def test_every_engine_weighs_rows_and_adds_up_persons_alike(engine):
     _, expected = drawn_unequally(800)
     truth = w.engines(expected)[engine]
     for statistic in (
-        detection.detection_rates,
-        detection.transaction_rates,
-        lambda t: comparisons.compare(t, "result", 70.0),
-        lambda t: differentials.differentials(t, "req_key", 70.0, n_null=5),
-        claims.claim_audit,
+        va.accuracy.detection_rates,
+        va.accuracy.transaction_rates,
+        lambda t: va.accuracy.compare(t, "result", 70.0),
+        lambda t: va.accuracy.differentials(t, "req_key", 70.0, n_null=5),
+        va.accuracy.claim_audit,
     ):
         pd.testing.assert_frame_equal(statistic(truth), statistic(expected))

@@ -17,7 +17,7 @@ import pytest
 from builders import frames as w
 from scipy import stats
 
-from verifyanalytics.analysis.accuracy import rates as accuracy
+import verifyanalytics as va
 from verifyanalytics.analysis.base import intervals as iv
 from verifyanalytics.analysis.bounds import implied as bounds
 from verifyanalytics.analysis.labels import audits
@@ -148,7 +148,7 @@ def labelled_world(n_worlds, seed, *, tries=1, withheld=0.0):
 @pytest.mark.parametrize(("tries", "withheld"), [(1, 0.0), (4, 0.0), (1, 0.6), (4, 0.6)])
 def test_error_rates_hold_the_truth(tries, withheld):
     frame, truth = labelled_world(N_WORLDS, seed=tries, tries=tries, withheld=withheld)
-    table = accuracy.error_rates(frame, by="world")
+    table = va.accuracy.error_rates(frame, by="world")
     for t, (fmr, fnmr) in truth.items():
         mine = table[table["threshold"] == t]
         assert len(mine) == N_WORLDS

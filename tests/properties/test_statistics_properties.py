@@ -7,8 +7,8 @@ from builders import frames as w
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import verifyanalytics as va
 from verifyanalytics.analysis.accuracy import curves
-from verifyanalytics.analysis.accuracy import rates as accuracy
 from verifyanalytics.analysis.base import intervals as iv
 from verifyanalytics.analysis.bounds import implied as bounds
 from verifyanalytics.analysis.verdicts import decisions
@@ -143,8 +143,8 @@ def test_copies_of_every_try_carry_no_more_than_the_tries(seed, times):
     )
     if frame["mated"].nunique() < 2:
         return
-    once = accuracy.error_rates(frame, 50.0).iloc[0]
-    often = accuracy.error_rates(pd.concat([frame] * times), 50.0).iloc[0]
+    once = va.accuracy.error_rates(frame, 50.0).iloc[0]
+    often = va.accuracy.error_rates(pd.concat([frame] * times), 50.0).iloc[0]
     for rate in ("fmr", "fnmr"):
         assert often[rate] == pytest.approx(once[rate])
         width = once[f"{rate}_high"] - once[f"{rate}_low"]

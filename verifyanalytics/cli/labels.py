@@ -120,7 +120,7 @@ def thresholds(
 
 def _truth(store: Store, conflict: str, period: dict[str, Any]) -> Any:
     """Give the verifications with their labels; None where none of them is labelled."""
-    from verifyanalytics.analysis.base.labelled import join as join_labels
+    from verifyanalytics.analysis.labels.joining import join as join_labels
 
     given = store.read("labels")
     if given.empty:

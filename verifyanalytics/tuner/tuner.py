@@ -20,7 +20,7 @@ import narwhals as nw
 import pandas as pd
 from IPython import get_ipython
 
-from verifyanalytics.analysis.base.labelled import join as join_labels
+from verifyanalytics.analysis.labels.joining import join as join_labels
 from verifyanalytics.arguments import number
 from verifyanalytics.charts.style import usable
 from verifyanalytics.codebook.book import Lang

@@ -5,9 +5,9 @@ from verifyanalytics.lazy import face
 __getattr__, __dir__, __all__ = face(
     __name__,
     {
-        "join": "analysis.base.labelled",
-        "coverage": "analysis.base.labelled",
-        "maturity": "analysis.accuracy.claims",
+        "join": "analysis.labels.joining",
+        "coverage": "analysis.labels.progress",
+        "maturity": "analysis.labels.progress",
         "plan": "analysis.labels.audits",
         "estimate": "analysis.labels.audits",
     },

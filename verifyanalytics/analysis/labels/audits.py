@@ -20,10 +20,10 @@ import pandas as pd
 from verifyanalytics.analysis.base.frames import lazy_rows
 from verifyanalytics.analysis.base.groups import group_counts
 from verifyanalytics.analysis.base.intervals import FloatArray, hypergeometric_limits
-from verifyanalytics.analysis.base.labelled import texts, yes_or_no
 from verifyanalytics.analysis.base.regimes import REGIME, name_regimes
 from verifyanalytics.analysis.base.rows import OPTIONAL, REQUIRED, complete, scored, withheld
 from verifyanalytics.analysis.base.statistic import statistic
+from verifyanalytics.analysis.labels.joining import texts, yes_or_no
 from verifyanalytics.arguments import number
 from verifyanalytics.errors import MissingColumnError, UsageError
 from verifyanalytics.schema import THRESHOLD_COLUMNS
