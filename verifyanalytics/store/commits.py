@@ -61,27 +61,11 @@ T = TypeVar("T")
 _logger = logging.getLogger(__name__)
 
 
-# -------------------------------------------------------------------------------- tries
-
-
 class CommitTry:
     """One try to commit on the newest version of a table.
 
-    Parameters
-    ----------
-    tables : Tables
-    table : Path
-        `tables.responses` or `tables.labels`.
-    batch : str
-        Names the staging folder and, with the number, the files; each name is used once.
-    number : int
-
-    Attributes
-    ----------
-    version : Version
-        What the commit is decided on.
-    at : datetime
-        When the try began, UTC.
+    `batch` names the staging folder and, with the number of the try, the files: each name is used
+    once. The commit is decided on `version`; `at` is when the try began, UTC.
     """
 
     def __init__(self, tables: Tables, table: Path, batch: str, number: int) -> None:
@@ -141,28 +125,10 @@ class CommitTry:
 def with_retry(
     tables: Tables, table: Path, batch: str, work: Callable[[CommitTry], T], *, doing: str
 ) -> T:
-    """Do work that ends in a commit; again while other commits come first.
+    """Do work that ends in a commit; do it again while other commits come first.
 
-    Parameters
-    ----------
-    tables : Tables
-    table : Path
-    batch : str
-        See `CommitTry`.
-    work : callable
-        Takes a `CommitTry`, decides on its version, and calls its `commit` once or never.
-    doing : str
-        Begins the message when there was no turn.
-
-    Returns
-    -------
-    object
-        What `work` returns.
-
-    Raises
-    ------
-    StorageError
-        `TRIES` other commits came first.
+    `work` decides on the version of the `CommitTry` it gets and calls its `commit` once or never.
+    Gives what `work` gives, or raises `StorageError` after `TRIES` other commits.
     """
     for number in range(TRIES):
         attempt = CommitTry(tables, table, batch, number)
@@ -184,12 +150,7 @@ def with_retry(
 
 
 class Ledger:
-    """How far each source is in the store: its ledger rows and its stamps, read once a version.
-
-    Parameters
-    ----------
-    tables : Tables
-    """
+    """How far each source is in the store: its ledger rows and its stamps, read once a version."""
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
@@ -198,24 +159,21 @@ class Ledger:
 
     def at(self, version: Version) -> dict[str, SourceProgress]:
         """Give the progress by source hash."""
-        if version.number != self._number:
-            with storage_errors(self._tables.path, "reading the ledger"):
-                self._found = self._read(version)
-            self._number = version.number
-        return self._found
-
-    def _read(self, version: Version) -> dict[str, SourceProgress]:
+        if version.number == self._number:
+            return self._found
         tables = self._tables
         views = Views(tables.responses, version.files, tables.labels, (), ())
         names = ["bytes", "n_read", "n_added", "n_known", "n_rejected"]
         sums = ", ".join(f"sum({name})::BIGINT" for name in names)
         query = f"SELECT sha256, {sums} FROM ({views.query('imports')}) GROUP BY sha256"
-        stamps = read_stamps(tables.responses, version.number)
         found = {}
-        for sha256, n_bytes, *counts in tables.engine.cursor().sql(query).fetchall():
-            part = stamps.get(f"part:{sha256}", 0)
-            rows = stamps.get(f"file:{sha256}", 0)
-            found[sha256] = SourceProgress(rows, part or n_bytes, not part, *counts)
+        with storage_errors(tables.path, "reading the ledger"):
+            stamps = read_stamps(tables.responses, version.number)
+            for sha256, n_bytes, *counts in tables.engine.cursor().sql(query).fetchall():
+                part = stamps.get(f"part:{sha256}", 0)
+                rows = stamps.get(f"file:{sha256}", 0)
+                found[sha256] = SourceProgress(rows, part or n_bytes, not part, *counts)
+        self._found, self._number = found, version.number
         return found
 
 
@@ -338,20 +296,11 @@ def _ledger_rows(counts: Sequence[RangeCount], batch: str, at: datetime) -> pa.T
         code_version = installed_version("verifyanalytics")
     except PackageNotFoundError:
         code_version = "unknown"  # run from a source tree that is not installed
+    names = ("source", "sha256", "n_read", "n_added", "n_known", "n_rejected")
     rows = [
-        {
-            "batch": batch,
-            "source": count.source,
-            "sha256": count.sha256,
-            "bytes": count.n_bytes,
-            "n_read": count.n_read,
-            "n_added": count.n_added,
-            "n_known": count.n_known,
-            "n_rejected": count.n_rejected,
-            "n_erased": 0,
-            "code_version": code_version,
-            "committed_at": at,
-        }
+        {name: getattr(count, name) for name in names}
+        | {"batch": batch, "bytes": count.n_bytes, "n_erased": 0}
+        | {"code_version": code_version, "committed_at": at}
         for count in counts
     ]
     return pa.Table.from_pylist(rows, schema=table_schema("import"))
@@ -361,22 +310,13 @@ def _ledger_rows(counts: Sequence[RangeCount], batch: str, at: datetime) -> pa.T
 
 
 def label_rows(frame: Any) -> pa.Table:
-    """Bring labels into the table's columns; a column that is not given is null.
+    """Bring a frame of labels into the table's columns, null where not given.
 
-    Parameters
-    ----------
-    frame : pandas.DataFrame or pyarrow.Table
-        Columns of `schema.LABELS`, keyed by `request_id` or by `token` (hashed already).
-
-    Raises
-    ------
-    UsageError
-        A column that labels do not have, a value of the wrong type, a row without a key or with
-        two, a probability outside (0, 1].
+    Refuses what `Store.add_labels` refuses.
     """
-    given = (
-        frame if isinstance(frame, pa.Table) else pa.Table.from_pandas(frame, preserve_index=False)
-    )
+    given = frame
+    if not isinstance(frame, pa.Table):
+        given = pa.Table.from_pandas(frame, preserve_index=False)
     schema = table_schema("label")
     unknown = sorted(set(given.column_names) - set(schema.names))
     if unknown:

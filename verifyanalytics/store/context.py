@@ -34,15 +34,7 @@ def beyond_limit(held: Collection[str], wanted: Iterable[str]) -> list[str]:
 
 
 def fold(table: pa.Table, names: Sequence[str]) -> pa.Table:
-    """Move context columns of verifications into `extra`.
-
-    Parameters
-    ----------
-    table : pyarrow.Table
-        Verifications with `content`, `extra` and the columns that the digest covers.
-    names : sequence of str
-        Context columns, all of text.
-    """
+    """Move context columns of verifications, all of text, into `extra`."""
     said = table.select(list(names)).to_pylist()
     extra = table["extra"].to_pylist()
     rows = [row for row, values in enumerate(said) if any(v is not None for v in values.values())]

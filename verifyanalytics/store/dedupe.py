@@ -36,16 +36,12 @@ class ImportedRange:
     ----------
     source, sha256 : str
         Its name in the tables, and the SHA-256 of the whole source.
-    first_row, rows_done : int
-        First row of the range (1-based), and rows of the source done after it.
-    bytes_done : int
-        Bytes of the source done after it.
+    first_row, rows_done, bytes_done : int
+        First row of the range (1-based); rows and bytes of the source done after it.
     complete : bool
         Nothing of the source is left after it.
-    n_bytes : int
-        Bytes of the range.
-    n_read, n_rejected : int
-        Responses read, and how many of them are rejects.
+    n_bytes, n_read, n_rejected : int
+        Bytes of the range, responses in it, and rejects among these.
     """
 
     source: str
@@ -61,16 +57,10 @@ class ImportedRange:
 
 @dataclass(frozen=True, slots=True)
 class RangeCount:
-    """What became of a range: `n_read = n_added + n_known + n_rejected`.
+    """What became of a range: `n_read = n_added + n_known + n_rejected`, over `n_bytes` bytes.
 
-    Attributes
-    ----------
-    source, sha256 : str
-    n_bytes : int
-        Bytes the counts are about.
-    n_read, n_added, n_known, n_rejected : int
-    already_imported : bool
-        The source was done before, by this or another import; the counts are the stored ones.
+    With `already_imported` the source was done before, by this or another import, and the counts
+    are the stored ones.
     """
 
     source: str
@@ -85,16 +75,9 @@ class RangeCount:
 
 @dataclass(frozen=True, slots=True)
 class SourceProgress:
-    """How far a source is in the store.
+    """How far a source is in the store: its rows and bytes that are in, and the counts of them.
 
-    Attributes
-    ----------
-    rows_done, bytes_done : int
-        Rows and bytes of the source that are in.
-    complete : bool
-        The whole source is in.
-    n_read, n_added, n_known, n_rejected : int
-        Over all its ranges.
+    `complete` means that the whole source is in.
     """
 
     rows_done: int
@@ -124,14 +107,10 @@ class PendingRange:
 def pending_ranges(
     ranges: Sequence[ImportedRange], done: Mapping[str, SourceProgress]
 ) -> list[PendingRange]:
-    """Line the ranges up behind what is done: what is in is dropped, a gap is refused.
+    """Line the ranges up behind what is done.
 
-    Raises
-    ------
-    StorageError
-        Rows between what is in and what a range brings are missing.
-    UsageError
-        Two sources have one name.
+    What is in already is dropped. A gap before a range is refused, and so are two sources of one
+    name.
     """
     pending: list[PendingRange] = []
     state = {sha256: (p.rows_done, p.bytes_done, p.complete) for sha256, p in done.items()}
@@ -161,14 +140,8 @@ def pending_ranges(
 class DedupeResult:
     """What becomes of the staged rows.
 
-    Attributes
-    ----------
-    drops : dict of int to array
-        Per staged file the row numbers that do not go in.
-    conflicts : pyarrow.Table
-        Source, row and detail of rows that contradict a stored one.
-    counts : list of RangeCount
-        One a range, in their order; those of dropped ranges are not filled.
+    `drops` has per staged file the row numbers that do not go in; `conflicts` the source, row and
+    detail of rows that contradict another; `counts` one count a range, void for dropped ones.
     """
 
     drops: dict[int, np.ndarray[Any, Any]]
@@ -179,14 +152,7 @@ class DedupeResult:
 class Deduplicator:
     """Compare staged rows with each other and with every committed row.
 
-    Parameters
-    ----------
-    connection : duckdb.DuckDBPyConnection
-        Of its own; temporary tables are made on it.
-    folder : Path
-        The table `responses`.
-    staged : sequence of StagedFile
-    pending : sequence of PendingRange
+    `folder` is the table `responses`; temporary tables are made on the connection.
     """
 
     def __init__(
@@ -403,10 +369,7 @@ class Deduplicator:
 class TokenRule:
     """The rule of one token in plain Python, for the few rows where their order matters.
 
-    Parameters
-    ----------
-    held : sequence of (token, settles)
-        What the store has: whether a query or a verification settled a token.
+    `held` are pairs of the store: a token, and whether a query or a verification settled it.
     """
 
     def __init__(self, held: Sequence[tuple[str, str]]) -> None:

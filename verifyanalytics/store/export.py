@@ -22,13 +22,7 @@ _FORMULA = r"^[=+\-@\t\r\n＝＋－＠]"
 
 
 def export_paths(folder: Path, format: str, *, overwrite: bool) -> dict[str, Path]:
-    """Name the six files of an export.
-
-    Raises
-    ------
-    UsageError
-        No such format, or files that are there and may not be replaced.
-    """
+    """Name the six files of an export; refuse an unknown format and files that are there."""
     if format not in ("parquet", "csv"):
         raise UsageError(f"format is {format!r}; give parquet or csv")
     paths = {table: folder / f"{table}.{format}" for table in TABLES}

@@ -39,15 +39,8 @@ _MONTH = re.compile(r"\d{4}-(0[1-9]|1[0-2])|unknown")
 class DataFile:
     """One committed Parquet file, as the log describes it.
 
-    Attributes
-    ----------
-    path : str
-        Relative to the table's folder, with `/`.
-    n_bytes, n_rows : int
-    kind, month : str
-        Its partition.
-    first_at, last_at : datetime or None
-        Least and greatest `occurred_at`; None when the log does not say.
+    `path` is relative to the table's folder, `kind` and `month` are its partition, `first_at` and
+    `last_at` the least and greatest `occurred_at`, None when the log does not have them.
     """
 
     path: str
@@ -93,13 +86,10 @@ def context_of(names: Iterable[str]) -> list[str]:
 
 
 def verify(path: Path, staged: StagedFile) -> pa.Schema:
-    """Read the footer of a staged file at a path; refuse what a reader could not read later.
+    """Read the footer of a staged file at a path and give its schema.
 
-    Raises
-    ------
-    StorageError
-        The file is gone, is not Parquet, lacks a column, has one of another type or one that is
-        not in the table, or holds another number of rows than announced.
+    Refuses a file that is gone, is not Parquet, has other columns or types than the table, or
+    holds another number of rows than announced: a commit would accept it, a reader would not.
     """
     if staged.kind not in (*KINDS, "label") or not _MONTH.fullmatch(staged.month):
         raise StorageError(f"no partition kind={staged.kind}, month={staged.month}")

@@ -40,21 +40,11 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One version of a table: its sequence number and exactly its files.
+    """One version of a table: exactly its files, and its `ctx_*` columns, sorted.
 
-    Attributes
-    ----------
-    sequence : int
-        The public number of the version; 0 before the first commit.
-    sequence_name : str
-        The application transaction that counts it.
-    number : int
-        Delta's number of it; larger, as adding columns counts too.
-    handle : DeltaTable
-        Opened at that version; never used again after a commit.
-    files : tuple of DataFile
-    context : tuple of str
-        The `ctx_*` columns, sorted.
+    `sequence` is the public number of the version, 0 before the first commit, counted by the
+    application transaction `sequence_name`. Delta's `number` is larger, as adding columns counts
+    too. `handle` is opened at that version and not used again after a commit.
     """
 
     sequence: int
@@ -109,10 +99,8 @@ def commit(
 
     Parameters
     ----------
-    folder : Path
-        The table.
-    version : Version
-        What the commit was decided on; `version.sequence + 1` is taken.
+    folder, version : Path, Version
+        The table, and what the commit was decided on.
     data_change : bool
         False when rows only move between files.
     adds, removes : sequence of DataFile
@@ -208,17 +196,8 @@ def secure(folder: Path, delta_version: int) -> None:
 class Entry:
     """One commit, as the log remembers it.
 
-    Attributes
-    ----------
-    sequence, delta_version : int
-    at : datetime
-        When it was made, UTC.
-    verb, batch : str
-        What made it: `create`, `import`, `compact`, `vacuum`, `labels`.
-    n_added : int
-        Rows it brought.
-    responses_sequence : int
-        For `labels`: the version of `responses` that was newest then.
+    `verb` is `create`, `import`, `compact`, `vacuum`, `reflatten` or `labels`; `n_added` are the
+    rows it brought; `responses_sequence` is, for labels, the version of `responses` at that time.
     """
 
     sequence: int

@@ -31,18 +31,9 @@ _ORDER = {"verification": "occurred_at", "reject": "rejected_at", "import": "com
 
 
 def bundles(files: Iterable[DataFile], over: int) -> list[list[DataFile]]:
-    """Group small files of one partition that are worth merging.
+    """Group small files of partitions that have more than `over` of them.
 
-    Parameters
-    ----------
-    files : iterable of DataFile
-    over : int
-        Partitions with more small files than this are taken.
-
-    Returns
-    -------
-    list of list of DataFile
-        Each to become one file of about `MERGED_BYTES` at most; never a single file.
+    Each group becomes one file of about `MERGED_BYTES` at most; none is a single file.
     """
     partitions: dict[tuple[str, str], list[DataFile]] = {}
     for file in files:
@@ -68,17 +59,9 @@ def _bins(files: Sequence[DataFile]) -> list[list[DataFile]]:
 
 
 def merge(tables: Tables, bundle: Sequence[DataFile], batch: str) -> int:
-    """Put one file in place of a bundle's; no row changes.
+    """Put one file in place of a bundle's and give its rows; no row changes.
 
-    Returns
-    -------
-    int
-        Rows merged; 0 when another commit took one of the files meanwhile.
-
-    Raises
-    ------
-    StorageError
-        Not every row arrived; nothing is committed then.
+    Merges nothing and gives 0 when another commit took one of the files meanwhile.
     """
     version = tables.newest(tables.responses)
     path = tables.staging.claim(batch) / "0.parquet"
@@ -108,13 +91,7 @@ def merge(tables: Tables, bundle: Sequence[DataFile], batch: str) -> int:
 
 
 def retention_hours(value: str | timedelta) -> int:
-    """Read a time to keep: `7d`, `12h` or a timedelta, in whole hours.
-
-    Raises
-    ------
-    UsageError
-        It is none of these.
-    """
+    """Read a time to keep: `7d`, `12h` or a timedelta, in whole hours."""
     if isinstance(value, timedelta) and value >= timedelta(0):
         return int(value.total_seconds() // 3600)
     found = re.fullmatch(r"(\d{1,6})([dh])", value) if isinstance(value, str) else None

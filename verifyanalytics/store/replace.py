@@ -21,21 +21,10 @@ _SAME = "o.source = n.source AND o.source_row = n.source_row"
 
 
 def replace_rows(tables: Tables, fresh: pa.Table, batch: str) -> int:
-    """Put fresh rows in the place of stored ones; give their number.
+    """Put fresh verifications in the place of stored ones; give their number.
 
-    Parameters
-    ----------
-    tables : Tables
-    fresh : pyarrow.Table
-        Verifications; for each a stored row with the same source, source_row, request_id and
-        month must exist.
-    batch : str
-        Names the staging folder and the new files; the rows keep the batch they have.
-
-    Raises
-    ------
-    StorageError
-        A row has no stored one in its place, or other commits came first too often.
+    For each a stored row with the same source, source_row, request_id and month must exist. The
+    batch names the new files; the rows keep the batch they have.
     """
 
     def work(attempt: CommitTry) -> int:

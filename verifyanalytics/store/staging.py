@@ -86,14 +86,8 @@ class _Waiting:
 class Staging:
     """Collect the rows of one task and write them, month by month.
 
-    Parameters
-    ----------
-    folder : Path
-        An existing folder; the files are made in it with mode 0600.
-    batch : str
-        The commit the rows belong to; becomes their `batch` column.
-    stem : str
-        How the file names begin; unique within the folder.
+    The files are made in an existing folder, with mode 0600. The batch becomes a column of the
+    rows; the stem begins the file names and is unique within the folder.
     """
 
     def __init__(self, folder: Path, batch: str, stem: str) -> None:
@@ -108,19 +102,10 @@ class Staging:
         self._met_at = datetime.now(UTC)
 
     def add(self, verifications: pa.RecordBatch, rejects: pa.RecordBatch) -> None:
-        """Take the rows of one block; writes row groups when enough wait.
+        """Take the rows of one block; write row groups when enough wait.
 
-        Parameters
-        ----------
-        verifications : pyarrow.RecordBatch
-            As `Flattener` gives them: with `month`, without `batch`.
-        rejects : pyarrow.RecordBatch
-            Without `batch` and `rejected_at`.
-
-        Raises
-        ------
-        OSError
-            The disk refuses a write.
+        Verifications are as `Flattener` gives them, with `month` and without `batch`; rejects are
+        without `batch` and `rejected_at`. Raises `OSError` when the disk refuses a write.
         """
         for month, rows in _by_month(verifications):
             self._keep(("verification", month), rows)
@@ -218,13 +203,7 @@ def _by_month(batch: pa.RecordBatch) -> Iterator[tuple[str, pa.RecordBatch]]:
 
 
 class StagingFolders:
-    """The staging folders of one store, and which of them this process owns.
-
-    Parameters
-    ----------
-    folder : Path
-        `<store>/responses/_staging`; holds a folder for each batch.
-    """
+    """The staging folders of one store, one a batch, and which of them this process owns."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

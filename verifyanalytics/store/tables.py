@@ -43,19 +43,7 @@ _PROPERTIES = {
 class Tables:
     """The folders and versions of one store.
 
-    Parameters
-    ----------
-    path : Path
-        The store, absolute.
-
-    Attributes
-    ----------
-    responses, labels : Path
-        The Delta tables.
-    lock : threading.RLock
-        Held while this process writes or opens a version.
-    engine : Engine
-    staging : StagingFolders
+    `lock` is held while this process writes or opens a version.
     """
 
     def __init__(self, path: Path) -> None:
@@ -136,14 +124,7 @@ class Tables:
     # ---------------------------------------------------------------------------- versions
 
     def newest(self, table: Path) -> Version:
-        """Give the newest version of a table; the one at hand while the log has no newer.
-
-        Raises
-        ------
-        NoStoreError
-        StorageError
-            The log cannot be read, or newer code made the store.
-        """
+        """Give the newest version of a table; the one at hand while the log has no newer."""
         with self.lock, storage_errors(self.path, f"reading the store {self.path}"):
             if not self.exist():
                 raise NoStoreError(self.path)
@@ -157,12 +138,7 @@ class Tables:
     def at(self, as_of: int | None) -> tuple[Version, Version]:
         """Give `responses` and `labels` as they were at a version of the store.
 
-        Raises
-        ------
-        UsageError
-            No such version, or one that is kept no more.
-        StorageError
-            A vacuum took files of it.
+        Refuses a version that is not there, is kept no more, or lost files to a vacuum.
         """
         responses, labels = self.newest(self.responses), self.newest(self.labels)
         if as_of is None or as_of == responses.sequence:

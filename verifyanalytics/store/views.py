@@ -71,12 +71,7 @@ def literal(text: str) -> str:
 class Engine:
     """One DuckDB database in memory, locked to the store's folder; made when first needed.
 
-    Parameters
-    ----------
-    folder : Path
-        The store; its files may be opened, nothing else.
-    memory : str
-        DuckDB's memory limit; what is larger spills into a private folder.
+    What is larger than the memory limit spills into a private folder.
     """
 
     def __init__(self, folder: Path, memory: str = "512MB") -> None:
@@ -144,13 +139,7 @@ def query_errors(doing: str, path: Path) -> Iterator[None]:
 
 
 def require_select(connection: duckdb.DuckDBPyConnection, query: str) -> None:
-    """Refuse anything but one statement that reads.
-
-    Raises
-    ------
-    UsageError
-        No statement, several, one that writes or sets, or no text.
-    """
+    """Refuse anything but one statement that reads."""
     if not isinstance(query, str):
         raise UsageError(f"a query is text; {type(query).__name__} was given")
     try:
@@ -164,17 +153,9 @@ def require_select(connection: duckdb.DuckDBPyConnection, query: str) -> None:
 
 
 class Views:
-    """The six tables over the files of one version.
+    """The six tables over the committed files of one version of `responses` and of `labels`.
 
-    Parameters
-    ----------
-    responses, labels : Path
-        Folders of the two Delta tables.
-    files : sequence of DataFile
-        The committed files of `responses`.
-    label_files : sequence of DataFile
-    context : sequence of str
-        The `ctx_*` columns that `responses` has.
+    `context` names the `ctx_*` columns that `responses` has.
     """
 
     def __init__(
@@ -194,13 +175,7 @@ class Views:
         return [field.name for field in self.schema(table)]
 
     def schema(self, table: str) -> pa.Schema:
-        """Give a table's columns and types.
-
-        Raises
-        ------
-        UsageError
-            There is no such table.
-        """
+        """Give a table's columns and types."""
         if table == "verifications":
             fields = list(table_schema("verification", self._context))
             fields.insert(3, pa.field("month", pa.string()))
@@ -229,13 +204,7 @@ class Views:
         until: Any = None,
         where: str | None = None,
     ) -> str:
-        """Write the SELECT of a table: `since` ≤ time < `until`, and a condition in SQL.
-
-        Raises
-        ------
-        UsageError
-            No such table or column, or a time that is none.
-        """
+        """Write the SELECT of a table: `since` ≤ time < `until`, and a condition in SQL."""
         names = self.columns(table)
         if columns is not None and not isinstance(columns, Iterable):
             raise UsageError(f"columns are names; {columns!r} was given")
@@ -300,13 +269,7 @@ def selected(schema: pa.Schema, folder: Path, files: Sequence[DataFile]) -> str:
 
 
 def instant(value: Any, name: str) -> datetime | None:
-    """Read a point in time: a datetime, a date or ISO 8601 text; without a zone it is UTC.
-
-    Raises
-    ------
-    UsageError
-        It is none of these.
-    """
+    """Read a point in time: a datetime, a date or ISO 8601 text; without a zone it is UTC."""
     if value is None:
         return None
     try:
@@ -317,10 +280,8 @@ def instant(value: Any, name: str) -> datetime | None:
         at: datetime = value if value.tzinfo else value.replace(tzinfo=UTC)
         return datetime.fromtimestamp(0, UTC) + (at - datetime.fromtimestamp(0, UTC))
     except (ValueError, TypeError, AttributeError, OverflowError):
-        message = (
-            f"{name} is {value!r}; give a date or time such as 2024-05-01 or 2024-05-01T08:00Z"
-        )
-        raise UsageError(message) from None
+        hint = "give a date or time such as 2024-05-01 or 2024-05-01T08:00Z"
+        raise UsageError(f"{name} is {value!r}; {hint}") from None
 
 
 def write_query(
