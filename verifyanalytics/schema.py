@@ -1,8 +1,7 @@
-"""What each column is: name, Arrow type, unit, and what null means.
+"""The columns of the tables: name, Arrow type, unit, and what null means.
 
-The five tables people see (`verifications`, `rejects`, `imports`, `labels` and the two long
-forms) are documented here once; the store, the flatten kernel and the docs read it. Names are
-the vendor's where the vendor has one. Types are Arrow types; times are UTC.
+`verifications`, `rejects`, `imports` and `labels` are documented here once; the store, the parser
+and the docs read it. Names are the vendor's where the vendor has one. Times are UTC.
 """
 
 from __future__ import annotations
@@ -64,17 +63,9 @@ REJECT_REASONS = {
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column of a table.
+    """One column: `meaning` says what a value is, with unit and range, `null` what null is.
 
-    Attributes
-    ----------
-    name : str
-        As it stands in the tables.
-    type : pyarrow.DataType
-    meaning : str
-        What a value says, with unit and range where it has them.
-    null : str
-        What null says; empty when the column is never null.
+    `null` is empty when the column is never null.
     """
 
     name: str

@@ -15,7 +15,7 @@ from verifyanalytics.parsing.fast.repeated import MAX_COMBINATIONS
 from verifyanalytics.parsing.fast.unknown_keys import LEARN_AFTER, MAX_LEARNT
 from verifyanalytics.parsing.reference import Refusal, read_response
 from verifyanalytics.schema import REJECTS, VERIFICATIONS
-from verifyanalytics.sources.reading import Block, BlockReject, Document
+from verifyanalytics.sources.blocks import Block, BlockReject, Document
 
 
 def line(answer):

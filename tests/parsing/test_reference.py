@@ -22,7 +22,7 @@ from verifyanalytics.parsing.envelope import ReadOptions, keyed_hash
 from verifyanalytics.parsing.fast.flattener import Flattener
 from verifyanalytics.parsing.reference import Refusal, read_response
 from verifyanalytics.schema import REJECT_REASONS, VERIFICATIONS
-from verifyanalytics.sources.reading import Block
+from verifyanalytics.sources.blocks import Block
 
 KEY = b"k" * 32
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from verifyanalytics.parsing.envelope import ReadOptions
 from verifyanalytics.parsing.fast.flattener import Flattener
 from verifyanalytics.parsing.reference import Refusal, read_response
-from verifyanalytics.sources.reading import Block, Document
+from verifyanalytics.sources.blocks import Block, Document
 
 BASES = (PAGE_SAMPLE, PAGE_SAMPLE, FAULT, GATEWAY, QUERY)
 NUMBERS = (

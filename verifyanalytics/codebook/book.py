@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, cast, get_args
 
 import msgspec
 
@@ -34,23 +34,16 @@ ENVIRONMENT = "VERIFYANALYTICS_CODEBOOK"
 """The variable that names a user's own file."""
 
 Lang = Literal["en", "zh", "both"]
-_LANGS: tuple[Lang, ...] = ("en", "zh", "both")
 
 _Text = Annotated[str, msgspec.Meta(max_length=200)]
 _Http = tuple[Annotated[int, msgspec.Meta(ge=100, le=599)], ...]
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One entry of the book.
+    """One entry of the book: a risk level, tag, family, stage or gate, or the base of the others.
 
-    Attributes
-    ----------
-    code : int or str
-        The key, as the vendor sends it.
-    en, zh : str
-        The gloss; when only one language is given it stands for both.
-    known : bool
-        False when the book has no such entry.
+    `code` is the key, as the vendor sends it; `en` and `zh` are the gloss, and one given alone
+    stands for both; `known` is false when the book has no such entry.
     """
 
     code: int | str
@@ -78,14 +71,9 @@ class Code(Entry, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class SubCode(Entry, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A sub code: `algorithm_base_resp.status_code`.
 
-    Attributes
-    ----------
-    stage : str
-        Where the verification stood: a key of `Codebook.stages`, or `unknown`.
-    billed : bool or None
-        Whether the vendor bills it; None when not known. `req_measure_info` of an answer wins.
-    outer_code : int or None
-        The service code it comes with.
+    `stage` says where the verification stood: a key of `Codebook.stages`, or `unknown`. `billed`
+    says whether the vendor bills it, None when not known; `req_measure_info` of a reply wins.
+    `outer_code` is the service code it comes with.
     """
 
     code: int
@@ -105,15 +93,9 @@ class GatewayCode(Entry, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Measure(Entry, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A quality measure of an image, named as our columns end.
 
-    Attributes
-    ----------
-    low, high : float or None
-        Range; None where the vendor states none.
-    better : str
-        Which way is better: `higher`, `lower`, `magnitude` (nearer to 0), or `unordered` (neither
-        end is good).
-    poor : tuple of (str, float) or None
-        The vendor's limit: the comparison that makes an image poor, as `("<", 50.0)`.
+    `low` and `high` are its range, None where the vendor states none; `better` says which way is
+    better, where `magnitude` is nearer to 0 and `unordered` neither end; `poor` is the vendor's
+    limit: the comparison that makes an image poor, as `("<", 50.0)`.
     """
 
     code: str
@@ -146,11 +128,8 @@ class _Rules(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-}
+    "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge
+}  # fmt: skip
 
 _SECTIONS: dict[str, tuple[type[Entry], type]] = {
     "codes": (Code, int),
@@ -175,8 +154,7 @@ class Codebook:
 
     Attributes
     ----------
-    codes, sub_codes, gateway_codes, risk_levels, risk_tags, tag_families, stages, gates, quality, \
-limits : mapping
+    codes, sub_codes, gateway_codes, …, limits : mapping
         The entries by key: integers for codes, sub codes and risk levels, else strings.
     answered_codes : frozenset of int
         Service codes that answer the question that was asked.
@@ -247,13 +225,7 @@ limits : mapping
         return self.sub_code(sub_code).stage
 
     def sub_codes_in(self, stage: str) -> tuple[int, ...]:
-        """Return the sub codes of a stage, ascending.
-
-        Raises
-        ------
-        UsageError
-            When the book has no such stage.
-        """
+        """Return the sub codes of a stage, ascending; `UsageError` when there is no such stage."""
         if stage not in self.stages:
             raise UsageError(f"no stage {stage!r}; the code book has: {', '.join(self.stages)}")
         return tuple(sorted(c for c, entry in self.sub_codes.items() if entry.stage == stage))
@@ -361,22 +333,20 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _lay_over(raw: dict[str, dict[str, Any]], own: dict[str, Any], source: str) -> None:
+    own.pop("about", None)
+    where = f"code book {source}:"
     for section, entries in own.items():
-        if section == "about":
-            continue
         if section not in raw:
-            raise CodebookError(
-                f"code book {source}: no section {section!r}; there are: {', '.join(raw)}"
-            )
+            raise CodebookError(f"{where} no section {section!r}; there are: {', '.join(raw)}")
         if not isinstance(entries, dict):
-            raise CodebookError(f"code book {source}: {section} must be an object of entries")
-        if section == "rules":
-            raw[section] |= entries
-            continue
+            raise CodebookError(f"{where} {section} must be an object of entries")
         for key, fields in entries.items():
-            if not isinstance(fields, dict):
-                raise CodebookError(f"code book {source}: {section} {key!r} must be an object")
-            raw[section][key] = raw[section].get(key, {}) | fields
+            if section == "rules":
+                raw[section][key] = fields
+            elif not isinstance(fields, dict):
+                raise CodebookError(f"{where} {section} {key!r} must be an object")
+            else:
+                raw[section][key] = raw[section].get(key, {}) | fields
 
 
 def _build(raw: dict[str, dict[str, Any]], source: str) -> Codebook:
@@ -419,7 +389,6 @@ def _entry(
 
 def checked_lang(lang: str) -> Lang:
     """Return `lang`, or raise a UsageError that lists the languages there are."""
-    for known in _LANGS:
-        if lang == known:
-            return known
-    raise UsageError(f"no language {lang!r}; there are: {', '.join(_LANGS)}")
+    if lang not in get_args(Lang):
+        raise UsageError(f"no language {lang!r}; there are: {', '.join(get_args(Lang))}")
+    return cast("Lang", lang)

@@ -11,18 +11,8 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from verifyanalytics.codebook.book import (
-    Code,
-    Codebook,
-    Entry,
-    GatewayCode,
-    Lang,
-    Measure,
-    SubCode,
-    checked_lang,
-    current,
-    unknown,
-)
+from verifyanalytics.codebook import book as books
+from verifyanalytics.codebook.book import Codebook, Entry, Lang
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +36,7 @@ class Meaning:
 
     def text(self, lang: Lang = "en") -> str:
         """Return one line, or two when `lang` is `both`."""
-        if checked_lang(lang) == "both":
+        if books.checked_lang(lang) == "both":
             return f"{self.text('en')}\n{self.text('zh')}"
         kind, code, gloss = _KINDS[self.kind][lang], self.entry.code, self.entry.gloss(lang)
         if lang == "zh":
@@ -104,7 +94,7 @@ def explain(code: int | str, lang: Lang = "en", book: Codebook | None = None) ->
 
 def meanings(code: int | str, book: Codebook | None = None) -> tuple[Meaning, ...]:
     """Return everything that `code` can mean; never empty, see `explain`."""
-    book = book or current()
+    book = book or books.current()
     key = str(code).strip()
     number = int(key) if key.isascii() and key.isdigit() and len(key) <= 9 else None
     gateway = [e for e in book.gateway_codes.values() if number is not None and e.number == number]
@@ -131,7 +121,7 @@ def meanings(code: int | str, book: Codebook | None = None) -> tuple[Meaning, ..
         "zh": (*family.get("zh", ()), "码表可由自己的文件补充"),
     }
     shown = key if len(key) <= 40 else f"{key[:40]}…"
-    return (Meaning("unknown", unknown(Entry, shown), facts),)
+    return (Meaning("unknown", books.unknown(Entry, shown), facts),)
 
 
 def _family(tag: str, book: Codebook) -> dict[str, tuple[str, ...]]:
@@ -146,8 +136,8 @@ def _family(tag: str, book: Codebook) -> dict[str, tuple[str, ...]]:
 
 def _facts(kind: str, entry: Entry, book: Codebook) -> dict[str, tuple[str, ...]]:
     match entry:
-        case SubCode():
-            stage = book.stages.get(entry.stage) or unknown(Entry, entry.stage)
+        case books.SubCode():
+            stage = book.stages.get(entry.stage) or books.unknown(Entry, entry.stage)
             billed = {
                 True: ("billed", "计费"),
                 False: ("not billed", "不计费"),
@@ -157,15 +147,15 @@ def _facts(kind: str, entry: Entry, book: Codebook) -> dict[str, tuple[str, ...]
                 "en": (f"stage {entry.stage}: {stage.gloss('en')}", billed[0]),
                 "zh": (f"阶段 {entry.stage}：{stage.gloss('zh')}", billed[1]),
             }
-        case Code():
+        case books.Code():
             answered = entry.code in book.answered_codes
             en = "counts as answered" if answered else "does not count as answered"
             zh = "计入已作答" if answered else "不计入已作答"
             return {"en": (*_http(entry.http), en), "zh": (*_http(entry.http), zh)}
-        case GatewayCode():
+        case books.GatewayCode():
             number = () if entry.number is None else (str(entry.number),)
             return {lang: (*number, *_http(entry.http)) for lang in ("en", "zh")}
-        case Measure() if entry.poor:
+        case books.Measure() if entry.poor:
             limit = f"{entry.poor[0]} {entry.poor[1]:g}"
             return {"en": (f"poor {limit}",), "zh": (f"{limit} 为差",)}
     if kind == "risk_tag":

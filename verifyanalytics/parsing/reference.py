@@ -23,15 +23,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from verifyanalytics.parsing.envelope import (
-    Opened,
-    ReadOptions,
-    context_names,
-    is_reply,
-    keyed_hash,
-    open_line,
-    read_time,
-)
+from verifyanalytics.parsing import envelope as envelopes
+from verifyanalytics.parsing.envelope import ReadOptions, keyed_hash
 from verifyanalytics.parsing.object_reader import ObjectReader, Table
 from verifyanalytics.parsing.strict_json import Unreadable, dumps
 from verifyanalytics.schema import (
@@ -127,8 +120,8 @@ def read_response(data: bytes, options: ReadOptions, *, source: str, row: int) -
     (10000, ['type:$.code'])
     """
     try:
-        opened = open_line(data, options)
-        if not isinstance(opened.reply, dict) or not is_reply(opened.reply):
+        opened = envelopes.open_line(data, options)
+        if not isinstance(opened.reply, dict) or not envelopes.is_reply(opened.reply):
             raise Unreadable("not_a_response", "neither code nor ResponseMetadata")
         values = _Reading(options).read(opened, source, row)
     except Unreadable as refused:
@@ -147,7 +140,7 @@ class _Reading:
         self.issues: list[str] = []
         self.row: Row = {c.name: None for c in VERIFICATION_COLUMNS if c.name != "batch"}
 
-    def read(self, opened: Opened, source: str, row: int) -> Row:
+    def read(self, opened: envelopes.Opened, source: str, row: int) -> Row:
         """Read the reply, then what stood around it, then what follows from both."""
         values = self.row
         reply = ObjectReader(opened.reply, "$", self.issues)
@@ -213,7 +206,7 @@ class _Reading:
         measure = data.first("verify_req_measure_info", "req_measure_info")
         values |= measure.columns(_MEASURE)
 
-    def _read_envelope(self, opened: Opened) -> dict[str, Any]:
+    def _read_envelope(self, opened: envelopes.Opened) -> dict[str, Any]:
         values, options = self.row, self.options
         envelope = ObjectReader({**opened.rest, **opened.around}, "envelope", self.issues)
         columns = envelope.columns(_ENVELOPE)
@@ -235,7 +228,7 @@ class _Reading:
                 values[column] = keyed_hash(options.key, column, secret)
         context = envelope.object("context")
         values |= {f"ctx_{column}": text for column, text in options.context.items()}
-        for column, name in context_names(context.values, options).items():
+        for column, name in envelopes.context_names(context.values, options).items():
             text = context.plain(name)
             if text is not None:
                 values[f"ctx_{column}"] = text
@@ -258,7 +251,7 @@ def date_in(request_id: str) -> datetime | None:
     if match is None:
         return None
     year, parts = match[1][:4], [match[1][i : i + 2] for i in range(4, 14, 2)]
-    return read_time(f"{year}-{parts[0]}-{parts[1]}T{':'.join(parts[2:])}+08:00")
+    return envelopes.read_time(f"{year}-{parts[0]}-{parts[1]}T{':'.join(parts[2:])}+08:00")
 
 
 def content(row: Row, extra: str | None) -> str:

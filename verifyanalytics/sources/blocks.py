@@ -1,4 +1,4 @@
-"""What is read and what comes out: a source, and blocks of response bytes with their place."""
+"""What reading takes and gives: a source, and blocks of response bytes with their place."""
 
 from __future__ import annotations
 
@@ -39,20 +39,10 @@ class Document(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class BlockReject:
-    """Bytes the reader itself refused, as `rejects` will name them.
+    """Bytes the reader itself refused, in the columns of `rejects`.
 
-    Attributes
-    ----------
-    row : int
-        1-based line, element or table row.
-    byte_offset : int or None
-        First byte in the decompressed source; None where rows have none (Parquet).
-    reason, detail : str
-        One of `schema.REJECT_REASONS`, and what was wrong, without payload.
-    sha256 : str or None
-        Of the refused bytes; None where there are none to hash.
-    n_bytes : int or None
-        How many bytes were refused; None where that is not known.
+    `row` is a 1-based line, element or table row; `byte_offset` is None where rows have none
+    (Parquet), `sha256` where there is nothing to hash, `n_bytes` where it is not known.
     """
 
     row: int
@@ -72,7 +62,7 @@ class Block:
     source : str
         Name as it stands in tables.
     data : bytes
-        Not yet checked for UTF-8; may be empty when only `rejects` matter.
+        Not yet checked for UTF-8; empty when there are only `rejects`.
     first_row : int
         Row of the first line (lines form) or of the first document.
     byte_offset : int or None
@@ -96,7 +86,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One thing to read: where it is, what it is called, how its bytes are to be taken.
+    """One thing to read: where it is, its name, and the form of its bytes.
 
     Attributes
     ----------

@@ -10,37 +10,20 @@ import stat
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from verifyanalytics.errors import InputError, UsageError
+from verifyanalytics.sources import formats, streams
 from verifyanalytics.sources.blocks import BLOCK_BYTES, Source
-from verifyanalytics.sources.formats import (
-    HEAD_BYTES,
-    LINE_SUFFIXES,
-    LONGEST_HEAD,
-    UTF8_MARK,
-    refusal_of,
-    text_form,
-)
-from verifyanalytics.sources.streams import (
-    COMPRESSIONS,
-    FREE_BYTES,
-    MAX_RATIO,
-    StreamDamageError,
-    access_errors,
-    access_reason,
-    compression_of,
-    inflated_chunks,
-    stored_chunks,
-)
 from verifyanalytics.sources.tabular import check_columns
 
 TABLE_SUFFIXES = {".parquet": "parquet", ".csv": "csv", ".tsv": "tsv"}
 """Suffixes read as tables."""
 
-SUFFIXES = {".json", ".txt", ".json5", ".sqlite", *LINE_SUFFIXES, *TABLE_SUFFIXES}
+SUFFIXES = {".json", ".txt", ".json5", ".sqlite", *formats.LINE_SUFFIXES, *TABLE_SUFFIXES}
 """Suffixes taken in a folder; `.gz` and its like may follow."""
 
 _Skip = Callable[[str, str], None]
@@ -103,21 +86,8 @@ def spool(
 ) -> Source:
     """Copy a stream that cannot be read twice into a private file, and recognise it.
 
-    Parameters
-    ----------
-    stream : binary file
-        Read to its end.
-    folder : Path
-        Must exist. The file in it (mode 0600) is `Source.location`; the caller deletes it.
-    name : str
-        As it stands in tables.
-    column, time_column : str, optional
-        As for `discover`.
-
-    Raises
-    ------
-    UsageError
-        The stream is a table and `column` does not name one of its columns.
+    The file in `folder` (mode 0600) is `Source.location`; the caller deletes it. `UsageError` when
+    the stream is a table and `column` does not name one of its columns.
     """
     handle, location = tempfile.mkstemp(prefix="spool-", dir=folder)
     with os.fdopen(handle, "wb") as file:
@@ -161,9 +131,8 @@ class _Search:
         if not matches:
             what = "no file matches" if glob.has_magic(given) else "no such file or folder:"
             raise UsageError(f"{what} {given} (looked at {path.absolute()})")
-        everything = path.name in {"*", "**"}
         for match in matches:
-            self._add_path(Path(match), in_folder=everything)
+            self._add_path(Path(match), in_folder=path.name in {"*", "**"})
         return None
 
     def _add_path(self, path: Path, *, in_folder: bool = False) -> None:
@@ -227,8 +196,8 @@ class _Search:
         shown = _without_secrets(url)
         try:
             locations, is_folder = _remote_files(url)
-        except access_errors() as error:
-            raise UsageError(f"cannot open {shown}: {access_reason(error)}") from error
+        except streams.access_errors() as error:
+            raise UsageError(f"cannot open {shown}: {streams.access_reason(error)}") from error
         if not locations:
             raise UsageError(f"nothing at {shown}")
         for location in locations:
@@ -271,7 +240,7 @@ def _printable(name: str) -> str:
 def _known_suffix(name: str) -> str | None:
     """The suffix that tells a form, e.g. ``.json`` of ``a.json.gz``; ``""`` of ``a.gz``."""
     suffixes = [suffix.lower() for suffix in PurePosixPath(name).suffixes[-2:]]
-    packed = bool(suffixes) and suffixes[-1] in COMPRESSIONS
+    packed = bool(suffixes) and suffixes[-1] in streams.COMPRESSIONS
     if packed:
         suffixes.pop()
     last = suffixes[-1] if suffixes else ""
@@ -287,19 +256,24 @@ def _recognise(
 ) -> Source:
     """Make a `Source` of one file: its size, compression and form are read off its first bytes."""
     try:
-        n_bytes, stored_head = _size_and_head(location, name)
+        stored_head = b"".join(
+            streams.stored_chunks(location, name, formats.HEAD_BYTES, 0, formats.HEAD_BYTES)
+        )
     except InputError as error:
         raise UsageError(str(error)) from error
-    compression = compression_of(stored_head)
+    n_bytes = streams.stored_size(location)
+    compression = streams.compression_of(stored_head)
     if compression is None and stored_head and not _is_text(stored_head):
         # the decoder of the codec that the name promises will say what is wrong
-        compression = COMPRESSIONS.get(PurePosixPath(name).suffix.lower())
+        compression = streams.COMPRESSIONS.get(PurePosixPath(name).suffix.lower())
     head, whole = stored_head, n_bytes == len(stored_head)
     if compression is not None:
-        chunks = inflated_chunks(location, name, compression, MAX_RATIO, FREE_BYTES, held_bytes=0)
+        chunks = streams.inflated_chunks(
+            location, name, compression, streams.MAX_RATIO, streams.FREE_BYTES, held_bytes=0
+        )
         head, whole = _head_of(chunks)
     elif not whole and b"\n" not in head:
-        head, whole = _head_of(stored_chunks(location, name, HEAD_BYTES, 0, None))
+        head, whole = _head_of(streams.stored_chunks(location, name, formats.HEAD_BYTES, 0, None))
     form = _form(head, suffix, whole=whole, column=column)
     if form not in TABLE_SUFFIXES.values():
         return Source(name, location, n_bytes, form, compression)
@@ -309,39 +283,24 @@ def _recognise(
     return source
 
 
-def _size_and_head(location: str, name: str) -> tuple[int | None, bytes]:
-    head = b"".join(stored_chunks(location, name, HEAD_BYTES, 0, HEAD_BYTES))
-    if "://" not in location:
-        return Path(location).stat().st_size, head
-    import fsspec
-
-    filesystem, path = fsspec.core.url_to_fs(location)
-    size = filesystem.size(path)
-    return (None if size is None else int(size)), head
-
-
 def _head_of(chunks: Iterator[bytes]) -> tuple[bytes, bool]:
     """The first line, or `HEAD_BYTES` if that is more, and whether that was all."""
-    held, n_held, ended = [], 0, False
-    try:
+    head = bytearray()
+    with suppress(streams.StreamDamageError):
         for chunk in chunks:
-            held.append(chunk)
-            n_held += len(chunk)
-            if n_held > LONGEST_HEAD or (n_held > HEAD_BYTES and b"\n" in chunk):
-                break
-        else:
-            ended = True
-    except StreamDamageError:
-        ended = True
-    return b"".join(held), ended
+            head += chunk
+            if len(head) > formats.LONGEST_HEAD or (
+                len(head) > formats.HEAD_BYTES and b"\n" in chunk
+            ):
+                return bytes(head), False
+    return bytes(head), True
 
 
 def _is_text(head: bytes) -> bool:
     try:
-        text = codecs.getincrementaldecoder("utf-8")().decode(head)
+        return "\0" not in codecs.getincrementaldecoder("utf-8")().decode(head)
     except UnicodeDecodeError:
         return False
-    return "\0" not in text
 
 
 def _form(head: bytes, suffix: str, *, whole: bool, column: str | None) -> str:
@@ -349,14 +308,14 @@ def _form(head: bytes, suffix: str, *, whole: bool, column: str | None) -> str:
         return "parquet"
     if head.startswith(b"SQLite format 3\0") and head[68:72] == b"vaJ1":
         return "journal"
-    if refusal_of(head):
+    if formats.refusal_of(head):
         return "refused"
-    text = head.removeprefix(UTF8_MARK)
+    text = head.removeprefix(formats.UTF8_MARK)
     if suffix in TABLE_SUFFIXES:
         return TABLE_SUFFIXES[suffix]
     if suffix == ".json5":
         return "json5"
-    if suffix in LINE_SUFFIXES:
+    if suffix in formats.LINE_SUFFIXES:
         return "lines"
     if column is not None:  # a CSV or TSV whose name does not say so is told by its header
         header = text.partition(b"\n")[0].decode(errors="replace").strip()
@@ -364,4 +323,4 @@ def _form(head: bytes, suffix: str, *, whole: bool, column: str | None) -> str:
             names = [cell.strip('"') for cell in header.split(mark)]
             if column in names and header[:1] not in "{[":
                 return form
-    return text_form(text, whole=whole)
+    return formats.text_form(text, whole=whole)

@@ -64,22 +64,12 @@ def refusal_of(head: bytes) -> tuple[str, str] | None:
 
 
 def text_form(head: bytes, *, whole: bool) -> str:
-    """Tell ``lines`` from ``json`` by the first bytes of a source.
+    """Tell ``lines`` from ``json`` by the first bytes of a source; `whole`: they are all.
 
-    Parameters
-    ----------
-    head : bytes
-        Decompressed, without a byte order mark: `HEAD_BYTES`, more if the first line is longer.
-    whole : bool
-        Whether `head` is all there is.
-
-    Returns
-    -------
-    str
-        ``lines`` if half of the first lines are one object (or one ``b'…'``) each. Else by the
-        first value: ``json`` for an array, for an object that goes on over several lines, for
-        objects that follow each other on a line, and for a text that begins with a record
-        separator (0x1e, as RFC 7464 has it); ``lines`` for all else.
+    It is ``lines`` if half of the first lines are one object (or one ``b'…'``) each. Else the
+    first value decides: ``json`` for an array, for an object that goes on over several lines, for
+    objects that follow each other on a line, and for a text that begins with a record separator
+    (0x1e, as RFC 7464 has it); ``lines`` for all else.
     """
     text = head.lstrip(b" \t\r\n")
     if text.startswith(b"\x1e"):

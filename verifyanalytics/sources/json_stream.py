@@ -63,14 +63,8 @@ _Bytes = bytes | bytearray
 class Scanner:
     """Scans one bracketed value over a growing buffer, from the bracket at `start`.
 
-    Attributes
-    ----------
-    start, position : int
-        Where the value begins, and how far it has been followed, as buffer indices.
-    reason, detail : str
-        What broke it, once `advance` said so.
-    resume : int
-        From where the next start is to be looked for.
+    It has come to `position`. Once `advance` says that the value is broken, `reason` and `detail`
+    say why, and the next start is looked for from `resume` on.
     """
 
     def __init__(self, start: int) -> None:
@@ -147,8 +141,8 @@ class Scanner:
         return "broken"
 
 
-class _Loss:
-    """A broken stretch on its way to its end, hashed as it goes."""
+class _Broken:
+    """A broken part on its way to its end, hashed as it goes."""
 
     def __init__(self, row: int, offset: int, reason: str, detail: str) -> None:
         self.row, self.offset, self.reason, self.detail = row, offset, reason, detail
@@ -165,16 +159,10 @@ class _Loss:
 
 
 class JsonStream:
-    """Cuts chunks of JSON into blocks of documents; the module says by which rule.
+    """Cuts chunks of JSON into blocks of documents by the rule of this module.
 
-    Parameters
-    ----------
-    name : str
-        The source, as tables name it.
-    offset : int
-        Offset of the first chunk in the decompressed source.
-    block_bytes, max_document : int
-        Size of a block aimed at, and the most bytes one document may have.
+    `offset` is that of the first chunk in the decompressed source; blocks have about `block_bytes`,
+    documents at most `max_document`.
     """
 
     def __init__(self, name: str, *, offset: int, block_bytes: int, max_document: int) -> None:
@@ -186,7 +174,7 @@ class JsonStream:
         self._row = 1
         self._in_array = self._wants_element = self._is_fresh = False
         self._scanner: Scanner | None = None
-        self._loss: _Loss | None = None
+        self._broken: _Broken | None = None
         self._names = list(_TOP_NAMES)
         self._start = _start_pattern(self._names)
         self._search = 0
@@ -211,8 +199,8 @@ class JsonStream:
     def _parse(self, *, final: bool) -> Iterator[Block]:
         going = True
         while going:
-            if self._loss is not None:
-                going = self._seek(self._loss, final=final)
+            if self._broken is not None:
+                going = self._seek(self._broken, final=final)
             elif self._scanner is not None:
                 going = self._follow(self._scanner, final=final)
             else:
@@ -258,7 +246,7 @@ class JsonStream:
         start, end = self._at, _end(_LOOSE, self._data, self._at)
         if end - start > self._max_document:
             self._scanner = Scanner(start)
-            self._lose(self._scanner, "size", self._too_large, start + 1)
+            self._break_off(self._scanner, "size", self._too_large, start + 1)
         elif end == len(self._data) and not final:
             return False
         else:
@@ -270,17 +258,19 @@ class JsonStream:
         """Follow a bracketed value to its end or its break; False: more bytes are needed."""
         verdict = scanner.advance(self._data)
         if scanner.position - scanner.start > self._max_document:
-            self._lose(scanner, "size", self._too_large, scanner.start + 1)
+            self._break_off(scanner, "size", self._too_large, scanner.start + 1)
         elif verdict == "ended":
             self._at, self._scanner = scanner.position, None
             self._learn(scanner.start)
             self._document(scanner.start, scanner.position)
         elif verdict == "broken":
-            self._lose(
+            self._break_off(
                 scanner, scanner.reason, scanner.detail, max(scanner.resume, scanner.start + 1)
             )
         elif final:
-            self._lose(scanner, "syntax", "the input ends inside a document", scanner.start + 1)
+            self._break_off(
+                scanner, "syntax", "the input ends inside a document", scanner.start + 1
+            )
         else:
             return False
         return True
@@ -304,33 +294,33 @@ class JsonStream:
         self._row += 1
         self._cut_when_full()
 
-    def _lose(self, scanner: Scanner, reason: str, detail: str, search: int) -> None:
+    def _break_off(self, scanner: Scanner, reason: str, detail: str, search: int) -> None:
         self._at, self._search = scanner.start, search
         self._scanner = None
-        self._loss = _Loss(self._row, self._offset + self._at, reason, detail)
+        self._broken = _Broken(self._row, self._offset + self._at, reason, detail)
         self._row += 1
         self._wants_element = self._is_fresh = False
 
-    def _seek(self, loss: _Loss, *, final: bool) -> bool:
-        """Look for the next start; what lies before it is lost. False: not in these bytes."""
-        start = self._next_start(loss)
+    def _seek(self, broken: _Broken, *, final: bool) -> bool:
+        """Look for the next start; what lies before it is broken. False: not in these bytes."""
+        start = self._next_start(broken)
         if start is not None:
-            self._pass_lost(loss, start)
-            self._rejects.append(loss.reject())
-            self._loss = None
+            self._drop_broken(broken, start)
+            self._rejects.append(broken.reject())
+            self._broken = None
             self._cut_when_full()
             self._scanner = Scanner(self._at)
             return True
         if not final:
             decided = max(self._search, len(self._data) - _LONGEST_START)
             self._search = decided
-            self._pass_lost(loss, max(self._at, decided - _LOOK_BACK - 1))
+            self._drop_broken(broken, max(self._at, decided - _LOOK_BACK - 1))
             self._cut()
             self._let_go(self._at)
         return False
 
-    def _next_start(self, loss: _Loss) -> int | None:
-        broke_here = loss.detail == _MISPLACED
+    def _next_start(self, broken: _Broken) -> int | None:
+        broke_here = broken.detail == _MISPLACED
         if broke_here and self._data[self._search : self._search + 1] == b"{":
             return self._search
         for match in self._start.finditer(self._data, self._search):
@@ -340,10 +330,10 @@ class JsonStream:
                 return match.start()
         return None
 
-    def _pass_lost(self, loss: _Loss, end: int) -> None:
-        """Hash the lost bytes before `end`."""
-        with memoryview(self._data)[self._at : end] as lost:  # 64 MiB need no second copy
-            loss.take(lost)
+    def _drop_broken(self, broken: _Broken, end: int) -> None:
+        """Hash the broken bytes before `end`."""
+        with memoryview(self._data)[self._at : end] as part:  # 64 MiB need no second copy
+            broken.take(part)
         self._at = end
 
     def _let_go(self, n_bytes: int) -> None:
@@ -355,7 +345,7 @@ class JsonStream:
             self._scanner.move(n_bytes)
 
     def _cut_when_full(self) -> None:
-        # the buffer begins where the last block ended, lost stretches and separators included
+        # the buffer begins where the last block ended, broken parts and separators included
         n = len(self._documents) + len(self._rejects)
         if self._at >= self._block_bytes or n >= MAX_DOCUMENTS:
             self._cut()
@@ -375,12 +365,12 @@ class JsonStream:
         self._let_go(end)
 
     def _finish(self, damage: StreamDamageError | None) -> None:
-        """Account for the end: of a broken stretch, of the stream, of an array."""
-        if self._loss is not None:
+        """Account for the end: of a broken part, of the stream, of an array."""
+        if self._broken is not None:
             if damage is not None:
-                self._loss.reason, self._loss.detail = "source", str(damage)
-            self._pass_lost(self._loss, len(self._data))
-            self._rejects.append(self._loss.reject())
+                self._broken.reason, self._broken.detail = "source", str(damage)
+            self._drop_broken(self._broken, len(self._data))
+            self._rejects.append(self._broken.reject())
         elif damage is not None:
             self._refuse("source", str(damage))
         elif self._in_array:

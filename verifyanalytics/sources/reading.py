@@ -15,48 +15,13 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from verifyanalytics.errors import UsageError
-from verifyanalytics.sources.blocks import (
-    BLOCK_BYTES,
-    MAX_DOCUMENT,
-    Block,
-    BlockReject,
-    Document,
-    Source,
-)
+from verifyanalytics.sources import formats, streams
+from verifyanalytics.sources.blocks import BLOCK_BYTES, MAX_DOCUMENT, Block, Source
 from verifyanalytics.sources.discovery import discover, spool
-from verifyanalytics.sources.formats import (
-    UTF8_MARK,
-    json5_block,
-    line_blocks,
-    refusal_of,
-    refused_block,
-)
 from verifyanalytics.sources.json_stream import JsonStream
-from verifyanalytics.sources.streams import (
-    FREE_BYTES,
-    MAX_RATIO,
-    StreamDamageError,
-    aligned_chunks,
-    inflated_chunks,
-    open_location,
-    stored_chunks,
-)
 from verifyanalytics.sources.tabular import parquet_blocks, text_table_blocks
 
-__all__ = [
-    "BLOCK_BYTES",
-    "MAX_DOCUMENT",
-    "Block",
-    "BlockReject",
-    "Document",
-    "Range",
-    "Source",
-    "blocks",
-    "discover",
-    "line_ranges",
-    "open_stored",
-    "spool",
-]
+__all__ = ["BLOCK_BYTES", "Block", "Source", "blocks", "discover", "line_ranges", "spool"]
 
 
 class Range(NamedTuple):
@@ -73,7 +38,7 @@ class Range(NamedTuple):
 
 def open_stored(source: Source) -> BinaryIO:
     """Open the bytes as stored (compressed if they are), for hashing; the caller closes it."""
-    return open_location(source.location)
+    return streams.open_location(source.location)
 
 
 def blocks(
@@ -85,16 +50,15 @@ def blocks(
     first_row: int = 1,
     block_bytes: int = BLOCK_BYTES,
     max_document: int = MAX_DOCUMENT,
-    max_ratio: float = MAX_RATIO,
-    free_bytes: int = FREE_BYTES,
+    max_ratio: float = streams.MAX_RATIO,
+    free_bytes: int = streams.FREE_BYTES,
 ) -> Iterator[Block]:
     """Read one source as a stream of blocks, rows rising, in bounded memory.
 
     What cannot be read is in `Block.rejects`: a document that is too large (`size`), text that
-    is not UTF-8 as a whole (`encoding`), a broken stretch of JSON (`syntax`, `depth`), and the
-    place where a stream ends too early (`source`). Everything before it is kept where the stream is
-    cut off; of an archive whose checksum or code is wrong nothing since the last sound member, or
-    since 32 MiB.
+    is not UTF-8 as a whole (`encoding`), a broken part of JSON (`syntax`, `depth`), and the place
+    where a stream ends too early (`source`). Everything before a cut is kept; of an archive whose
+    checksum or code is wrong nothing since the last sound member, or since 32 MiB.
 
     Parameters
     ----------
@@ -106,8 +70,7 @@ def blocks(
     block_bytes, max_document : int
         Size of a block aimed at; most bytes one response may have.
     max_ratio, free_bytes : float, int
-        A compressed source longer than `free_bytes` may be at most `max_ratio` times its
-        stored size.
+        A compressed source longer than `free_bytes` may be `max_ratio` times its stored size.
 
     Raises
     ------
@@ -123,11 +86,11 @@ def blocks(
     if source.form == "parquet":
         yield from parquet_blocks(source, block_bytes, max_document)
         return
-    size = max(len(UTF8_MARK), min(block_bytes, max_document))
+    size = max(len(formats.UTF8_MARK), min(block_bytes, max_document))
     offset, chunks = _unmarked(start, _chunks(source, start, end, size, max_ratio, free_bytes))
     name = source.name
     if source.form == "lines":
-        yield from line_blocks(
+        yield from formats.line_blocks(
             name, chunks, offset=offset, first_row=first_row, max_document=max_document
         )
     elif source.form == "json":
@@ -137,11 +100,11 @@ def blocks(
     elif source.form in {"csv", "tsv"}:
         yield from text_table_blocks(source, chunks, offset, block_bytes, max_document)
     elif source.form == "json5":
-        yield json5_block(name, chunks)
+        yield formats.json5_block(name, chunks)
     else:
         first = next(chunks, b"")
-        reason, detail = refusal_of(first) or ("source", "not text")
-        yield refused_block(name, itertools.chain((first,), chunks), reason, detail)
+        reason, detail = formats.refusal_of(first) or ("source", "not text")
+        yield formats.refused_block(name, itertools.chain((first,), chunks), reason, detail)
 
 
 def line_ranges(
@@ -175,7 +138,7 @@ def line_ranges(
     start = position = n_lines = 0
     first_row, unfinished = 1, False
     size = max(1, min(BLOCK_BYTES, target_bytes))
-    for chunk in stored_chunks(source.location, source.name, size, 0, None):
+    for chunk in streams.stored_chunks(source.location, source.name, size, 0, None):
         if update is not None:
             update(chunk)
         cut = chunk.rfind(b"\n") + 1
@@ -194,10 +157,12 @@ def _chunks(
 ) -> Iterator[bytes]:
     """The decompressed bytes in pieces of about `size`."""
     if source.compression is None:
-        reading = aligned_chunks if source.splittable else stored_chunks
+        reading = streams.aligned_chunks if source.splittable else streams.stored_chunks
         return reading(source.location, source.name, size, start, end)
     return _coalesced(
-        inflated_chunks(source.location, source.name, source.compression, max_ratio, free_bytes),
+        streams.inflated_chunks(
+            source.location, source.name, source.compression, max_ratio, free_bytes
+        ),
         size,
     )
 
@@ -213,7 +178,7 @@ def _coalesced(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:
                 joined, n_bytes = [], 0
             joined.append(chunk)
             n_bytes += len(chunk)
-    except StreamDamageError:
+    except streams.StreamDamageError:
         if joined:
             yield b"".join(joined)
         raise
@@ -225,15 +190,15 @@ def _unmarked(start: int, chunks: Iterator[bytes]) -> tuple[int, Iterator[bytes]
     """Leave out a UTF-8 byte order mark at the start of a source; say where it then begins."""
     try:
         first = next(chunks, b"")
-    except StreamDamageError as damage:
+    except streams.StreamDamageError as damage:
         return start, _raising(damage)
     offset = start
-    if start == 0 and first.startswith(UTF8_MARK):
-        first, offset = first[len(UTF8_MARK) :], len(UTF8_MARK)
+    if start == 0 and first.startswith(formats.UTF8_MARK):
+        first, offset = first[len(formats.UTF8_MARK) :], len(formats.UTF8_MARK)
     return offset, itertools.chain((first,) if first else (), chunks)
 
 
-def _raising(damage: StreamDamageError) -> Iterator[bytes]:
+def _raising(damage: streams.StreamDamageError) -> Iterator[bytes]:
     """Raise once it is read."""
     yield from ()
     raise damage

@@ -69,6 +69,17 @@ def open_location(location: str) -> BinaryIO:
     return cast("BinaryIO", filesystem.open(path, "rb"))
 
 
+def stored_size(location: str) -> int | None:
+    """Bytes at a location; None where the place does not tell."""
+    if "://" not in location:
+        return Path(location).stat().st_size
+    import fsspec
+
+    filesystem, path = fsspec.core.url_to_fs(location)
+    size = filesystem.size(path)
+    return None if size is None else int(size)
+
+
 def access_errors() -> tuple[type[Exception], ...]:
     """What opening or reading a place may raise; botocore, once loaded, has a tree of its own."""
     botocore: Any = sys.modules.get("botocore.exceptions")
@@ -122,23 +133,17 @@ class _Stored:
         self._file, self._name = file, name
         self.n_read = 0
 
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int, at: int | None = None) -> bytes:
+        """Up to `size` bytes, from here or from a position on."""
         try:
+            if at is not None:
+                self._file.seek(at)
             data = self._file.read(size)
         except access_errors() as error:
-            raise self._failure(error) from error
+            message = f"reading {self._name} failed: {access_reason(error)}"
+            raise InputError(message, source=self._name, reason="source") from error
         self.n_read += len(data)
         return data
-
-    def seek(self, position: int) -> None:
-        try:
-            self._file.seek(position)
-        except access_errors() as error:
-            raise self._failure(error) from error
-
-    def _failure(self, error: Exception) -> InputError:
-        message = f"reading {self._name} failed: {access_reason(error)}"
-        return InputError(message, source=self._name, reason="source")
 
 
 class _Inflate:
@@ -227,6 +232,7 @@ class _Frames:
         """Up to `size` bytes; empty at the proper end."""
         try:
             data: bytes = self._stream.read(size)
+            return data
         except OSError as error:
             begins = "Unknown frame descriptor" in str(error)
             if begins and self._is_padding:
@@ -234,7 +240,6 @@ class _Frames:
             if begins or "Truncated" in str(error):
                 raise EOFError(str(error)) from error
             raise
-        return data
 
     def _feed(self, size: int) -> bytes:
         while piece := self._stored.read(size):
@@ -275,8 +280,7 @@ def aligned_chunks(
         stored = _Stored(file, name)
         while at < stop:
             length = _whole_lines(stored, at, min(size, stop - at))
-            stored.seek(at)
-            if not (chunk := stored.read(length)):
+            if not (chunk := stored.read(length, at)):
                 return
             at += len(chunk)
             yield chunk
@@ -287,8 +291,7 @@ def _whole_lines(stored: _Stored, start: int, size: int) -> int:
     last = start + size
     while last > start:
         first = max(start, last - _TAIL)
-        stored.seek(first)
-        tail = stored.read(last - first)
+        tail = stored.read(last - first, first)
         if len(tail) < last - first:
             return size
         cut = tail.rfind(b"\n") + 1
@@ -309,10 +312,9 @@ def inflated_chunks(
 ) -> Iterator[bytes]:
     """Decompressed bytes; `StreamDamageError` behind the last good one.
 
-    Of a member whose checksum or code is wrong the last `held_bytes` are not given out: all of it
-    where it is no longer. Where a stream is cut off, a codec may keep what a read had already
-    decoded: the stream is then opened once more and read byte by byte up to the same failure, so
-    that no whole line before is lost.
+    Of a member whose checksum or code is wrong the last `held_bytes` are not given out. Where a
+    stream is cut off, a codec may keep what a read had already decoded: the stream is then opened
+    once more and read byte by byte up to the same failure, so that no whole line is lost.
     """
     position, member = 0, -1
     try:
@@ -324,11 +326,10 @@ def inflated_chunks(
                 message = f"more than {max_ratio:g} times its stored size: a decompression bomb?"
                 raise StreamDamageError(message, position)
     except _BrokenError as broken:
-        what = "cut off"
-        if broken.is_doubtful:
-            older = member == broken.member
-            what = "damaged" + (", and rows of it before this one may be wrong" if older else "")
-        else:
+        what = "damaged" if broken.is_doubtful else "cut off"
+        if broken.is_doubtful and member == broken.member:
+            what += ", and rows of it before this one may be wrong"
+        elif not broken.is_doubtful:
             tail = bytearray()
             with suppress(_BrokenError):
                 for piece in _inflate(location, name, compression, position, 1):

@@ -24,26 +24,7 @@ import pyarrow as pa
 from msgspec import UNSET
 
 from verifyanalytics.parsing.envelope import ReadOptions, keyed_hash
-from verifyanalytics.parsing.fast import columns, images
-from verifyanalytics.parsing.fast.batches import (
-    Reject,
-    column_batch,
-    joined_batch,
-    reject_batch,
-    row_batch,
-)
-from verifyanalytics.parsing.fast.decoding import (
-    CHUNK,
-    NAMES_IN_USE,
-    PART,
-    Decoded,
-    Decoding,
-    Documents,
-    Flags,
-    Images,
-    Places,
-    documents_of,
-)
+from verifyanalytics.parsing.fast import batches, columns, decoding, images
 from verifyanalytics.parsing.fast.envelope_columns import EnvelopeColumns, moments
 from verifyanalytics.parsing.fast.repeated import RepeatedColumns
 from verifyanalytics.parsing.fast.unknown_keys import Extra, UnknownKeys
@@ -51,7 +32,7 @@ from verifyanalytics.parsing.reference import Refusal, Row, read_response
 from verifyanalytics.schema import IMAGES, VERIFICATIONS
 from verifyanalytics.sources.blocks import Block
 
-_NO_IMAGES = Images()
+_NO_IMAGES = decoding.Images()
 _NO_EXTRA = (None, None)
 
 
@@ -123,16 +104,18 @@ class Flattener:
     verifyanalytics.parsing.reference.read_response : the same for one response, written to be read
     """
 
-    def __init__(self, options: ReadOptions, *, chunk: int = CHUNK, part: int = PART) -> None:
+    def __init__(
+        self, options: ReadOptions, *, chunk: int = decoding.CHUNK, part: int = decoding.PART
+    ) -> None:
         self.options = options
-        self.unknown_keys = UnknownKeys(NAMES_IN_USE)
+        self.unknown_keys = UnknownKeys(decoding.NAMES_IN_USE)
         self.repeated = RepeatedColumns()
-        self._decoding = Decoding(self.unknown_keys, chunk, part)
+        self._decoding = decoding.Decoding(self.unknown_keys, chunk, part)
         self._envelope_columns = EnvelopeColumns(options)
 
     def flatten(self, block: Block) -> Flattened:
         """Flatten one block; memory is a small multiple of its size."""
-        documents = documents_of(block)
+        documents = decoding.documents_of(block)
         gathered = _Gathered()
         with _no_cyclic_gc():
             if self.options.is_plain:
@@ -142,12 +125,12 @@ class Flattener:
         is_left = np.ones(len(documents.rows), bool)
         is_left[np.array(gathered.places, np.int64)[kept]] = False
         rows, rejects = self._reference_rows(documents, np.flatnonzero(is_left), block)
-        verifications = joined_batch(fast, kept, rows)
-        refused = reject_batch(block, rejects)
+        verifications = batches.joined_batch(fast, kept, rows)
+        refused = batches.reject_batch(block, rejects)
         n_read = verifications.num_rows + refused.num_rows
         return Flattened(verifications, refused, n_read, len(block.data))
 
-    def _gather(self, gathered: _Gathered, decoded: Decoded, data: bytes) -> None:
+    def _gather(self, gathered: _Gathered, decoded: decoding.Decoded, data: bytes) -> None:
         """Take what a chunk says; its replies are let go of while they are still in the cache."""
         replies, types = decoded.replies, self._decoding.types
         datas = [reply.data or types.no_data for reply in replies]
@@ -197,7 +180,7 @@ class Flattener:
         self,
         gathered: _Gathered,
         datas: list[Any],
-        decoded: Decoded,
+        decoded: decoding.Decoded,
         data: bytes,
         needs_reference: set[int],
     ) -> None:
@@ -224,13 +207,13 @@ class Flattener:
                 ]
 
     def _fast_rows(
-        self, gathered: _Gathered, documents: Documents, block: Block
-    ) -> tuple[pa.RecordBatch, Flags]:
+        self, gathered: _Gathered, documents: decoding.Documents, block: Block
+    ) -> tuple[pa.RecordBatch, decoding.Flags]:
         """Make columns of what was gathered; returns the batch and which of its rows hold."""
         n = len(gathered.places)
         kept = np.ones(n, bool)
         if not n:
-            return row_batch([]), kept
+            return batches.row_batch([]), kept
         needs_reference, envelopes = gathered.needs_reference, gathered.envelopes
         batch, digests, no_risk = self.repeated.columns(gathered.combinations)
         table, floats = columns.numbers(gathered.elapsed, gathered.scores, gathered.quality)
@@ -252,14 +235,14 @@ class Flattener:
         batch["source"] = pa.repeat(pa.scalar(block.source), n)
         batch["source_row"] = pa.array(documents.rows[np.array(gathered.places, np.int64)])
         kept[list(needs_reference)] = False
-        return column_batch(batch), kept
+        return batches.column_batch(batch), kept
 
     def _reference_rows(
-        self, documents: Documents, places: Places, block: Block
-    ) -> tuple[list[Row], list[Reject]]:
+        self, documents: decoding.Documents, places: decoding.Places, block: Block
+    ) -> tuple[list[Row], list[batches.Reject]]:
         """Read through the reference parser what the fast path left."""
         rows: list[Row] = []
-        rejects: list[Reject] = []
+        rejects: list[batches.Reject] = []
         for place in places.tolist():
             row, start = int(documents.rows[place]), int(documents.starts[place])
             data = block.data[start : documents.ends[place]]
@@ -275,7 +258,7 @@ class Flattener:
 
 @contextmanager
 def _no_cyclic_gc() -> Iterator[None]:
-    """Decoded replies form no cycles; the collector would walk them again and again."""
+    """decoding.Decoded replies form no cycles; the collector would walk them again and again."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
