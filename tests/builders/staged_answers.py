@@ -119,3 +119,11 @@ def bring(
 
 def counts(count: RangeCount) -> tuple[int, int, int, int]:
     return count.n_read, count.n_added, count.n_known, count.n_rejected
+
+
+def ids(frame: Any) -> list[str]:
+    return sorted(frame["request_id"].tolist())
+
+
+def parquet_files(store: Store) -> list[Path]:
+    return sorted(store.path.rglob("*.parquet"))

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from datetime import UTC, datetime
 
+import pandas as pd
 import pytest
+from builders import staged_answers
+from builders.staged_answers import bring
 from builders.stored_answers import answer, write_lines
 
 import verifyanalytics as va
@@ -13,6 +17,7 @@ from verifyanalytics.cli import app as cli
 from verifyanalytics.journal.delivery import deliver
 from verifyanalytics.journal.journal import Journal
 from verifyanalytics.journal.raw_answers import raw_line
+from verifyanalytics.parsing.reference import content
 from verifyanalytics.vendor.replies import Outcome, Reply, State
 
 CONTEXT = {"zz": "y", "n00": "x"}
@@ -166,3 +171,40 @@ def test_context_of_another_kind_stands_beside_the_options(full, tmp_path):
     first, second = full.read(where="ctx_n00 = 'x'").sort_values("source_row")["extra"]
     assert json.loads(first) == {"envelope": {"context": "text", "context_": {"zz": "y"}}}
     assert json.loads(second) == {"envelope": {"context": {"zz": {"a": 1}, "zz_": "y"}}}
+
+
+def test_context_columns_come_with_the_first_row_that_has_them(store):
+    bring(store, "a", [staged_answers.answer(1)])
+    bring(store, "b", [staged_answers.answer(2, 1, ctx_app="x")])
+    bring(store, "c", [staged_answers.answer(3, 1, ctx_app="y", ctx_channel="web")])
+    frame = store.read(columns=["request_id", "ctx_app", "ctx_channel"])
+    found = {row.request_id: (row.ctx_app, row.ctx_channel) for row in frame.itertuples()}
+    assert found == {
+        "id-000001": (pd.NA, pd.NA),
+        "id-000002": ("x", pd.NA),
+        "id-000003": ("y", "web"),
+    }
+    assert "ctx_app" not in store.read(as_of=1).columns
+    assert store.read(as_of=2)["ctx_app"].dropna().tolist() == ["x"]
+    assert store.check(deep=True) == []
+
+
+def test_context_beyond_64_columns_goes_to_extra(store):
+    names = [f"ctx_n{n:02}" for n in range(63)]
+    bring(store, "a", [staged_answers.answer(1, **dict.fromkeys(names, "x"))])
+    extra = '{"envelope":{"other":1},"key":2}'
+    more = {"ctx_b": "1", "ctx_c": "2", "ctx_a": "0", "ctx_n00": "y"}
+    row = staged_answers.answer(2, 1, extra=extra, **more)
+    row["content"] = content(defaultdict(lambda: None, row), '{"key":2}')  # `other` is no reply's
+    bring(store, "b", [row, staged_answers.answer(3, 2, ctx_b="3"), staged_answers.answer(4, 3)])
+    frame = store.read().set_index("request_id")
+    assert len([name for name in frame.columns if name.startswith("ctx_")]) == 64
+    assert frame.loc["id-000002", "ctx_a"] == "0"
+    assert frame.loc["id-000002", "ctx_n00"] == "y"
+    assert json.loads(frame.loc["id-000002", "extra"]) == {
+        "envelope": {"context": {"b": "1", "c": "2"}, "other": 1},
+        "key": 2,
+    }
+    assert json.loads(frame.loc["id-000003", "extra"]) == {"envelope": {"context": {"b": "3"}}}
+    assert frame.loc["id-000004", "extra"] is pd.NA
+    assert store.check(deep=True) == []
