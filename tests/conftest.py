@@ -11,8 +11,7 @@ from hypothesis import HealthCheck, settings
 NIGHTLY = os.environ.get("VERIFYANALYTICS_NIGHTLY") == "1"
 ROOT = Path(__file__).resolve().parents[1]
 
-# before anything imports matplotlib or jupyter: no display, no deprecated folders
-os.environ.setdefault("MPLBACKEND", "Agg")
+# before anything imports jupyter: no deprecated folders
 os.environ.setdefault("JUPYTER_PLATFORM_DIRS", "1")
 
 # the same examples on every machine and every run; a failure repeats by itself

@@ -9,6 +9,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+from builders.axes import dots, figure_words, words
 from matplotlib import pyplot as plt
 from scipy import stats
 
@@ -18,12 +19,6 @@ from verifyanalytics.errors import UsageError
 from verifyanalytics.schema import THRESHOLD_COLUMNS
 
 PAGE, LATER = (60.0, 70.0, 80.0, 90.0), (62.0, 72.0, 82.0, 92.0)
-
-
-@pytest.fixture(autouse=True)
-def _no_figure_stays():
-    yield
-    plt.close("all")
 
 
 def truth(n=600, regimes=(PAGE,), seed=5):
@@ -41,14 +36,6 @@ def truth(n=600, regimes=(PAGE,), seed=5):
     for i, name in enumerate(THRESHOLD_COLUMNS):
         frame[name] = [regimes[row % len(regimes)][i] for row in range(n)]
     return frame
-
-
-def words(ax):
-    return [t.get_text() for t in [*ax.texts, ax.title, ax.xaxis.label, ax.yaxis.label]]
-
-
-def figure_words(ax):
-    return [t.get_text() for t in ax.figure.findobj(mpl.text.Text)]
 
 
 def line(ax, colour, marker=None):
@@ -160,10 +147,10 @@ def test_each_regime_has_its_panel_and_its_counts():
 def test_operating_points_are_dots_limits_targets_and_thresholds():
     frame = va.accuracy.operating_points(truth(), fmr=[0.05, 1e-6], eer=True)
     ax = va.charts.accuracy.operating_points(frame)
-    dots = {x.get_color(): x for x in ax.lines if x.get_marker() == "o"}
     some = frame["n_false_matches"] > 0
-    np.testing.assert_array_equal(dots[style.COLOURS[1]].get_xdata(), frame.loc[some, "fmr"])
-    np.testing.assert_array_equal(dots[style.COLOURS[0]].get_xdata(), frame["fnmr"])
+    drawn = {c: [x for x, _, own, _ in dots(ax) if own == c] for c in style.COLOURS[:2]}
+    np.testing.assert_array_equal(drawn[style.COLOURS[1]], frame.loc[some, "fmr"])
+    np.testing.assert_array_equal(drawn[style.COLOURS[0]], frame["fnmr"])
     (none,) = [x for x in ax.lines if x.get_marker() == "<" and x.get_color() == style.COLOURS[1]]
     np.testing.assert_array_equal(none.get_xdata(), frame.loc[~some, "fmr_guard"])
     (targets,) = [x for x in ax.lines if x.get_marker() == "|"]

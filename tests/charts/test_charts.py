@@ -12,6 +12,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+from builders.axes import figure_words, words
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex
 from matplotlib.patches import StepPatch
@@ -20,12 +21,6 @@ import verifyanalytics as va
 from verifyanalytics.charts import panels, style
 from verifyanalytics.errors import MissingColumnError, UsageError
 from verifyanalytics.schema import THRESHOLD_COLUMNS
-
-
-@pytest.fixture(autouse=True)
-def _no_figure_stays():
-    yield
-    plt.close("all")
 
 
 def answers(n=400, regimes=((60, 70, 80, 90), (62, 72, 82, 92)), seed=3):
@@ -48,14 +43,6 @@ def answers(n=400, regimes=((60, 70, 80, 90), (62, 72, 82, 92)), seed=3):
     for name, one, other in zip(THRESHOLD_COLUMNS, regimes[0], regimes[-1], strict=True):
         frame[name] = np.where(half, float(other), float(one))
     return frame
-
-
-def words(ax):
-    return [t.get_text() for t in [*ax.texts, ax.title, ax.xaxis.label, ax.yaxis.label]]
-
-
-def figure_words(ax):
-    return [t.get_text() for t in ax.figure.findobj(mpl.text.Text)]
 
 
 # ------------------------------------------------------------------ data on the Axes

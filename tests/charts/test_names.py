@@ -25,12 +25,6 @@ NAMES = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _no_figure_stays():
-    yield
-    plt.close("all")
-
-
 def test_a_regime_keeps_its_thresholds_whatever_its_key():
     assert panels.regime("k" * 200 + " 60/70/80/90", "en").endswith(" 60/70/80/90")
     assert panels.regime("cert_pro_src_verify 60/70/80/90", "zh") == (

@@ -8,8 +8,8 @@ from operator import attrgetter
 import numpy as np
 import pandas as pd
 import pytest
+from builders.axes import dots, intervals
 from matplotlib import pyplot as plt
-from matplotlib.colors import to_hex
 
 import verifyanalytics as va
 from verifyanalytics.charts import style
@@ -17,12 +17,6 @@ from verifyanalytics.errors import UsageError
 from verifyanalytics.simulator import Simulation, World
 
 SIMULATION = Simulation(4000, seed=5, world=World(days=56, drift_week=2, drift_points=12))
-
-
-@pytest.fixture(autouse=True)
-def _no_figure_stays():
-    yield
-    plt.close("all")
 
 
 @pytest.fixture(scope="module")
@@ -98,14 +92,11 @@ def test_lift_stands_on_a_log2_axis_in_the_frames_order(frames):
     held = frame[frame["lift"].notna()].head(20)
     assert ax.get_xscale() == "log"
     assert [t.get_text()[:5] for t in ax.get_yticklabels()] == held["tag"].tolist()
-    dots = [line for line in ax.lines if line.get_marker() == "o"]
     shown = held[held["lift_low"] >= ax.get_xlim()[0]]
-    assert [line.get_xdata()[0] for line in dots] == pytest.approx(shown["lift"].tolist())
-    filled = [to_hex(line.get_markerfacecolor()) != "#ffffff" for line in dots]
-    assert filled == shown["significant"].tolist()
-    segments = [c.get_segments()[0][:, 0] for c in ax.collections]
-    for ends, row in zip(segments, held.itertuples(), strict=True):
-        assert ends[1] == pytest.approx(min(row.lift_high, ax.get_xlim()[1]))
+    assert [value for value, *_ in dots(ax)] == pytest.approx(shown["lift"].tolist())
+    assert [filled for *_, filled in dots(ax)] == shown["significant"].tolist()
+    for (_, high), row in zip(intervals(ax), held.itertuples(), strict=True):
+        assert high == pytest.approx(min(row.lift_high, ax.get_xlim()[1]))
     assert "labelled" in words(ax)
 
 
@@ -200,8 +191,8 @@ def test_coaching_shows_the_price(frames):
     frame = frames["quality.coaching"]
     ax = va.charts.quality.coaching(frame, top=3)
     row = frame.iloc[0]
-    dots = [line.get_xdata()[0] for line in ax.lines if line.get_marker() == "o"]
-    assert dots == pytest.approx(frame["excess"].head(3).tolist())
+    assert [value for value, *_ in dots(ax)] == pytest.approx(frame["excess"].head(3).tolist())
+    assert [filled for *_, filled in dots(ax)] == frame["significant"].head(3).tolist()
     assert f"{row['n_turned_away']:,} turned away" in words(ax)
 
 
@@ -232,8 +223,8 @@ def test_alerts_are_orange_and_limits_are_drawn(frames):
     for ax, (_, part) in zip(axes, frame.groupby("regime", sort=False), strict=True):
         limits = next(line for line in ax.lines if line.get_marker() == "|").get_xdata()
         assert limits.tolist() == pytest.approx(np.maximum(0.1, part["critical"]).tolist())
-        dots = [line for line in ax.lines if line.get_marker() == "o"]
-        orange = [to_hex(d.get_color()) == style.COLOURS[1].lower() for d in dots]
+        assert [value for value, *_ in dots(ax)] == pytest.approx(np.maximum(1e-4, part["psi"]))
+        orange = [colour == style.COLOURS[1] for _, _, colour, _ in dots(ax)]
         assert orange == part["alert"].tolist()
 
 

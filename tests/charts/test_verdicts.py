@@ -1,4 +1,4 @@
-"""Charts of decisions and of bounds: what stands on the Axes is what stands in the frame."""
+"""Charts of verdicts and of bounds: what stands on the Axes is what stands in the frame."""
 
 from __future__ import annotations
 
@@ -9,18 +9,11 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 from builders import frames as worlds
-from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex
 
 import verifyanalytics as va
-from verifyanalytics.charts import verdicts as decisions
+from verifyanalytics.charts import verdicts
 from verifyanalytics.errors import UsageError
-
-
-@pytest.fixture(autouse=True)
-def _no_figure_stays():
-    yield
-    plt.close("all")
 
 
 @pytest.fixture(scope="module")
@@ -51,12 +44,12 @@ def bars(ax, colour):
 def test_funnel_loses_at_each_gate_what_a_plain_loop_counts(rows, frame):
     ax = va.charts.verdicts.funnel(va.verdicts.funnel(frame))
     first = Counter(worlds.first_gate(r) for r in rows)
-    lost = {round(p.get_width()) for p in bars(ax, decisions._ORANGE)}
+    lost = {round(p.get_width()) for p in bars(ax, verdicts.LOST)}
     assert lost == {first[gate] for gate in ("answered", "scored", "alive", "match", "risk")}
     accepted = sum(worlds.first_gate(r) == "none" and r["result"] is True for r in rows)
-    assert [round(p.get_width()) for p in bars(ax, decisions._GREEN)] == [accepted]
+    assert [round(p.get_width()) for p in bars(ax, verdicts.ACCEPTED)] == [accepted]
     unexplained = sum(worlds.first_gate(r) == "none" and r["result"] is False for r in rows)
-    assert [round(p.get_width()) for p in bars(ax, decisions._PINK)] == [unexplained]
+    assert [round(p.get_width()) for p in bars(ax, verdicts.UNEXPLAINED)] == [unexplained]
 
 
 def test_the_bars_of_a_funnel_join_on_to_each_other(frame):

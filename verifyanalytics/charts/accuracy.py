@@ -1,8 +1,8 @@
 """With labels: false matches and false non-matches, over thresholds, against each other, at rules.
 
 Rates lie orders of magnitude apart, so axes are logarithmic or of normal deviates, and reach the
-vendor's smallest claim. A rate of 0 has no place on such an axis: what is drawn there is how much
-the sample cannot rule out.
+vendor's smallest claim. A rate of 0 has no place on such an axis: in its place stands the largest
+rate that the sample does not rule out.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib import ticker
 from scipy import special
 
-from verifyanalytics.charts import panels
-from verifyanalytics.charts.style import COLOURS, GREY, RULE, style, usable
+from verifyanalytics.charts import panels, rows
+from verifyanalytics.charts.style import COLOURS, GREY, RULE
 from verifyanalytics.codebook.book import Lang
 from verifyanalytics.errors import UsageError
 from verifyanalytics.schema import THRESHOLD_LEVELS
+from verifyanalytics.wording.numbers import short
 from verifyanalytics.wording.texts import text
 
 __all__ = ["det_curve", "error_rates", "operating_points"]
@@ -30,19 +30,17 @@ _LEVELS = tuple(float(level) for level in THRESHOLD_LEVELS)
 _FMR_RANGE, _FNMR_RANGE = (2.5e-7, 0.7), (5e-4, 0.985)
 _FMR_TICKS = (1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.1, 0.5)
 _FNMR_TICKS = (1e-3, 0.01, 0.05, 0.2, 0.5, 0.8, 0.95)
+_DECADES = tuple(10.0**-n for n in range(7))
 _FLOOR = 5e-7  # a little below the vendor's smallest claim
 _FEW = 12  # up to so many thresholds are marked
 _FEW_NAMES = 3  # so many regimes without a rate are named
 
 
-def _say(key: str, lang: Lang, joint: str = "\n", **values: Any) -> str:
-    return text(key, lang, joint, **values)
-
-
 # ------------------------------------------------------------------ error rates by threshold
 
 
-def error_rates(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> Any:
+@panels.chart("regime", "threshold", "nominal_fmr", "fmr", "fnmr", "n_mated")
+def error_rates(frame: pd.DataFrame, ax: Any = None, lang: Lang = "en") -> Any:
     """Draw `va.accuracy.error_rates`: FMR and FNMR over the threshold, a panel a regime.
 
     Parameters
@@ -64,19 +62,30 @@ def error_rates(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> Any:
     ------
     UsageError
         No rate in the frame (see its `reason`), groups, or Axes do not fit.
+
+    See Also
+    --------
+    det_curve : Both errors against each other.
+    verifyanalytics.charts.bounds.label_free : What can be said without labels.
+
+    Examples
+    --------
+    >>> import verifyanalytics as va
+    >>> world = va.simulator.simulate_responses(400, seed=1)
+    >>> truth = va.labels.join(world.verifications, world.labels)
+    >>> truth = truth[truth["threshold_1e_4"] == 70]
+    >>> ax = va.charts.accuracy.error_rates(va.accuracy.error_rates(truth, assume_random=True))
+    >>> ax.get_yscale(), ax.get_xlabel()
+    ('log', 'threshold (score)')
     """
-    panels.needs(frame, "regime", "threshold", "fmr", "fnmr")
-    usable_lang = usable(lang)
     held = _rated(frame, "threshold")
-    regimes = [part for _, part in held.groupby("regime", sort=False)]
-    with style():
-        axes = panels.panels(len(regimes), ax, what="regimes", height=3.4)
-        for one, part in zip(axes, regimes, strict=True):
-            _over_thresholds(one, part.sort_values("threshold"), usable_lang)
-        _legend(axes, ax is None)
-        notes = [_say("bands", usable_lang), *_notes(frame, held, usable_lang)]
-        panels.finish(axes, ax is None, _say("errors", usable_lang), notes)
-    return panels.returned(axes)
+    regimes = panels.parts_by(held, "regime")
+    axes = panels.panels(len(regimes), ax, what="regimes", height=3.4)
+    for one, part in zip(axes, regimes, strict=True):
+        _over_thresholds(one, part.sort_values("threshold"), lang)
+    _legend(axes, ax is None)
+    notes = [panels.lines("bands", lang), *_notes(frame, held, lang)]
+    return panels.finish(axes, ax, "errors", lang, notes)
 
 
 def _over_thresholds(ax: Any, part: pd.DataFrame, lang: Lang) -> None:
@@ -86,32 +95,28 @@ def _over_thresholds(ax: Any, part: pd.DataFrame, lang: Lang) -> None:
         low = np.maximum(part[f"{rate}_low"], _FLOOR)
         ax.fill_between(t, low, part[f"{rate}_high"], color=colour, alpha=0.16, linewidth=0)
         drawn = part[rate].where(part[rate] > 0)
-        ax.plot(t, drawn, color=colour, marker=marker, label=_say(rate, lang, "  "))
+        ax.plot(t, drawn, color=colour, marker=marker, label=text(rate, lang))
     claimed = part[part["nominal_fmr"].notna()]
     if len(claimed):
-        name = _say("claim", lang, "  ")
         ax.plot(claimed["threshold"], claimed["nominal_fmr"], color=GREY, linestyle=(0, (4, 2)),
-                linewidth=1.1, marker="D", markersize=4, label=name)  # fmt: skip
+                linewidth=1.1, marker="D", markersize=4, label=text("claim", lang))  # fmt: skip
     ax.set_yscale("log")
     ax.set_ylim(_FLOOR, 1.0)
-    ax.yaxis.set_major_locator(ticker.FixedLocator([10.0**-n for n in range(7)]))
-    ax.yaxis.set_major_formatter(ticker.FuncFormatter(_rate))
-    ax.yaxis.set_minor_locator(ticker.NullLocator())
+    panels.fixed_ticks(ax.yaxis, _DECADES, _rate)
     ax.set_xlim(*((t[0], t[-1]) if len(t) > 1 else (t[0] - 1, t[0] + 1)))
     ax.set_xlabel(text("threshold", lang))
-    ax.set_ylabel(_say("rate", lang))
+    ax.set_ylabel(panels.lines("rate", lang))
     own = claimed[claimed["nominal_fmr"].isin(_LEVELS)]
-    labels = [
-        f"{_rate(x)}\n{t:g}" for x, t in zip(own["nominal_fmr"], own["threshold"], strict=True)
-    ]
-    lines = panels.rules(ax, list(own["threshold"]), labels)
-    panels.heading(ax, panels.regime(part["regime"].iloc[0], lang), _counts(part, lang), lines)
+    points = list(own["threshold"])
+    labels = [f"{_rate(x)}\n{t:g}" for x, t in zip(own["nominal_fmr"], points, strict=True)]
+    _heading(ax, part, lang, panels.rules(ax, points, labels))
 
 
 # ------------------------------------------------------------------ DET
 
 
-def det_curve(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> Any:
+@panels.chart("regime", "threshold", "claimed_fmr", "fmr", "fnmr", "n_mated", "auc")
+def det_curve(frame: pd.DataFrame, ax: Any = None, lang: Lang = "en") -> Any:
     """Draw `va.accuracy.det_curve` on normal-deviate axes that reach 1e-6, a panel a regime.
 
     Parameters
@@ -134,42 +139,48 @@ def det_curve(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> Any:
     ------
     UsageError
         No rate in the frame (see its `reason`), or Axes do not fit.
+
+    See Also
+    --------
+    error_rates : Both errors over the threshold.
+
+    Examples
+    --------
+    >>> import verifyanalytics as va
+    >>> world = va.simulator.simulate_responses(400, seed=1)
+    >>> truth = va.labels.join(world.verifications, world.labels)
+    >>> truth = truth[truth["threshold_1e_4"] == 70]
+    >>> ax = va.charts.accuracy.det_curve(va.accuracy.det_curve(truth, assume_random=True))
+    >>> ax.get_xlabel(), ax.get_ylabel()
+    ('FMR, normal deviates', 'FNMR, normal deviates')
     """
-    panels.needs(frame, "regime", "threshold", "fmr", "claimed_fmr")
-    usable_lang = usable(lang)
     held = _rated(frame, "threshold")
-    regimes = [part for _, part in held.groupby("regime", sort=False)]
-    with style():
-        axes = panels.panels(len(regimes), ax, what="regimes", height=3.9)
-        found_none = False
-        for one, part in zip(axes, regimes, strict=True):
-            found_none |= _det(one, part.sort_values("threshold"), usable_lang)
-        notes = [_say("hollow", usable_lang)]
-        notes += [_say("none_found", usable_lang)] if found_none else []
-        notes += _notes(frame, held, usable_lang)
-        panels.finish(axes, ax is None, _say("det", usable_lang), notes)
-    return panels.returned(axes)
+    regimes = panels.parts_by(held, "regime")
+    axes = panels.panels(len(regimes), ax, what="regimes", height=3.9)
+    none_found = [_det(*each, lang) for each in zip(axes, regimes, strict=True)]
+    keys = ["hollow", *(["none_found"] if any(none_found) else [])]
+    notes = [*(panels.lines(key, lang) for key in keys), *_notes(frame, held, lang)]
+    return panels.finish(axes, ax, "det", lang, notes)
 
 
 def _det(ax: Any, part: pd.DataFrame, lang: Lang) -> bool:
     """Draw one regime; tell whether a vendor's threshold saw no false match."""
-    for axis, limits, ticks in (("x", _FMR_RANGE, _FMR_TICKS), ("y", _FNMR_RANGE, _FNMR_TICKS)):
+    part = part.sort_values("threshold")
+    for axis, limits, ticks, write in (
+        ("x", _FMR_RANGE, _FMR_TICKS, _rate),
+        ("y", _FNMR_RANGE, _FNMR_TICKS, lambda y, _: f"{100 * y:g}%"),
+    ):
         getattr(ax, f"set_{axis}scale")("function", functions=(special.ndtri, special.ndtr))
         getattr(ax, f"set_{axis}lim")(*limits)
-        own = getattr(ax, f"{axis}axis")
-        own.set_major_locator(ticker.FixedLocator(ticks))
-        own.set_minor_locator(ticker.NullLocator())
-    ax.xaxis.set_major_formatter(ticker.FuncFormatter(_rate))
-    ax.yaxis.set_major_formatter(ticker.FuncFormatter(lambda y, _: f"{100 * y:g}%"))
+        panels.fixed_ticks(getattr(ax, f"{axis}axis"), ticks, write)
     ax.grid(visible=True, axis="both")
     inside = part["fmr"].between(0, 1, "neither") & part["fnmr"].between(0, 1, "neither")
     ax.plot(part["fmr"].where(inside), part["fnmr"].where(inside), color=FNMR)
-    points = _vendor_points(part)
-    none = [_vendor_point(ax, level, row) for level, row in points]
-    ax.set_xlabel(_say("fmr_axis", lang, "  "))
-    ax.set_ylabel(_say("fnmr_axis", lang))
-    panels.heading(ax, panels.regime(part["regime"].iloc[0], lang), _counts(part, lang))
-    return any(none)
+    none_found = [_vendor_point(ax, level, row) for level, row in _vendor_points(part)]
+    ax.set_xlabel(text("fmr_axis", lang))
+    ax.set_ylabel(panels.lines("fnmr_axis", lang))
+    _heading(ax, part, lang)
+    return any(none_found)
 
 
 def _vendor_point(ax: Any, level: float, row: Any) -> bool:
@@ -219,7 +230,10 @@ def _vendor_points(part: pd.DataFrame) -> list[tuple[float, Any]]:
 # ------------------------------------------------------------------ operating points
 
 
-def operating_points(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> Any:
+@panels.chart(
+    "regime", "threshold", "claimed_fmr", "fmr", "fnmr", "n_mated", "auc", "rule", "target"
+)
+def operating_points(frame: pd.DataFrame, ax: Any = None, lang: Lang = "en") -> Any:
     """Draw `va.accuracy.operating_points`: both error rates of each rule, a panel a regime.
 
     Parameters
@@ -240,61 +254,57 @@ def operating_points(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> A
     ------
     UsageError
         No operating point in the frame (see its `reason`), or Axes do not fit.
+
+    See Also
+    --------
+    det_curve : All thresholds at once.
+
+    Examples
+    --------
+    >>> import verifyanalytics as va
+    >>> world = va.simulator.simulate_responses(400, seed=1)
+    >>> truth = va.labels.join(world.verifications, world.labels)
+    >>> truth = truth[truth["threshold_1e_4"] == 70]
+    >>> table = va.accuracy.operating_points(truth, fmr=[0.1, 0.01], assume_random=True)
+    >>> ax = va.charts.accuracy.operating_points(table)
+    >>> [label.get_text() for label in ax.get_yticklabels()]
+    ['fmr ≤ 0.1', 'fmr ≤ 0.01']
     """
-    panels.needs(frame, "regime", "rule", "target", "fmr")
-    usable_lang = usable(lang)
     held = _rated(frame, "rule")
-    regimes = [part for _, part in held.groupby("regime", sort=False)]
-    with style():
-        height = 1.6 + 0.34 * max(len(part) for part in regimes)
-        axes = panels.panels(len(regimes), ax, what="regimes", height=height)
-        found_none = [_rules(*each, usable_lang) for each in zip(axes, regimes, strict=True)]
-        _legend(axes, ax is None)
-        notes = [_say("target", usable_lang)]
-        notes += [_say("none_found_of", usable_lang)] if any(found_none) else []
-        panels.finish(axes, ax is None, _say("points", usable_lang),
-                      [*notes, *_notes(frame, held, usable_lang)])  # fmt: skip
-    return panels.returned(axes)
+    regimes = panels.parts_by(held, "regime")
+    height = 1.6 + 0.34 * max(len(part) for part in regimes)
+    axes = panels.panels(len(regimes), ax, what="regimes", height=height)
+    none_found = [_rules(*each, lang) for each in zip(axes, regimes, strict=True)]
+    _legend(axes, ax is None)
+    keys = ["target", *(["none_found_of"] if any(none_found) else [])]
+    notes = [*(panels.lines(key, lang) for key in keys), *_notes(frame, held, lang)]
+    return panels.finish(axes, ax, "points", lang, notes)
 
 
 def _rules(ax: Any, part: pd.DataFrame, lang: Lang) -> bool:
     """Draw one regime; tell whether a rule saw no error of one of the kinds."""
-    found_none = False
-    names = [_rule(row, lang) for row in part.itertuples()]
-    y = np.arange(len(part))
+    none_found, y = False, np.arange(len(part))
     for side, colour, events, shift in (
         ("fmr", FMR, "n_false_matches", -0.13), ("fnmr", FNMR, "n_false_nonmatches", 0.13),
     ):  # fmt: skip
-        rate, known = part[side].to_numpy(dtype=float), part[side].notna().to_numpy()
-        none = known & (part[events].fillna(-1) == 0).to_numpy()
-        low = np.maximum(part[f"{side}_low"].to_numpy(dtype=float), _FLOOR)
-        ax.hlines((y + shift)[known], low[known], part[f"{side}_high"].to_numpy()[known],
-                  color=colour, linewidth=1.3, alpha=0.7)  # fmt: skip
-        some = known & ~none
-        ax.plot(rate[some], (y + shift)[some], "o", color=colour, label=_say(side, lang, "  "))
-        guard = part[f"{side}_guard"].to_numpy(dtype=float)
-        ax.plot(guard[none], (y + shift)[none], "<", color=colour, mfc="white")
-        found_none |= bool(np.isfinite(guard[none]).any())
-    target = part["target"].to_numpy(dtype=float)
-    ax.plot(target, y, "|", color=GREY, markersize=16, markeredgewidth=1.2)
+        none = part[side].notna() & (part[events].fillna(-1) == 0)
+        table = part.assign(**{
+            side: part[side].mask(none), f"{side}_low": part[f"{side}_low"].clip(lower=_FLOOR)
+        })  # fmt: skip
+        rows.dots(ax, y + shift, table, side, colour, width=1.3, alpha=0.7, label=text(side, lang))
+        guard = part[f"{side}_guard"][none]
+        ax.plot(guard, (y + shift)[none], "<", color=colour, mfc="white")
+        none_found |= bool(np.isfinite(guard.to_numpy(dtype=float)).any())
+    ax.plot(part["target"], y, "|", color=GREY, markersize=16, markeredgewidth=1.2)
     ax.set_xscale("log")
     ax.set_xlim(_FLOOR, 1.0)
-    ax.xaxis.set_major_locator(ticker.FixedLocator([10.0**-n for n in range(7)]))
-    ax.xaxis.set_major_formatter(ticker.FuncFormatter(_rate))
-    ax.xaxis.set_minor_locator(ticker.NullLocator())
-    ax.set_yticks(y, names)
-    for label in ax.get_yticklabels():
-        label.set_parse_math(False)
-    ax.set_ylim(len(part) - 0.4, -0.6)
-    ax.grid(visible=True, axis="x")
-    ax.grid(visible=False, axis="y")
-    ax.set_xlabel(_say("rate", lang, "  "))
+    panels.fixed_ticks(ax.xaxis, _DECADES, _rate)
+    rows.label_rows(ax, [_rule(row, lang) for row in part.itertuples()])
+    ax.set_xlabel(text("rate", lang))
     for at, score in zip(y, part["threshold"], strict=True):
-        shown = "–" if pd.isna(score) else f"≥ {score:g}"
-        ax.annotate(shown, (1, at), (4, 0), xycoords=("axes fraction", "data"), va="center",
-                    textcoords="offset points", fontsize=8, color=GREY)  # fmt: skip
-    panels.heading(ax, panels.regime(part["regime"].iloc[0], lang), _counts(part, lang))
-    return found_none
+        rows.margin(ax, at, "–" if pd.isna(score) else f"≥ {score:g}")
+    _heading(ax, part, lang)
+    return none_found
 
 
 def _rule(row: Any, lang: Lang) -> str:
@@ -303,16 +313,15 @@ def _rule(row: Any, lang: Lang) -> str:
         return kind.upper() if kind == "eer" else kind
     asked = f"{kind} ≤ {_rate(row.target)}"
     sure = assured.removesuffix("%").strip()
-    return asked + _say("assured", lang, " ", share=sure) if sure else asked
+    return asked + text("assured", lang, " ", share=sure) if sure else asked
 
 
-# ------------------------------------------------------------------ what all of them need
+# ------------------------------------------------------------------ shared by the three
 
 
 def _rated(frame: pd.DataFrame, before: str) -> pd.DataFrame:
     """Return the regimes that have a rate, or say why there is none."""
-    if by := [name for name in panels.groups(frame, before) if name != "regime"]:
-        raise UsageError(f"the frame is split by {', '.join(by)}: choose one group")
+    panels.refuse_groups(frame, before)
     has_rate = frame["fmr"].notna() & frame["fnmr"].notna() & frame["threshold"].notna()
     held = frame[frame["regime"].isin(frame.loc[has_rate, "regime"])]
     if held.empty:
@@ -326,17 +335,18 @@ def _notes(frame: pd.DataFrame, held: pd.DataFrame, lang: Lang) -> list[str]:
     left = [panels.regime(name, lang) for name in names[:_FEW_NAMES]]
     if len(names) > len(left):
         left.append(f"… (+ {len(names) - len(left):,})")
-    notes = [_say("no_rate", lang, regimes=", ".join(left))] if left else []
+    notes = [panels.lines("no_rate", lang, regimes=", ".join(left))] if left else []
     if "weighted" in held and bool(held["weighted"].any()):
-        notes.append(_say("weighted", lang))
+        notes.append(panels.lines("weighted", lang))
     if held["note"].str.contains("taken as random").any():
-        notes.append(_say("random", lang))
+        notes.append(panels.lines("random", lang))
     return notes
 
 
 def _legend(axes: list[Any], own_figure: bool) -> None:
     """Say once what the colours are: beside the figure's title, where no curve can be."""
-    parts = {label: handle for ax in axes for handle, label in _labelled(ax)}
+    each = [zip(*ax.get_legend_handles_labels(), strict=True) for ax in axes]
+    parts = {label: handle for pairs in each for handle, label in pairs}
     if own_figure:
         axes[0].figure.legend(
             parts.values(), parts.keys(), loc="upper right", fontsize=7.8, labelspacing=0.25,
@@ -346,18 +356,11 @@ def _legend(axes: list[Any], own_figure: bool) -> None:
         axes[0].legend(parts.values(), parts.keys(), loc="best", fontsize=7.5, labelspacing=0.3)
 
 
-def _labelled(ax: Any) -> list[tuple[Any, str]]:
-    return list(zip(*ax.get_legend_handles_labels(), strict=True))
-
-
-def _counts(part: pd.DataFrame, lang: Lang) -> str:
+def _heading(ax: Any, part: pd.DataFrame, lang: Lang, above: int = 0) -> None:
     a, b = int(part["n_mated"].iloc[0]), int(part["n_nonmated"].iloc[0])
-    return _say("n_both", lang, a=a, b=b)
+    title = panels.regime(part["regime"].iloc[0], lang)
+    panels.heading(ax, title, panels.lines("n_both", lang, a=a, b=b), above)
 
 
 def _rate(value: float, _position: int = 0) -> str:
-    """Write a rate as the vendor does when it is small: 1e-4, else plainly: 0.05."""
-    if value >= 0.0099:
-        return f"{value:.3g}"
-    digits, exponent = f"{value:.1e}".split("e")
-    return f"{float(digits):g}e{int(exponent)}"
+    return short(value, 3 if value >= 0.0099 else 2)

@@ -10,7 +10,7 @@ from matplotlib import ticker
 from matplotlib.patches import Patch
 
 from verifyanalytics.charts import panels
-from verifyanalytics.charts.style import COLOURS, style, usable
+from verifyanalytics.charts.style import COLOURS
 from verifyanalytics.codebook.book import Lang
 from verifyanalytics.errors import UsageError
 from verifyanalytics.wording.texts import text
@@ -21,7 +21,8 @@ _ALPHAS = (0.50, 0.28, 0.15)
 """The band of the smallest factor is the darkest; the others lie around it."""
 
 
-def label_free(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> Any:
+@panels.chart("regime", "threshold", "k", "n_compared", "false_matches_high", "fnmr_low")
+def label_free(frame: pd.DataFrame, ax: Any = None, lang: Lang = "en") -> Any:
     """Draw `va.bounds.label_free`: for each regime, false matches and owners turned away.
 
     Parameters
@@ -43,32 +44,41 @@ def label_free(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> Any:
     ------
     UsageError
         Nothing to draw, or the frame is split by groups.
+
+    See Also
+    --------
+    verifyanalytics.charts.accuracy.error_rates : The same two errors, measured with labels.
+
+    Examples
+    --------
+    >>> import verifyanalytics as va
+    >>> v = va.simulator.simulate_responses(200, seed=1).verifications
+    >>> v = v.query("req_key == 'cert_pro_src_verify' and threshold_1e_4 == 70")
+    >>> table = va.bounds.label_free(v, nominal_fmr=[1e-3, 1e-4, 1e-5])
+    >>> left, right = va.charts.bounds.label_free(table)
+    >>> left.get_ylabel(), right.get_ylabel()
+    ('false matches, at most', 'owners turned away (FNMR)')
     """
-    panels.needs(frame, "regime", "threshold", "k", "n_compared")
-    usable_lang = usable(lang)
-    if by := [c for c in panels.groups(frame, "threshold") if c != "regime"]:
-        raise UsageError(f"the frame is split by {', '.join(by)}: choose one group")
-    held = frame[frame["n_compared"] > 0]
-    regimes = [part for _, part in held.groupby("regime", sort=False)]
-    if not regimes or held["threshold"].nunique() < 2:
+    panels.refuse_groups(frame, "threshold")
+    compared = frame[frame["n_compared"] > 0]
+    if compared["threshold"].nunique() < 2:
         raise UsageError("no regime with two thresholds or more; nothing to draw")
-    with style():
-        axes = panels.panels(2 * len(regimes), ax, what="panels, two a regime", height=2.9)
-        for i, part in enumerate(regimes):
-            _false_matches(axes[2 * i], part, usable_lang)
-            _turned_away(axes[2 * i + 1], part, usable_lang)
-        notes = [text("bounds_k", usable_lang), text("bounds_cover", usable_lang, joint="\n")]
-        panels.finish(axes, ax is None, text("bounds", usable_lang, joint="\n"), notes)
-    return panels.returned(axes)
+    regimes = panels.parts_by(compared, "regime")
+    axes = panels.panels(2 * len(regimes), ax, what="panels, two a regime", height=2.9)
+    for i, part in enumerate(regimes):
+        _false_matches(axes[2 * i], part, lang)
+        _false_nonmatches(axes[2 * i + 1], part, lang)
+    notes = [text("bounds_k", lang), panels.lines("bounds_cover", lang)]
+    return panels.finish(axes, ax, "bounds", lang, notes)
 
 
 def _factors(part: pd.DataFrame) -> list[tuple[float, float, pd.DataFrame]]:
     """Factor, opacity and rows, the widest band first."""
-    found = sorted(part["k"].unique())
-    alphas = np.interp(np.arange(len(found)), np.arange(len(_ALPHAS)), _ALPHAS)
+    factors = sorted(part["k"].unique())
+    alphas = np.interp(np.arange(len(factors)), np.arange(len(_ALPHAS)), _ALPHAS)
     each = [
         (float(k), float(alpha), part[part["k"] == k].sort_values("threshold"))
-        for k, alpha in zip(found, alphas, strict=True)
+        for k, alpha in zip(factors, alphas, strict=True)
     ]
     return each[::-1]
 
@@ -82,11 +92,11 @@ def _false_matches(ax: Any, part: pd.DataFrame, lang: Lang) -> None:
         ax.plot(t, high, drawstyle="steps-post", color=COLOURS[1], linewidth=1.0)
     ax.set_ylim(bottom=0)
     ax.yaxis.set_major_locator(ticker.MaxNLocator(nbins=5, integer=True))
-    ax.set_ylabel(text("false_matches_high", lang, joint="\n"))
+    ax.set_ylabel(panels.lines("false_matches_high", lang))
     _finish(ax, part, lang)
 
 
-def _turned_away(ax: Any, part: pd.DataFrame, lang: Lang) -> None:
+def _false_nonmatches(ax: Any, part: pd.DataFrame, lang: Lang) -> None:
     for k, alpha, rows in _factors(part):
         ax.fill_between(
             rows["threshold"], rows["fnmr_low"], rows["fnmr_high"], color=COLOURS[0], alpha=alpha,
@@ -95,26 +105,20 @@ def _turned_away(ax: Any, part: pd.DataFrame, lang: Lang) -> None:
     widest = _factors(part)[0][2]
     ax.plot(widest["threshold"], widest["fnmr_high"], color=COLOURS[0], linewidth=1.0)
     ax.set_ylim(0, 1)
-    panels.percent(ax.yaxis, (0, 1))
-    ax.set_ylabel(text("fnmr_bounds", lang, joint="\n"))
+    panels.percent(ax.yaxis)
+    ax.set_ylabel(panels.lines("fnmr_bounds", lang))
     _finish(ax, part, lang)
-
-
-def _swatches(bands: list[Any], labels: list[str]) -> tuple[list[Any], list[str]]:
-    """Show each band as it looks with the wider, earlier ones shining through."""
-    through = np.cumprod([1 - band.get_alpha() for band in bands])
-    colours = [band.get_facecolor()[0][:3] for band in bands]
-    return [Patch(color=c, alpha=1 - t) for c, t in zip(colours, through, strict=True)], labels
 
 
 def _finish(ax: Any, part: pd.DataFrame, lang: Lang) -> None:
     ax.set_xlim(part["threshold"].min(), part["threshold"].max())
     ax.set_xlabel(text("threshold", lang))
-    handles, labels = _swatches(*ax.get_legend_handles_labels())
+    # each band of the legend as it looks with the wider, earlier ones shining through
+    bands, labels = ax.get_legend_handles_labels()
+    through = np.cumprod([1 - band.get_alpha() for band in bands])
+    colours = [band.get_facecolor()[0][:3] for band in bands]
+    handles = [Patch(color=c, alpha=1 - t) for c, t in zip(colours, through, strict=True)]
     ax.legend(handles[::-1], labels[::-1], loc="best", handlelength=1.0)
-    counted = panels.counts_line(
-        lang,
-        ("n_compared", int(part["n_compared"].iloc[0])),
-        ("n_withheld", int(part["n_withheld"].iloc[0])),
-    )
-    panels.heading(ax, panels.regime(part["regime"].iloc[0], lang), counted)
+    counts = {name: int(part[name].iloc[0]) for name in ("n_compared", "n_withheld")}
+    title = panels.regime(part["regime"].iloc[0], lang)
+    panels.heading(ax, title, panels.counts_line(lang, **counts))

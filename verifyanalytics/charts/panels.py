@@ -1,14 +1,15 @@
-"""The page a chart is drawn on: panels, headings, threshold rules, groups and dates.
+"""The frame of every chart: its check, its panels, headings, threshold rules, groups and axes.
 
-Regimes are never pooled, so a frame with several of them becomes several panels. What stands above
-a panel stands there in this order: title, counts, threshold labels, axes; labels that would touch
-go to a second line.
+Regimes are never pooled, so a table with several of them becomes several panels. Above a panel
+stand, from the top: title, counts, threshold labels, axes; labels that would touch go to a second
+line.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeAlias
+from functools import wraps
+from typing import Any, TypeAlias, TypeVar, cast
 
 import matplotlib.dates as mdates
 import numpy as np
@@ -16,31 +17,54 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib import ticker
 
-from verifyanalytics.charts.style import COLOURS, GREY, RULE, known, known_regime
+from verifyanalytics.charts.style import COLOURS, GREY, RULE, style, usable
 from verifyanalytics.codebook.book import Lang
 from verifyanalytics.errors import MissingColumnError, UsageError
 from verifyanalytics.wording.names import MOST, name
-from verifyanalytics.wording.numbers import percent as percent_words
-from verifyanalytics.wording.texts import text
-from verifyanalytics.wording.words import plain
+from verifyanalytics.wording.texts import say, text
+from verifyanalytics.wording.words import Say, joined, plain
 
 _LABEL_SIZE, _LINE, _MOST_PANELS = 8.0, 10.5, 40
-_REQ_KEY, _VALUE, TAG, GLOSS = 28, 24, 24, 72  # columns that these names may take
+_REQ_KEY, _VALUE, TAG, GLOSS = 28, 24, 24, 72
+"""Columns of text that these names may take."""
+
+_WORDS = frozenset({"unknown", "true", "false", "result"})
+"""Values and columns of the data that have a text in the catalogue."""
+
+_REGIMES = frozenset({"incomplete", "all", "unknown"})
+"""What stands for a regime where there is none, or for several."""
+
+Chart = TypeVar("Chart", bound=Callable[..., Any])
 
 
-def needs(frame: pd.DataFrame, *columns: str) -> None:
-    """Make sure that a frame is of the kind that a chart draws.
+def chart(*columns: str) -> Callable[[Chart], Chart]:
+    """Make a function a chart: check its frame, choose a language it can show, apply the style.
 
-    Raises
-    ------
-    MissingColumnError
-        One of the columns that tell it from others is not there.
+    `columns` tell the frame from those of other charts: a frame without one of them raises
+    MissingColumnError. They are kept as `columns` of the function, for `va.draw`.
     """
-    if missing := [column for column in columns if column not in frame]:
-        raise MissingColumnError(missing, map(str, frame.columns))
+
+    def decorate(function: Chart) -> Chart:
+        @wraps(function)
+        def drawn(
+            frame: pd.DataFrame, ax: Any = None, lang: str = "en", *more: Any, **options: Any
+        ) -> Any:
+            if missing := [column for column in columns if column not in frame]:
+                raise MissingColumnError(missing, map(str, frame.columns))
+            language = usable(lang)
+            with style():
+                return function(frame, ax, language, *more, **options)
+
+        drawn.columns = columns  # type: ignore[attr-defined]
+        return cast("Chart", drawn)
+
+    return decorate
 
 
-def panels(n: int, ax: Any, *, what: str, height: float = 3.1, columns: int = 2) -> list[Any]:
+# ------------------------------------------------------------------ panels
+
+
+def panels(n: int, ax: Any, *, height: float, what: str = "charts", columns: int = 2) -> list[Any]:
     """Return n Axes: those given, or the panels of a new figure.
 
     Parameters
@@ -48,6 +72,8 @@ def panels(n: int, ax: Any, *, what: str, height: float = 3.1, columns: int = 2)
     n : int
         How many are needed, at least 1.
     ax : None, Axes or sequence of Axes
+    height : float
+        Of a panel, in inches.
     what : str
         What a panel stands for, for the message.
 
@@ -79,8 +105,21 @@ def panels(n: int, ax: Any, *, what: str, height: float = 3.1, columns: int = 2)
     return spare[:n]
 
 
-def returned(axes: list[Any]) -> Any:
-    """Return one Axes as itself, several as an array."""
+def finish(axes: Sequence[Any], ax: Any, title: str, lang: Lang, notes: Iterable[str] = ()) -> Any:
+    """Write title and notes on a figure made here (`ax` is None); return one Axes, or an array."""
+    for each in axes:
+        each.tick_params(labelfontfamily=plt.rcParams["font.family"])
+    if ax is None:
+        figure, left, note = axes[0].figure, 0.012, "\n".join(line for line in notes if line)
+        written = lines(title, lang)
+        figure.suptitle(written, x=left, ha="left", fontsize=12, linespacing=1.35)
+        if note:
+            figure.supxlabel(note, x=left, ha="left", fontsize=8, color=GREY)
+        if "\n" in written:
+            # the second language takes a line above each panel, and in each note
+            down = {each.get_gridspec().nrows for each in figure.axes if each.get_gridspec()}
+            higher = 0.2 + 0.35 * max(down, default=1) + 0.07 * (1 + note.count("\n"))
+            figure.set_figheight(figure.get_figheight() + higher)
     if len(axes) == 1:
         return axes[0]
     array = np.empty(len(axes), dtype=object)
@@ -88,32 +127,9 @@ def returned(axes: list[Any]) -> Any:
     return array
 
 
-def finish(axes: list[Any], own_figure: bool, title: str, notes: Iterable[str] = ()) -> None:
-    """Put the figure's title and its notes, when the figure is ours; set fonts of the ticks."""
-    for ax in axes:
-        ax.tick_params(labelfontfamily=plt.rcParams["font.family"])
-    figure = axes[0].figure
-    if not own_figure:
-        return
-    left = 0.012
-    figure.suptitle(title, x=left, ha="left", fontsize=12, linespacing=1.35)
-    note = "\n".join(note for note in notes if note)
-    if note:
-        figure.supxlabel(note, x=left, ha="left", fontsize=8, color=GREY)
-    if "\n" in title:
-        _make_room(figure, note)
-
-
-def _make_room(figure: Any, note: str) -> None:
-    """Make a figure in two languages higher by the lines that the second one takes."""
-    down = {ax.get_gridspec().nrows for ax in figure.axes if ax.get_gridspec() is not None}
-    higher = 0.2 + 0.35 * max(down, default=1) + 0.07 * (1 + note.count("\n"))
-    figure.set_figheight(figure.get_figheight() + higher)
-
-
-def heading(ax: Any, title: str, counts: str, lines: int = 0) -> None:
+def heading(ax: Any, title: str, counts: str, above: int = 0) -> None:
     """Write title and counts above the axes, over so many lines of labels."""
-    pad = 5 + lines * _LINE
+    pad = 5 + above * _LINE
     ax.annotate(
         counts, (0, 1), (0, pad), xycoords="axes fraction", textcoords="offset points", ha="left",
         va="bottom", fontsize=_LABEL_SIZE + 0.3, color=GREY, linespacing=1.25, parse_math=False,
@@ -157,24 +173,26 @@ def _stagger(ax: Any, positions: Sequence[float], labels: Sequence[str]) -> list
     return rows
 
 
+# ------------------------------------------------------------------ groups
+
+Palette: TypeAlias = dict[str, str]
+"""A colour for each group of a chart, the same in all its panels."""
+
+
 def groups(frame: pd.DataFrame, before: str) -> list[str]:
     """Return the columns the frame was split by: those that stand before its first own column."""
     columns = list(frame.columns[: frame.columns.get_loc(before)])
     return [column for column in columns if column not in ("period", "period_start", "partial")]
 
 
-Palette: TypeAlias = dict[str, str]
-"""A colour for each group of a chart, the same in all its panels."""
+def refuse_groups(frame: pd.DataFrame, before: str, but: str = "regime") -> None:
+    """Raise UsageError for a frame that is split by groups, where a chart shows one."""
+    if by := [column for column in groups(frame, before) if column != but]:
+        raise UsageError(f"the frame is split by {', '.join(by)}: choose one group")
 
 
 def palette(frame: pd.DataFrame, by: Sequence[str], lang: Lang) -> Palette:
-    """Give each group of a frame its colour.
-
-    Raises
-    ------
-    UsageError
-        More groups than a reader could tell apart.
-    """
+    """Give each group its colour; UsageError for more groups than a reader can distinguish."""
     keys = [key for key, _ in frame.groupby(list(by), dropna=False, sort=False)] if by else []
     if len(keys) > len(COLOURS):
         raise UsageError(
@@ -197,6 +215,14 @@ def split(
     return [(label, colours[label], part) for label, part in parts]
 
 
+def parts_by(frame: pd.DataFrame, *columns: str) -> list[pd.DataFrame]:
+    """Cut a frame by the values of columns, in the order in which they come."""
+    return [part for _, part in frame.groupby(list(columns), sort=False)]
+
+
+# ------------------------------------------------------------------ words
+
+
 def group_label(by: Sequence[str], key: Any, lang: Lang) -> str:
     """Name a group, as `result true`."""
     keys = key if isinstance(key, tuple) else (key,)
@@ -210,56 +236,58 @@ def group_label(by: Sequence[str], key: Any, lang: Lang) -> str:
 
 
 def word(value: Any, lang: Lang, most: int = MOST) -> str:
-    """Write a value of the data; ours in the language, theirs as they can be drawn."""
-    plain = (
-        "unknown"
-        if pd.isna(value)
-        else str(value).lower()
-        if isinstance(value, (bool, np.bool_))
-        else str(value)
-    )
-    return text(plain, lang, joint=" ") if known(plain) else name(plain, most)
+    """Write a value or a column of the data, in the language where the catalogue has it."""
+    shown = "unknown" if pd.isna(value) else str(value)
+    if isinstance(value, (bool, np.bool_)):
+        shown = shown.lower()
+    return text(shown, lang, joint=" ") if shown in _WORDS else name(shown, most)
 
 
 def regime(value: Any, lang: Lang) -> str:
     """Name a regime; of a long request key the end goes, its thresholds stay."""
-    if known_regime(plain := str(value)):
-        return text(plain, lang, joint=" ")
-    key, _, thresholds = plain.rpartition(" ")
+    if (whole := str(value)) in _REGIMES:
+        return text(whole, lang, joint=" ")
+    key, _, thresholds = whole.rpartition(" ")
     shown = [name(key, _REQ_KEY)] if key else []
     return " ".join([*shown, name(thresholds)])
 
 
 def tag_name(row: Any, lang: Lang) -> str:
     """Name a risk tag: its digits, and what the code book says of them."""
-    glosses = {"en": row.name_en, "zh": row.name_zh}
-    told = " ".join(name(glosses[one], GLOSS) for one in languages(lang))
-    return f"{name(row.tag, TAG)}  {told if row.known else text('unknown_tag', lang, joint=' ')}"
+    gloss = (
+        Say(name(row.name_en, GLOSS), name(row.name_zh, GLOSS)) if row.known else say("unknown_tag")
+    )
+    return f"{name(row.tag, TAG)}  {plain(gloss, lang, ' ')}"
 
 
-def both(lang: Lang, write: Callable[[Lang], str]) -> str:
-    """One language on one line; `both` on two, unless they say the same."""
-    return "\n".join(dict.fromkeys(write(one) for one in languages(lang)))
+def lines(key: str, lang: Lang, **values: Any) -> str:
+    """Return a text of the catalogue, in `both` on two lines."""
+    return text(key, lang, "\n", **values)
 
 
-def languages(lang: Lang) -> tuple[Lang, ...]:
-    """Return the language, or the two of `both`."""
-    return ("en", "zh") if lang == "both" else (lang,)
+def counts_line(lang: Lang, **counts: int) -> str:
+    """Join counts, by the keys of their texts, with dots; in `both` on two lines."""
+    told = joined([say(key, n=n) for key, n in counts.items()], " · ", " · ")
+    return plain(told, lang, "\n")
 
 
-def counts_line(lang: Lang, *parts: tuple[str, int | None]) -> str:
-    """Join counts with dots; in `both`, English on one line and Chinese on the next."""
-    kept = [(key, n) for key, n in parts if n is not None]
-    return both(lang, lambda one: " · ".join(text(key, one, n=n) for key, n in kept))
+# ------------------------------------------------------------------ axes
 
 
-def share(rate: float, lang: Lang) -> str:
-    """Write a rate: `62.3 %` with a blank that does not break, in Chinese `62.3%`.
-
-    Below one per cent with two decimals; what is more than nothing is never written as nothing,
-    nor what is less than all as all.
-    """
-    return plain(percent_words(rate, tiny="bound"), lang)
+def line(
+    ax: Any, part: pd.DataFrame, x: str, rate: str, colour: str, label: str = "", *,
+    bar: bool = False, **style: Any,
+) -> None:  # fmt: skip
+    """Draw a rate over x with its 95 % band, or one bar; dots of partial periods are open."""
+    low, high = part[f"{rate}_low"], part[f"{rate}_high"]
+    if bar:
+        ax.vlines(part[x], low, high, color=colour, linewidth=1.4)
+    else:
+        ax.fill_between(part[x], low, high, color=colour, alpha=0.18, linewidth=0)
+    ax.plot(part[x], part[rate], color=colour, label=label or None, **{"marker": "o", **style})
+    if "partial" in part:
+        partial = part[part["partial"]]
+        ax.plot(partial[x], partial[rate], "o", color=colour, mfc="white", **style)
 
 
 class _Percent(ticker.Formatter):
@@ -275,10 +303,17 @@ class _Percent(ticker.Formatter):
         return [f"{x:.{digits}f}%" for x in shown]
 
 
-def percent(axis: Any, limits: Any) -> None:
-    """Show rates as per cent on an axis, at round ticks between these limits."""
+def percent(axis: Any) -> None:
+    """Show rates as per cent on an axis, at round ticks."""
     axis.set_major_locator(ticker.MaxNLocator(nbins="auto", steps=[1, 2, 5, 10]))
     axis.set_major_formatter(_Percent())
+
+
+def fixed_ticks(axis: Any, ticks: Sequence[float], write: Callable[..., str]) -> None:
+    """Put ticks at these values and nowhere else."""
+    axis.set_major_locator(ticker.FixedLocator(ticks))
+    axis.set_major_formatter(ticker.FuncFormatter(write))
+    axis.set_minor_locator(ticker.NullLocator())
 
 
 def dates(ax: Any) -> None:

@@ -8,28 +8,28 @@ import numpy as np
 import pandas as pd
 from matplotlib.transforms import ScaledTranslation
 
-from verifyanalytics.charts import panels
-from verifyanalytics.charts.sentences import lines
-from verifyanalytics.charts.style import COLOURS, GREY, INK, RULE, style, usable
+from verifyanalytics.charts import panels, rows
+from verifyanalytics.charts.style import COLOURS, GREY, INK, RULE
 from verifyanalytics.codebook.book import Lang
 from verifyanalytics.errors import UsageError
 from verifyanalytics.wording.names import name
-from verifyanalytics.wording.texts import text as say
+from verifyanalytics.wording.numbers import percent
+from verifyanalytics.wording.texts import say, text
+from verifyanalytics.wording.words import Say, joined, plain
 
 __all__ = ["bands", "coaching", "error_versus_discard", "face_vs_environment", "limits"]
 
 _MOST = 12
 
 
-def _measure(row: Any, lang: Lang, *, image: bool = True) -> str:
-    def one(lang: Lang) -> str:
-        told = name(row.name_zh if lang == "zh" else row.name_en)
-        return f"{say(row.image, lang)}: {told}" if image else told
-
-    return panels.both(lang, one)
+def _measure(row: Any, *, image: bool = True) -> Say:
+    """Name a measure, and the image it was taken on."""
+    named = Say(name(row.name_en), name(row.name_zh))
+    return joined([say(row.image), named], ": ", ": ") if image else named
 
 
-def limits(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> Any:
+@panels.chart("image", "measure", "n", "p50", "limit", "limit_value")
+def limits(frame: pd.DataFrame, ax: Any = None, lang: Lang = "en") -> Any:
     """Draw `va.quality.limits`: a panel a measure, its percentiles and the vendor's limit.
 
     Parameters
@@ -49,49 +49,50 @@ def limits(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> Any:
     ------
     UsageError
         No graded row.
+
+    See Also
+    --------
+    bands : The rates by quality.
+
+    Examples
+    --------
+    >>> import verifyanalytics as va
+    >>> v = va.simulator.simulate_responses(200, seed=1).verifications
+    >>> axes = va.charts.quality.limits(va.quality.limits(v))
+    >>> [label.get_text() for label in axes[0].get_yticklabels()]
+    ['face image', 'environment image']
     """
-    panels.needs(frame, "measure", "n", "p50", "limit")
-    chosen, held = usable(lang), frame[frame["n"] > 0]
-    measures = list(dict.fromkeys(held["measure"]))
+    measures = panels.parts_by(frame[frame["n"] > 0], "measure")
     if not measures:
         raise UsageError("no graded image; nothing to draw")
-    with style():
-        height = 1.6 if chosen != "both" else 1.8
-        axes = panels.panels(len(measures), ax, what="measures", height=height)
-        for one, measure in zip(axes, measures, strict=True):
-            _percentiles(one, held[held["measure"] == measure].reset_index(drop=True), chosen)
-        notes = [lines("percentiles", chosen)]
-        panels.finish(axes, ax is None, lines("quality_limits", chosen), notes)
-    return panels.returned(axes)
+    height = 1.8 if lang == "both" else 1.6
+    axes = panels.panels(len(measures), ax, what="measures", height=height)
+    for one, part in zip(axes, measures, strict=True):
+        _percentiles(one, part, lang)
+    return panels.finish(axes, ax, "quality_limits", lang, [panels.lines("percentiles", lang)])
 
 
 def _percentiles(ax: Any, part: pd.DataFrame, lang: Lang) -> None:
+    first: Any = next(part.itertuples())
     for i, row in enumerate(part.itertuples()):
         colour = COLOURS[0] if row.image == "face" else COLOURS[2]
         ax.hlines(i, row.p01, row.p99, color=colour, linewidth=1.2)
         ax.hlines(i, row.p25, row.p75, color=colour, linewidth=5)
         ax.plot([row.p50], [i], "o", color="white", mec=colour, markersize=5)
-    first = next(part.iloc[:1].itertuples())
+    told = say("graded", n=int(part["n"].sum()), m=int(part["n_missing"].sum()))
     if first.limit:
         ax.axvline(first.limit_value, color=COLOURS[1], linewidth=1.1, linestyle=(0, (4, 2)))
-    ax.set_yticks(range(len(part)), [lines(image, lang) for image in part["image"]])
-    ax.set_ylim(len(part) - 0.5, -0.5)
-    ax.grid(visible=True, axis="x")
-    ax.grid(visible=False, axis="y")
-    counts: dict[str, Any] = {"n": int(part["n"].sum()), "m": int(part["n_missing"].sum())}
-
-    def line(one: Lang) -> str:
-        if not first.limit:
-            return f"{say('graded', one, **counts)} · {say('no_limit', one)}"
-        rates = " / ".join(panels.share(rate, one) for rate in part["beyond_rate"])
-        return (
-            f"{say('graded', one, **counts)} · {say('beyond', one, rate=rates, limit=first.limit)}"
-        )
-
-    panels.heading(ax, _measure(first, lang, image=False), panels.both(lang, line))
+        rates = joined([percent(rate, tiny="bound") for rate in part["beyond_rate"]], " / ", " / ")
+        beyond = say("beyond", rate=rates, limit=first.limit)
+    else:
+        beyond = say("no_limit")
+    rows.label_rows(ax, [panels.lines(image, lang) for image in part["image"]], room=0.5)
+    title = plain(_measure(first, image=False), lang, "\n")
+    panels.heading(ax, title, plain(joined([told, beyond], " · ", " · "), lang, "\n"))
 
 
-def bands(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> Any:
+@panels.chart("image", "measure", "band", "n", "reject_rate", "match_rate", "value_low")
+def bands(frame: pd.DataFrame, ax: Any = None, lang: Lang = "en") -> Any:
     """Draw `va.quality.bands`: reject and match rate by percentile band, a panel an image.
 
     Parameters
@@ -113,56 +114,63 @@ def bands(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> Any:
     ------
     UsageError
         No row in the frame.
+
+    See Also
+    --------
+    limits : The percentiles themselves.
+
+    Examples
+    --------
+    >>> import verifyanalytics as va
+    >>> v = va.simulator.simulate_responses(200, seed=1).verifications
+    >>> face, environment = va.charts.quality.bands(va.quality.bands(v, "brightness"))
+    >>> face.get_title(loc="left"), environment.get_title(loc="left")
+    ('face image: brightness', 'environment image: brightness')
     """
-    panels.needs(frame, "measure", "band", "n", "reject_rate")
-    chosen = usable(lang)
-    parts = [part for _, part in frame.groupby(["image", "measure"], sort=False) if part["n"].sum()]
+    parts = [part for part in panels.parts_by(frame, "image", "measure") if part["n"].sum()]
     if not parts:
         raise UsageError("no row in the frame; nothing to draw")
-    with style():
-        axes = panels.panels(len(parts), ax, what="images and measures", height=2.9)
-        for one, part in zip(axes, parts, strict=True):
-            _rates(one, part.reset_index(drop=True), chosen)
-        notes = [lines("limits95", chosen)]
-        panels.finish(axes, ax is None, lines("quality_bands", chosen), notes)
-    return panels.returned(axes)
+    axes = panels.panels(len(parts), ax, what="images and measures", height=2.9)
+    for one, part in zip(axes, parts, strict=True):
+        _rates(one, part, lang)
+    return panels.finish(axes, ax, "quality_bands", lang, [panels.lines("limits95", lang)])
 
 
 def _rates(ax: Any, part: pd.DataFrame, lang: Lang) -> None:
-    x = np.arange(len(part)) + 0.35 * (part["band"] == "missing").to_numpy()
+    missing = (part["band"] == "missing").to_numpy()
+    x = np.arange(len(part)) + 0.35 * missing
     for rate, colour, shift in (
         ("reject_rate", COLOURS[1], -0.09),
         ("match_rate", COLOURS[0], 0.09),
     ):
-        ax.vlines(x + shift, part[f"{rate}_low"], part[f"{rate}_high"], color=colour, linewidth=1.3)
-        ax.plot(x + shift, part[rate], "o", color=colour, label=lines(rate, lang), markersize=5)
-    limit = str(part["limit"].iloc[0])
-    if limit:
+        label = panels.lines(rate, lang)
+        rows.dots(
+            ax, x + shift, part, rate, colour, width=1.3, upright=True, markersize=5, label=label
+        )
+    if limit := str(part["limit"].iloc[0]):
         value = float(limit.split()[1])
         inside = (part["value_low"] <= value) & (value < part["value_high"])
         for i in np.flatnonzero(inside.to_numpy()):
             ax.axvspan(i - 0.5, i + 0.5, color=RULE, alpha=0.16, linewidth=0, zorder=0)
             ax.annotate(
-                say("limit_here", lang, joint="\n", limit=limit), (i, 0.5), ha="center",
+                panels.lines("limit_here", lang, limit=limit), (i, 0.5), ha="center",
                 va="center", xycoords=("data", "axes fraction"), fontsize=7.5, color=GREY,
             )  # fmt: skip
-    bands = [lines("missing", lang) if b == "missing" else b for b in part["band"]]
-    ax.set_xticks(x, bands)
+    ax.set_xticks(x, [panels.lines(b, lang) if b == "missing" else b for b in part["band"]])
     ax.set_ylim(0, 1.03)
-    panels.percent(ax.yaxis, ax.get_ylim())
-    ax.set_xlabel(lines("band", lang))
+    panels.percent(ax.yaxis)
+    ax.set_xlabel(panels.lines("band", lang))
     ax.legend(  # above the axes, beside the counts: a dot may stand anywhere in them
         loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, fontsize=7.5, borderaxespad=0.2,
         handletextpad=0.1, columnspacing=1.0,
     )  # fmt: skip
-    row = next(part.iloc[:1].itertuples())
-    n = int(part.loc[part["band"] != "missing", "n"].sum())
-    m = int(part.loc[part["band"] == "missing", "n"].sum())
-    title = _measure(row, lang).replace("\n", "  ")
-    panels.heading(ax, title, panels.both(lang, lambda one: say("graded", one, n=n, m=m)))
+    n, m = int(part.loc[~missing, "n"].sum()), int(part.loc[missing, "n"].sum())
+    title = plain(_measure(next(part.itertuples())), lang, "  ")
+    panels.heading(ax, title, panels.lines("graded", lang, n=n, m=m))
 
 
-def error_versus_discard(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> Any:
+@panels.chart("quality", "n", "discard_fraction", "error_fraction", "pauc_03", "reason")
+def error_versus_discard(frame: pd.DataFrame, ax: Any = None, lang: Lang = "en") -> Any:
     """Draw `va.quality.error_versus_discard`: the steps and the ideal, a panel a regime.
 
     Parameters
@@ -182,52 +190,60 @@ def error_versus_discard(frame: pd.DataFrame, ax: Any = None, lang: str = "en") 
     ------
     UsageError
         No row was compared, the labels are a selection, or curves of both kinds.
+
+    See Also
+    --------
+    coaching : Which limit at capture would have helped.
+
+    Examples
+    --------
+    >>> import verifyanalytics as va
+    >>> v = va.simulator.simulate_responses(200, seed=1).verifications
+    >>> v = v.query("req_key == 'cert_pro_src_verify' and threshold_1e_4 == 70")
+    >>> table = va.quality.error_versus_discard(v, "face_brightness", nominal_fmr=1e-4)
+    >>> va.charts.quality.error_versus_discard(table).get_ylabel()
+    'non-match rate of the rest'
     """
-    panels.needs(frame, "quality", "n", "discard_fraction", "error_fraction")
-    chosen, held = usable(lang), frame[(frame["n"] > 0) & (frame["reason"] == "")]
-    regimes = list(dict.fromkeys(held["regime"]))
+    held = frame[(frame["n"] > 0) & (frame["reason"] == "")]
+    regimes = panels.parts_by(held, "regime")
     if not regimes or held["kind"].nunique() > 1:
         raise UsageError("no row or labels to go by, or two kinds of curves; nothing to draw")
-    labelled = held["kind"].iloc[0] == "fnmr"
-    with style():
-        axes = panels.panels(len(regimes), ax, what="regimes", height=3.2)
-        for one, regime in zip(axes, regimes, strict=True):
-            _curves(one, held[held["regime"] == regime], regime, chosen, labelled=labelled)
-        notes = [lines("pauc", chosen), *([] if labelled else [lines("not_fewer", chosen)])]
-        title = lines("fnmr_discard" if labelled else "reject_discard", chosen)
-        panels.finish(axes, ax is None, title, notes)
-    return panels.returned(axes)
+    labelled = bool(held["kind"].iloc[0] == "fnmr")
+    axes = panels.panels(len(regimes), ax, what="regimes", height=3.2)
+    for one, part in zip(axes, regimes, strict=True):
+        _curves(one, part, lang, labelled=labelled)
+    notes = [panels.lines("pauc", lang), "" if labelled else panels.lines("not_fewer", lang)]
+    title = "fnmr_discard" if labelled else "reject_discard"
+    return panels.finish(axes, ax, title, lang, notes)
 
 
-def _curves(ax: Any, part: pd.DataFrame, regime: str, lang: Lang, *, labelled: bool) -> None:
+def _curves(ax: Any, part: pd.DataFrame, lang: Lang, *, labelled: bool) -> None:
     for i, (quality, curve) in enumerate(part.groupby("quality", sort=False)):
-        colour, area = COLOURS[i % len(COLOURS)], curve["pauc_03"].iloc[0]
-        label = f"{name(quality)}  ({area:.4f})"
-        x, y = curve["discard_fraction"], curve["error_fraction"]
-        ax.plot(x, y, color=colour, drawstyle="steps-post", label=label)
-    overall = float(part["error_fraction"].iloc[0])
+        label = f"{name(quality)}  ({curve['pauc_03'].iloc[0]:.4f})"
+        ax.plot(curve["discard_fraction"], curve["error_fraction"], color=COLOURS[i % len(COLOURS)],
+                drawstyle="steps-post", label=label)  # fmt: skip
+    first = part.iloc[0]
+    overall = float(first["error_fraction"])
     # between the steps of a quality with few values too the ideal is a curve
     discard = np.r_[np.linspace(0, overall, 100), 1.0]
     ideal = np.r_[(overall - discard[:-1]) / np.maximum(1 - discard[:-1], 1e-9), 0.0]
-    ax.plot(
-        discard, ideal, color=GREY, linewidth=1.0,
-        linestyle=(0, (4, 2)), label=say("ideal", lang),
-    )  # fmt: skip
+    ax.plot(discard, ideal, color=GREY, linewidth=1.0, linestyle=(0, (4, 2)),
+            label=text("ideal", lang))  # fmt: skip
     ax.set_xlim(0, 1)
     ax.set_ylim(0, float(part["error_fraction"][part["discard_fraction"] < 0.95].max()) * 1.15 or 1)
-    panels.percent(ax.xaxis, ax.get_xlim())
-    panels.percent(ax.yaxis, ax.get_ylim())
-    ax.set_xlabel(lines("discard", lang))
-    ax.set_ylabel(lines("rest_fnmr" if labelled else "rest_rejected", lang))
+    panels.percent(ax.xaxis)
+    panels.percent(ax.yaxis)
+    ax.set_xlabel(panels.lines("discard", lang))
+    ax.set_ylabel(panels.lines("rest_fnmr" if labelled else "rest_rejected", lang))
     ax.legend(loc="best", fontsize=7.5)
-    first = part.iloc[0]
-    counted: dict[str, Any] = {"n": int(first["n"]), "null": int(first["n_null_quality"])}
-    out = int(first["n_not_compared"])
-    title = "" if regime in ("not told", "all") else panels.regime(regime, lang)
-    panels.heading(ax, title, panels.both(lang, lambda o: say("null_first", o, out=out, **counted)))
+    n, null, out = (int(first[c]) for c in ("n", "n_null_quality", "n_not_compared"))
+    told = panels.lines("null_first", lang, n=n, null=null, out=out)
+    title = "" if first["regime"] in ("not told", "all") else panels.regime(first["regime"], lang)
+    panels.heading(ax, title, told)
 
 
-def coaching(frame: pd.DataFrame, ax: Any = None, lang: str = "en", top: int = _MOST) -> Any:
+@panels.chart("measure", "turned_away_if", "excess", "excess_low", "n_turned_away", "significant")
+def coaching(frame: pd.DataFrame, ax: Any = None, lang: Lang = "en", top: int = _MOST) -> Any:
     """Draw `va.quality.coaching`: rejects moved by each measure's limit, with 95 % limits.
 
     Parameters
@@ -248,42 +264,46 @@ def coaching(frame: pd.DataFrame, ax: Any = None, lang: str = "en", top: int = _
     ------
     UsageError
         No measure has a limit that turns anybody away.
+
+    See Also
+    --------
+    error_versus_discard : What is left when the poorest images are not compared.
+
+    Examples
+    --------
+    >>> import verifyanalytics as va
+    >>> v = va.simulator.simulate_responses(2000, seed=1).verifications
+    >>> va.charts.quality.coaching(va.quality.coaching(v), top=3).get_xlabel()
+    'rejections kept away, beyond those of as many other rows (held-out period)'
     """
-    panels.needs(frame, "measure", "excess", "excess_low", "n_turned_away")
-    chosen, held = usable(lang), frame[frame["excess_low"].notna()]
-    shown = held.head(top).reset_index(drop=True)
+    shown = frame[frame["excess_low"].notna()].head(top)
     if not len(shown):
         raise UsageError("no limit turns anybody away; nothing to draw")
-    with style():
-        step = 0.62 if chosen == "both" else 0.5
-        (axes,) = panels.panels(1, ax, what="charts", height=1.4 + step * len(shown))
-        axes.axvline(0, color=RULE, linewidth=0.9, zorder=1.5)
-        for i, row in enumerate(shown.itertuples()):
-            axes.hlines(i, row.excess_low, row.excess_high, color=COLOURS[0], linewidth=1.5)
-            filled = COLOURS[0] if row.significant else "white"
-            axes.plot([row.excess], [i], "o", color=COLOURS[0], mfc=filled, markersize=5.5)
-            price = lines("price", chosen, a=row.n_turned_away, b=row.n_turned_away_accepted)
-            axes.annotate(
-                price, (1, i), (6, 0), xycoords=("axes fraction", "data"), va="center",
-                textcoords="offset points", fontsize=7.5, color=GREY,
-            )  # fmt: skip
-        joint = "  " if chosen == "both" else "\n"
-        names = [f"{_measure(r, chosen)}{joint}{r.turned_away_if}" for r in shown.itertuples()]
-        axes.set_yticks(range(len(shown)), names)
-        axes.set_ylim(len(shown) - 0.4, -0.6)
-        axes.grid(visible=True, axis="x")
-        axes.grid(visible=False, axis="y")
-        axes.set_xlabel(lines("excess", chosen))
-        notes = [lines("filled_only" if frame["clustered"].any() else "unclustered", chosen)]
-        if left := len(frame) - len(shown):
-            notes.append(say("more", chosen, n=left))
-        n, m = int(frame["n"].max()), int(frame["n_missing"].min())
-        panels.heading(axes, "", panels.both(chosen, lambda one: say("graded", one, n=n, m=m)))
-        panels.finish([axes], ax is None, lines("quality_coaching", chosen), notes)
-    return axes
+    step = 0.62 if lang == "both" else 0.5
+    (one,) = axes = panels.panels(1, ax, height=1.4 + step * len(shown))
+    one.axvline(0, color=RULE, linewidth=0.9, zorder=1.5)
+    y = np.arange(len(shown))
+    rows.dots(
+        one, y, shown, "excess", COLOURS[0], hollow=~shown["significant"], width=1.5, markersize=5.5
+    )
+    names = []
+    for i, row in enumerate(shown.itertuples()):
+        away = row.n_turned_away, row.n_turned_away_accepted
+        rows.margin(one, i, panels.lines("price", lang, a=away[0], b=away[1]), 7.5, gap=6)
+        joint = "  " if lang == "both" else "\n"
+        names.append(f"{plain(_measure(row), lang, chr(10))}{joint}{row.turned_away_if}")
+    rows.label_rows(one, names)
+    one.set_xlabel(panels.lines("excess", lang))
+    notes = [panels.lines("filled_only" if frame["clustered"].any() else "unclustered", lang)]
+    if left := len(frame) - len(shown):
+        notes.append(text("more", lang, n=left))
+    n, m = int(frame["n"].max()), int(frame["n_missing"].min())
+    panels.heading(one, "", panels.lines("graded", lang, n=n, m=m))
+    return panels.finish(axes, ax, "quality_coaching", lang, notes)
 
 
-def face_vs_environment(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> Any:
+@panels.chart("measure", "n_both", "n_equal", "n_face_higher", "n_env_higher")
+def face_vs_environment(frame: pd.DataFrame, ax: Any = None, lang: Lang = "en") -> Any:
     """Draw `va.quality.face_vs_environment`: which image is graded higher, a bar a measure.
 
     Parameters
@@ -302,35 +322,44 @@ def face_vs_environment(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -
     ------
     UsageError
         No row has both images graded.
+
+    See Also
+    --------
+    limits : The percentiles of both images.
+
+    Examples
+    --------
+    >>> import verifyanalytics as va
+    >>> v = va.simulator.simulate_responses(200, seed=1).verifications
+    >>> ax = va.charts.quality.face_vs_environment(va.quality.face_vs_environment(v))
+    >>> ax.get_xlabel()
+    'share of the rows with both graded'
     """
-    panels.needs(frame, "measure", "n_both", "n_equal")
-    chosen = usable(lang)
-    shown = frame[frame["n_both"] > 0].reset_index(drop=True)
+    shown = frame[frame["n_both"] > 0]
     if not len(shown):
         raise UsageError("no row has both images graded; nothing to draw")
-    with style():
-        (axes,) = panels.panels(1, ax, what="charts", height=1.5 + 0.4 * len(shown))
-        left = np.zeros(len(shown))
-        for side, column, colour in (
-            ("equal", "n_equal", "#c9c9c9"), ("face_higher", "n_face_higher", COLOURS[0]),
-            ("env_higher", "n_env_higher", COLOURS[2]),
-        ):  # fmt: skip
-            share = (shown[column] / shown["n_both"]).to_numpy()
-            axes.barh(range(len(shown)), share, left=left, color=colour, height=0.66,
-                      label=lines(side, chosen))  # fmt: skip
-            left += share
-        names = [_measure(row, chosen, image=False) for row in shown.itertuples()]
-        axes.set_yticks(range(len(shown)), names, color=INK)
-        axes.set_ylim(len(shown) - 0.4, -0.6)
-        axes.set_xlim(0, 1)
-        panels.percent(axes.xaxis, axes.get_xlim())
-        axes.grid(visible=False, axis="y")
-        axes.set_xlabel(lines("of_both", chosen))
-        below = 30 + 13 * (chosen == "both")  # points: under the ticks and the axis's name
-        down = ScaledTranslation(0, -below / 72, axes.figure.dpi_scale_trans)
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=3,
-                    bbox_transform=axes.transAxes + down)  # fmt: skip
-        n, m = int(shown["n_both"].max()), int(shown["n_neither"].max())
-        panels.heading(axes, "", panels.both(chosen, lambda one: say("graded", one, n=n, m=m)))
-        panels.finish([axes], ax is None, lines("face_vs_environment", chosen), [])
-    return axes
+    (one,) = axes = panels.panels(1, ax, height=1.5 + 0.4 * len(shown))
+    left = np.zeros(len(shown))
+    for side, column, colour in (
+        ("equal", "n_equal", "#c9c9c9"), ("face_higher", "n_face_higher", COLOURS[0]),
+        ("env_higher", "n_env_higher", COLOURS[2]),
+    ):  # fmt: skip
+        share = (shown[column] / shown["n_both"]).to_numpy()
+        one.barh(range(len(shown)), share, left=left, color=colour, height=0.66,
+                 label=panels.lines(side, lang))  # fmt: skip
+        left += share
+    rows.label_rows(
+        one, [plain(_measure(row, image=False), lang, "\n") for row in shown.itertuples()]
+    )
+    one.tick_params(axis="y", labelcolor=INK)
+    one.grid(visible=False)
+    one.set_xlim(0, 1)
+    panels.percent(one.xaxis)
+    one.set_xlabel(panels.lines("of_both", lang))
+    below = 43 if lang == "both" else 30  # points: under the ticks and the axis's name
+    down = ScaledTranslation(0, -below / 72, one.figure.dpi_scale_trans)
+    one.legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=3,
+               bbox_transform=one.transAxes + down)  # fmt: skip
+    n, m = int(shown["n_both"].max()), int(shown["n_neither"].max())
+    panels.heading(one, "", panels.lines("graded", lang, n=n, m=m))
+    return panels.finish(axes, ax, "face_vs_environment", lang)

@@ -9,16 +9,21 @@ import pandas as pd
 from matplotlib import ticker
 
 from verifyanalytics.charts import panels
-from verifyanalytics.charts.style import COLOURS, style, usable
+from verifyanalytics.charts.style import COLOURS, RULE
 from verifyanalytics.codebook.book import Lang
 from verifyanalytics.errors import UsageError
 from verifyanalytics.schema import THRESHOLD_COLUMNS, THRESHOLD_LEVELS
+from verifyanalytics.wording.numbers import short
 from verifyanalytics.wording.texts import text
 
 __all__ = ["histogram", "match_rates", "vendor_thresholds"]
 
+_LEVELS = tuple(float(level) for level in THRESHOLD_LEVELS)
+_FEW = 12  # up to so many points are marked
 
-def histogram(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> Any:
+
+@panels.chart("regime", "score_low", "score_high", "n", "n_scored", "threshold_1e_4")
+def histogram(frame: pd.DataFrame, ax: Any = None, lang: Lang = "en") -> Any:
     """Draw `va.scores.histogram`: one panel a regime, its four thresholds as rules.
 
     Parameters
@@ -39,82 +44,74 @@ def histogram(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> Any:
     ------
     UsageError
         The frame holds no score, or Axes do not fit its regimes.
+
+    See Also
+    --------
+    match_rates : The share at or above each threshold.
+
+    Examples
+    --------
+    >>> import verifyanalytics as va
+    >>> v = va.simulator.simulate_responses(200, seed=1).verifications
+    >>> v = v.query("req_key == 'cert_pro_src_verify' and threshold_1e_4 == 70")  # one regime
+    >>> va.charts.scores.histogram(va.scores.histogram(v, by="result")).get_xlabel()
+    'score (0–100)'
     """
-    panels.needs(frame, "regime", "score_low", "n", "n_scored")
-    usable_lang = usable(lang)
     by = panels.groups(frame, "regime") if len(frame) else []
-    shown = [part for _, part in frame.groupby("regime", sort=False) if part["n"].sum() > 0]
+    shown = [part for part in panels.parts_by(frame, "regime") if part["n"].sum() > 0]
     if not shown:
         raise UsageError("the frame holds no score; nothing to draw")
-    colours = panels.palette(frame, by, usable_lang)
-    with style():
-        axes = panels.panels(len(shown), ax, what="regimes", height=3.2)
-        for one, part in zip(axes, shown, strict=True):
-            _panel(one, part, by, usable_lang, colours)
-        unplaced = _without_panel(frame, shown, by)
-        notes = [text("no_regime", usable_lang, n=unplaced)] if unplaced else []
-        panels.finish(axes, ax is None, text("scores", usable_lang, joint="\n"), notes)
-    return panels.returned(axes)
+    colours = panels.palette(frame, by, lang)
+    axes = panels.panels(len(shown), ax, what="regimes", height=3.2)
+    for one, part in zip(axes, shown, strict=True):
+        _densities(one, part, by, lang, colours)
+    # regimes that have no score at all have no panel
+    rest = frame[~frame["regime"].isin([part["regime"].iloc[0] for part in shown])]
+    unplaced = int(rest.drop_duplicates([*by, "regime"])["n_without_score"].sum())
+    return panels.finish(axes, ax, "scores", lang, [_no_regime(unplaced, lang)])
 
 
-def _panel(ax: Any, part: pd.DataFrame, by: list[str], lang: Lang, colours: panels.Palette) -> None:
-    for label, colour, group in panels.split(part, by, lang, colours):
-        bins = group[np.isfinite(group["score_low"]) & np.isfinite(group["score_high"])]
-        edges = np.append(bins["score_low"], bins["score_high"].iloc[-1])
-        heights = bins["n"].to_numpy() / np.diff(edges)
+def _no_regime(n: int, lang: Lang) -> str:
+    return text("no_regime", lang, n=n) if n else ""
+
+
+def _densities(
+    ax: Any, part: pd.DataFrame, by: list[str], lang: Lang, colours: panels.Palette
+) -> None:
+    inside = np.isfinite(part["score_low"]) & np.isfinite(part["score_high"])
+    for label, colour, group in panels.split(part[inside], by, lang, colours):
+        edges = np.append(group["score_low"], group["score_high"].iloc[-1])
+        heights = group["n"].to_numpy() / np.diff(edges)
         ax.stairs(heights, edges, fill=True, color=colour, alpha=0.22 if by else 0.55, linewidth=0)
         ax.stairs(heights, edges, color=colour, linewidth=1.2, label=label or None)
     ax.set_xlim(0, 100)
     ax.set_ylim(bottom=0)
     ax.yaxis.set_major_locator(ticker.MaxNLocator(nbins=6, integer=True))
-    ax.yaxis.set_major_formatter(ticker.FuncFormatter(_count))
+    ax.yaxis.set_major_formatter(
+        ticker.FuncFormatter(lambda n, _: f"{n:,.0f}" if n == round(n) else f"{n:g}")
+    )
     ax.set_xlabel(text("score", lang))
-    ax.set_ylabel(text("per_point", lang, joint="\n"))
+    ax.set_ylabel(panels.lines("per_point", lang))
     if by:
         ax.legend(loc="upper left", labelspacing=0.3, handlelength=1.2)
-    points = part[list(THRESHOLD_COLUMNS)].iloc[0].to_numpy(dtype=float)
-    named = [
-        (point, f"{level}\n{point:g}")
-        for level, point in zip(THRESHOLD_LEVELS, points, strict=True)
-        if np.isfinite(point)
-    ]
-    lines = panels.rules(ax, [point for point, _ in named], [label for _, label in named])
-    regime = str(part["regime"].iloc[0])
-    panels.heading(ax, panels.regime(regime, lang), _counts(part, by, lang), lines)
+    points = dict(zip(THRESHOLD_LEVELS, part[list(THRESHOLD_COLUMNS)].iloc[0], strict=True))
+    above = _rules(ax, {level: float(at) for level, at in points.items() if np.isfinite(at)})
+    sums = part.drop_duplicates(by) if by else part.iloc[:1]
+    counts = {name: int(sums[name].sum()) for name in ("n_scored", "n_without_score")}
+    if outside := int(part.loc[~inside, "n"].sum()):
+        counts["n_outside"] = outside
+    title = panels.regime(part["regime"].iloc[0], lang)
+    panels.heading(ax, title, panels.counts_line(lang, **counts), above)
 
 
-def _count(value: float, _position: int) -> str:
-    return f"{value:,.0f}" if value == round(value) else f"{value:g}"
+def _rules(ax: Any, points: dict[str, float]) -> int:
+    """Draw the vendor's thresholds, by level; return how many lines their labels take."""
+    labels = [f"{level}\n{point:g}" for level, point in points.items()]
+    return panels.rules(ax, list(points.values()), labels)
 
 
-def _counts(part: pd.DataFrame, by: list[str], lang: Lang) -> str:
-    per_group = (
-        part.groupby(by, dropna=False)[["n_scored", "n_without_score"]].first()
-        if by
-        else (part[["n_scored", "n_without_score"]].iloc[:1])
-    )
-    inside = np.isfinite(part["score_low"]) & np.isfinite(part["score_high"])
-    outside = int(part.loc[~inside, "n"].sum())
-    return panels.counts_line(
-        lang,
-        ("n_scored", int(per_group["n_scored"].sum())),
-        ("n_without_score", int(per_group["n_without_score"].sum())),
-        ("n_outside", outside or None),
-    )
-
-
-def _without_panel(frame: pd.DataFrame, shown: list[pd.DataFrame], by: list[str]) -> int:
-    """Count answers of regimes that have no score at all: no panel shows them."""
-    names = {part["regime"].iloc[0] for part in shown}
-    rest = frame[~frame["regime"].isin(names)]
-    return int(rest.drop_duplicates([*by, "regime"])["n_without_score"].sum())
-
-
-_LEVELS = tuple(float(level) for level in THRESHOLD_LEVELS)
-_FEW = 12  # up to so many points are marked
-
-
-def match_rates(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> Any:
+@panels.chart("regime", "threshold", "nominal_fmr", "n", "n_match", "match_rate", "n_withheld")
+def match_rates(frame: pd.DataFrame, ax: Any = None, lang: Lang = "en") -> Any:
     """Draw `va.scores.match_rates`: the share at or above each threshold, with its 95 % band.
 
     Rates at the vendor's own thresholds, or at nominal FMRs, are drawn over the claimed FMR, where
@@ -136,145 +133,124 @@ def match_rates(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> Any:
     Raises
     ------
     UsageError
-        No rate in the frame, or Axes do not fit its regimes.
+        No rate in the frame, or Axes do not fit its panels.
+
+    See Also
+    --------
+    histogram : The distribution of the scores.
+    verifyanalytics.charts.accuracy.error_rates : Both error rates, where there are labels.
+
+    Examples
+    --------
+    >>> import verifyanalytics as va
+    >>> v = va.simulator.simulate_responses(200, seed=1).verifications
+    >>> ax = va.charts.scores.match_rates(va.scores.match_rates(v))  # at the vendor's thresholds
+    >>> ax.get_xscale(), ax.get_ylabel()
+    ('log', 'match rate')
     """
-    panels.needs(frame, "regime", "threshold", "nominal_fmr", "match_rate")
-    usable_lang = usable(lang)
     rated = frame[frame["match_rate"].notna()]
     if rated.empty:
         raise UsageError("the frame holds no match rate; nothing to draw")
-    by = panels.groups(frame, "regime")
-    over_time = "period" in frame
-    over_fmr = not over_time and bool(
-        rated["nominal_fmr"].isin(_LEVELS).all() or (rated["regime"] == "all").all()
-    )
-    regimes = [rated] if over_fmr else [part for _, part in rated.groupby("regime", sort=False)]
-    colours = panels.palette(rated, [*by, *(["regime"] if over_fmr else [])], usable_lang)
+    by, over_time = panels.groups(frame, "regime"), "period" in frame
+    levels_only = rated["nominal_fmr"].isin(_LEVELS).all() or (rated["regime"] == "all").all()
+    over_fmr = bool(levels_only) and not over_time
     draw = _over_time if over_time else _over_fmr if over_fmr else _over_scores
-    with style():
-        axes = panels.panels(len(regimes), ax, what="regimes", height=3.1)
-        for one, part in zip(axes, regimes, strict=True):
-            draw(one, part, by, usable_lang, colours)
-        notes = [text("limits", usable_lang), _no_regime(frame, by, usable_lang)]
-        if over_time and frame["partial"].any():
-            notes.insert(1, text("partial", usable_lang))
-        panels.finish(axes, ax is None, text("match_rates", usable_lang, joint="\n"), notes)
-    return panels.returned(axes)
+    parts = [rated] if over_fmr else panels.parts_by(rated, "regime")
+    by_here = [*by, "regime"] if over_fmr else by
+    colours = panels.palette(rated, by_here, lang)
+    axes = panels.panels(len(parts), ax, what="regimes", height=3.1)
+    for one, part in zip(axes, parts, strict=True):
+        several = part["regime"].nunique() > 1
+        above = draw(one, part, by, lang, colours)
+        panels.percent(one.yaxis)
+        low, high = one.get_ylim()
+        one.set_ylim(max(0.0, low), min(1.0, high) if high > 1 else high)
+        one.set_ylabel(panels.lines("match_rate", lang))
+        title = "" if several else panels.regime(part["regime"].iloc[0], lang)
+        keys = [*by_here, "period"] if over_time else by_here
+        panels.heading(
+            one, title, _counts(part.drop_duplicates(keys) if keys else part[:1], lang), above
+        )
+    notes = [text("limits", lang), _no_regime(_without_regime(frame, by), lang)]
+    if over_time and frame["partial"].any():
+        notes.insert(1, text("partial", lang))
+    return panels.finish(axes, ax, "match_rates", lang, notes)
 
 
-def _no_regime(frame: pd.DataFrame, by: list[str], lang: Lang) -> str:
+def _without_regime(frame: pd.DataFrame, by: list[str]) -> int:
     rest = frame[frame["reason"] == "incomplete_regime"]
     keys = [*by, *(["period"] if "period" in frame else [])]
-    once = rest.drop_duplicates(keys) if keys else rest.iloc[:1]
-    n = int((once["n"] - once["n_withheld"] + once["n_without_score"]).sum())
-    return text("no_regime", lang, n=n) if n else ""
+    return _answers(rest.drop_duplicates(keys) if keys else rest[:1])
 
 
-def _curve(ax: Any, x: Any, part: pd.DataFrame, colour: str, label: str, points: bool) -> None:
-    ax.fill_between(
-        x, part["match_rate_low"], part["match_rate_high"], color=colour, alpha=0.18, linewidth=0
-    )
-    ax.plot(x, part["match_rate"], color=colour, label=label or None, marker="o" if points else "")
+def _answers(once: pd.DataFrame) -> int:
+    return int((once["n"] - once["n_withheld"] + once["n_without_score"]).sum())
+
+
+def _counts(once: pd.DataFrame, lang: Lang) -> str:
+    compared, without = int(once["n"].sum()), int(once["n_without_score"].sum())
+    return panels.counts_line(lang, n_compared=compared, n_without_score=without)
 
 
 def _over_scores(
     ax: Any, part: pd.DataFrame, by: list[str], lang: Lang, colours: panels.Palette
-) -> None:
+) -> int:
     for label, colour, group in panels.split(part, by, lang, colours):
-        _curve(ax, group["threshold"], group, colour, label, len(group) <= _FEW)
+        marker = "o" if len(group) <= _FEW else ""
+        panels.line(ax, group, "threshold", "match_rate", colour, label, marker=marker)
     low, high = part["threshold"].min(), part["threshold"].max()
     ax.set_xlim(*((low, high) if high > low else (low - 1, high + 1)))
-    _rate_axis(ax)
     ax.set_xlabel(text("threshold", lang))
-    ax.set_ylabel(text("match_rate", lang, joint="\n"))
     if by:
         ax.legend(loc="lower left")
-    where = _vendor_points(part)
-    labels = [f"{level}\n{point:g}" for level, point in where.items()]
-    lines = panels.rules(ax, list(where.values()), labels)
-    regime = panels.regime(part["regime"].iloc[0], lang)
-    panels.heading(ax, regime, _counts_thresholds(part, by, lang), lines)
-
-
-def _vendor_points(part: pd.DataFrame) -> dict[str, float]:
-    """Read the vendor's thresholds off the frame's claims, which are log-linear between them."""
+    # the vendor's thresholds: the claim is log-linear in the score between the rows of the frame
     claim = part.dropna(subset="nominal_fmr").drop_duplicates("threshold")
     depth = -np.log10(claim["nominal_fmr"].to_numpy(dtype=float))
     score = claim["threshold"].to_numpy(dtype=float)
-    found = {}
-    for level in THRESHOLD_LEVELS:
-        at = -np.log10(float(level))
-        if len(depth) and depth.min() - 1e-9 <= at <= depth.max() + 1e-9:
-            found[level] = float(np.round(np.interp(at, depth, score), 6))
-    return found
+    points = {
+        level: float(np.round(np.interp(at, depth, score), 6))
+        for level, at in zip(THRESHOLD_LEVELS, -np.log10(_LEVELS), strict=True)
+        if len(depth) and depth.min() - 1e-9 <= at <= depth.max() + 1e-9
+    }
+    return _rules(ax, points)
 
 
 def _over_fmr(
     ax: Any, part: pd.DataFrame, by: list[str], lang: Lang, colours: panels.Palette
-) -> None:
+) -> int:
     several = part["regime"].nunique() > 1
     for label, colour, group in panels.split(part, [*by, "regime"], lang, colours):
         ordered = group.sort_values("nominal_fmr", ascending=False)
-        name = label if several else ", ".join(label.split(", ")[:-1])
-        _curve(ax, ordered["nominal_fmr"], ordered, colour, name, points=True)
+        shown = label if several else ", ".join(label.split(", ")[:-1])  # without the regime
+        panels.line(ax, ordered, "nominal_fmr", "match_rate", colour, shown)
     ax.set_xscale("log")
     ax.set_xlim(1.35e-3, 0.74e-6)
-    ax.xaxis.set_major_locator(ticker.FixedLocator(_LEVELS))
-    ax.xaxis.set_major_formatter(ticker.FixedFormatter(THRESHOLD_LEVELS))
-    ax.xaxis.set_minor_locator(ticker.NullLocator())
-    _rate_axis(ax)
+    panels.fixed_ticks(ax.xaxis, _LEVELS, lambda x, _: short(x))
     ax.set_xlabel(text("nominal_fmr", lang))
-    ax.set_ylabel(text("match_rate", lang, joint="\n"))
     if several or by:
         ax.legend(loc="lower left")
-    title = "" if several else panels.regime(part["regime"].iloc[0], lang)
-    panels.heading(ax, title, _counts_thresholds(part, [*by, "regime"], lang))
+    return 0
 
 
 def _over_time(
     ax: Any, part: pd.DataFrame, by: list[str], lang: Lang, colours: panels.Palette
-) -> None:
+) -> int:
     timed = part[part["period_start"].notna()]
-    at = "nominal_fmr" if timed["threshold"].isna().all() else "threshold"
-    sign, spell = ("FMR", _fmr) if at == "nominal_fmr" else ("≥", "{:g}".format)
-    for i, (value, line) in enumerate(timed.groupby(at, sort=False)):
-        for label, own, group in panels.split(line, by, lang, colours):
+    over_fmr = bool(timed["threshold"].isna().all())
+    by_value = timed.groupby("nominal_fmr" if over_fmr else "threshold", sort=False)
+    for i, (value, rows) in enumerate(by_value):
+        at = f"FMR {short(value, 3)}" if over_fmr else f"≥ {value:g}"
+        for label, own, group in panels.split(rows, by, lang, colours):
             colour = own if by else COLOURS[i % len(COLOURS)]
-            name = f"{sign} {spell(value)} {label}".strip()
-            _curve(ax, group["period_start"], group, colour, name, points=True)
-            partial = group[group["partial"]]
-            ax.plot(partial["period_start"], partial["match_rate"], "o", color=colour, mfc="white")
+            panels.line(ax, group, "period_start", "match_rate", colour, f"{at} {label}".strip())
     panels.dates(ax)
-    _rate_axis(ax)
     ax.set_xlabel(text("date", lang))
-    ax.set_ylabel(text("match_rate", lang, joint="\n"))
     ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    title = panels.regime(part["regime"].iloc[0], lang)
-    panels.heading(ax, title, _counts_thresholds(part, [*by, "period"], lang))
+    return 0
 
 
-def _fmr(value: float) -> str:
-    """Write a rate as the vendor does: 1e-4."""
-    digits, exponent = f"{value:.2e}".split("e")
-    return f"{float(digits):g}e{int(exponent)}"
-
-
-def _rate_axis(ax: Any) -> None:
-    low, high = ax.get_ylim()
-    ax.set_ylim(max(0.0, low), min(1.0, high) if high > 1 else high)
-    panels.percent(ax.yaxis, ax.get_ylim())
-
-
-def _counts_thresholds(part: pd.DataFrame, by: list[str], lang: Lang) -> str:
-    once = part.drop_duplicates(by) if by else part.iloc[:1]
-    return panels.counts_line(
-        lang,
-        ("n_compared", int(once["n"].sum())),
-        ("n_without_score", int(once["n_without_score"].sum())),
-    )
-
-
-def vendor_thresholds(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> Any:
+@panels.chart("req_key", "level", "threshold", "first_at", "last_at", "n_without_score")
+def vendor_thresholds(frame: pd.DataFrame, ax: Any = None, lang: Lang = "en") -> Any:
     """Draw `va.scores.vendor_thresholds`: the four thresholds over time, one panel a req_key.
 
     Parameters
@@ -295,30 +271,33 @@ def vendor_thresholds(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> 
     ------
     UsageError
         No complete regime with known times in the frame, or Axes do not fit.
+
+    See Also
+    --------
+    match_rates : What passes at these thresholds.
+    verifyanalytics.charts.stability.over_time : Whether the scores moved with them.
+
+    Examples
+    --------
+    >>> import verifyanalytics as va
+    >>> v = va.simulator.simulate_responses(200, seed=1).verifications
+    >>> v = v[v["req_key"] == "cert_pro_src_verify"]
+    >>> ax = va.charts.scores.vendor_thresholds(va.scores.vendor_thresholds(v))
+    >>> ax.get_title(loc="left"), ax.get_ylabel()
+    ('cert_pro_src_verify', 'threshold (score)')
     """
-    panels.needs(frame, "req_key", "level", "threshold", "first_at")
-    usable_lang = usable(lang)
     held = frame[frame["threshold"].notna() & frame["first_at"].notna()]
     if held.empty:
         raise UsageError("the frame holds no regime with known times; nothing to draw")
-    with style():
-        keys = [part for _, part in held.groupby("req_key", sort=False)]
-        axes = panels.panels(len(keys), ax, what="req_keys", height=3.1)
-        for one, part in zip(axes, keys, strict=True):
-            _steps(one, part, usable_lang)
-        span = held["first_at"].min(), held["last_at"].max()
-        for one in axes:
-            one.set_xlim(*_padded(*span))
-        rest = frame[frame["threshold"].isna() & (frame["level"] == THRESHOLD_LEVELS[0])]
-        n = int((rest["n"] - rest["n_withheld"] + rest["n_without_score"]).sum())
-        notes = [text("no_regime", usable_lang, n=n)] if n else []
-        panels.finish(axes, ax is None, text("vendor_thresholds", usable_lang, joint="\n"), notes)
-    return panels.returned(axes)
-
-
-def _padded(first: pd.Timestamp, last: pd.Timestamp) -> tuple[pd.Timestamp, pd.Timestamp]:
+    keys = panels.parts_by(held, "req_key")
+    axes = panels.panels(len(keys), ax, what="req_keys", height=3.1)
+    first, last = held["first_at"].min(), held["last_at"].max()
     span = max(last - first, pd.Timedelta(hours=1))
-    return first - span * 0.02, last + span * 0.09
+    for one, part in zip(axes, keys, strict=True):
+        _steps(one, part, lang)
+        one.set_xlim(first - span * 0.02, last + span * 0.09)
+    n = _answers(frame[frame["threshold"].isna() & (frame["level"] == THRESHOLD_LEVELS[0])])
+    return panels.finish(axes, ax, "vendor_thresholds", lang, [_no_regime(n, lang)])
 
 
 def _steps(ax: Any, part: pd.DataFrame, lang: Lang) -> None:
@@ -340,17 +319,11 @@ def _steps(ax: Any, part: pd.DataFrame, lang: Lang) -> None:
     ax.set_ylim(low - room, high + room)
     panels.dates(ax)
     ax.set_xlabel(text("date", lang))
-    ax.set_ylabel(text("threshold", lang, joint="\n"))
-    first = part.groupby("regime")["first_at"].min().sort_values()
-    changes = list(first.iloc[1:])
-    labels = [text("change", lang, joint=" ", when=f"{when:%Y-%m-%d}") for when in changes]
+    ax.set_ylabel(panels.lines("threshold", lang))
+    changes = part.groupby("regime")["first_at"].min().sort_values().iloc[1:]
     for when in changes:
-        ax.axvline(when, color="#9a9a9a", linewidth=0.8, linestyle=(0, (4, 2)))
-    once = part[part["level"] == THRESHOLD_LEVELS[0]]
-    counted = panels.counts_line(
-        lang,
-        ("n_compared", int(once["n"].sum())),
-        ("n_without_score", int(once["n_without_score"].sum())),
-    )
-    lines = "\n".join([counted, *labels[:3]])
-    panels.heading(ax, panels.word(part["req_key"].iloc[0], lang), lines)
+        ax.axvline(when, color=RULE, linewidth=0.8, linestyle=(0, (4, 2)))
+    counts = _counts(part[part["level"] == THRESHOLD_LEVELS[0]], lang)
+    told = [text("change", lang, joint=" ", when=f"{when:%Y-%m-%d}") for when in changes[:3]]
+    title = panels.word(part["req_key"].iloc[0], lang)
+    panels.heading(ax, title, "\n".join([counts, *told]))

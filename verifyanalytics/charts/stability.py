@@ -8,24 +8,25 @@ import numpy as np
 import pandas as pd
 from matplotlib import dates as mdates
 
-from verifyanalytics.charts import panels
-from verifyanalytics.charts.sentences import lines
-from verifyanalytics.charts.style import COLOURS, GREY, style, usable
+from verifyanalytics.charts import panels, rows
+from verifyanalytics.charts.style import COLOURS, GREY
 from verifyanalytics.codebook.book import Lang
 from verifyanalytics.errors import UsageError
 from verifyanalytics.wording.names import name
-from verifyanalytics.wording.texts import text as say
+from verifyanalytics.wording.texts import text
 
 __all__ = ["drift", "over_time"]
 
 _FLOOR = 1e-4
+"""Smaller values stand here: a logarithmic axis has no place for 0."""
 
 
 def _limit(frame: pd.DataFrame) -> Any:
     return np.maximum(0.1, frame["critical"].to_numpy(dtype=float))
 
 
-def drift(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> Any:
+@panels.chart("regime", "column", "psi", "critical", "alert", "smoothing")
+def drift(frame: pd.DataFrame, ax: Any = None, lang: Lang = "en") -> Any:
     """Draw `va.stability.drift`: the PSI of each column against its limit, a panel a regime.
 
     Parameters
@@ -45,53 +46,60 @@ def drift(frame: pd.DataFrame, ax: Any = None, lang: str = "en") -> Any:
     ------
     UsageError
         No regime is in both periods.
+
+    See Also
+    --------
+    over_time : One column by period.
+
+    Examples
+    --------
+    >>> import verifyanalytics as va
+    >>> v = va.simulator.simulate_responses(400, seed=1).verifications
+    >>> v = v.query("req_key == 'cert_pro_src_verify' and threshold_1e_4 == 70")
+    >>> table = va.stability.drift(v[:100], v[100:200], ["score", "risk_score"])
+    >>> va.charts.stability.drift(table).get_xlabel()
+    'PSI (population stability index)'
     """
-    panels.needs(frame, "regime", "column", "psi", "critical")
-    chosen, held = usable(lang), frame[frame["psi"].notna()]
-    regimes = list(dict.fromkeys(held["regime"]))
+    held = frame[frame["psi"].notna()]
+    regimes = panels.parts_by(held, "regime")
     if not regimes:
         raise UsageError("no regime with rows in both periods; nothing to draw")
-    with style():
-        most = int(held.groupby("regime").size().max())
-        axes = panels.panels(len(regimes), ax, what="regimes", height=1.5 + 0.3 * most)
-        for one, regime in zip(axes, regimes, strict=True):
-            _columns(one, held[held["regime"] == regime].reset_index(drop=True), regime, chosen)
-        panels.finish(axes, ax is None, lines("drift", chosen), _notes(held, chosen))
-    return panels.returned(axes)
+    height = 1.5 + 0.3 * max(len(part) for part in regimes)
+    axes = panels.panels(len(regimes), ax, what="regimes", height=height)
+    for one, part in zip(axes, regimes, strict=True):
+        _columns(one, part, lang)
+    return panels.finish(axes, ax, "drift", lang, _notes(held, lang))
 
 
 def _notes(held: pd.DataFrame, lang: Lang) -> list[str]:
-    notes = [lines("critical", lang)]
-    return [*notes, lines("smoothed", lang)] if (held["smoothing"] > 0).any() else notes
+    smoothed = (held["smoothing"] > 0).any()
+    return [panels.lines(key, lang) for key in ("critical", *(["smoothed"] if smoothed else []))]
 
 
-def _columns(ax: Any, part: pd.DataFrame, regime: str, lang: Lang) -> None:
-    y = np.arange(len(part))
-    value = np.maximum(part["psi"].to_numpy(dtype=float), _FLOOR)
+def _columns(ax: Any, part: pd.DataFrame, lang: Lang) -> None:
+    y, regime = np.arange(len(part)), part["regime"].iloc[0]
+    part = part.assign(psi=part["psi"].clip(lower=_FLOOR))
     ax.set_xscale("log")
     ax.plot(_limit(part), y, "|", color=GREY, markersize=14, markeredgewidth=1.6)
-    for i, row in enumerate(part.itertuples()):
-        colour = COLOURS[1] if row.alert else COLOURS[0]
-        filled = "white" if row.smoothing else colour
-        ax.plot([value[i]], [i], "o", color=colour, mfc=filled, markersize=6)
-    ax.set_yticks(y, [name(column) for column in part["column"]])
-    for label in ax.get_yticklabels():
-        label.set_parse_math(False)
-    ax.set_ylim(len(part) - 0.4, -0.6)
-    ax.set_xlim(min(value.min(), 0.01) / 1.6, max(value.max(), _limit(part).max()) * 1.8)
+    for alert, colour in ((False, COLOURS[0]), (True, COLOURS[1])):
+        here = (part["alert"] == alert).to_numpy()
+        hollow = part["smoothing"][here] > 0
+        rows.dots(ax, y[here], part[here], "psi", colour, hollow=hollow, markersize=6)
+    rows.label_rows(ax, [name(column) for column in part["column"]])
+    low, high = part["psi"].min(), part["psi"].max()
+    ax.set_xlim(min(low, 0.01) / 1.6, max(high, _limit(part).max()) * 1.8)
     ax.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
-    ax.grid(visible=True, axis="x")
-    ax.grid(visible=False, axis="y")
-    ax.set_xlabel(say("psi", lang))
+    ax.set_xlabel(text("psi", lang))
     n, m = int(part["n_reference"].max()), int(part["n_current"].max())
     title = "" if regime == "not told" else panels.regime(regime, lang)
-    panels.heading(ax, title, panels.both(lang, lambda one: say("n_periods", one, a=n, b=m)))
+    panels.heading(ax, title, panels.lines("n_periods", lang, a=n, b=m))
 
 
+@panels.chart("regime", "column", "psi", "critical", "alert", "smoothing", "period_start")
 def over_time(
     frame: pd.DataFrame,
     ax: Any = None,
-    lang: str = "en",
+    lang: Lang = "en",
     column: str = "score",
     events: pd.DataFrame | None = None,
 ) -> Any:
@@ -119,67 +127,63 @@ def over_time(
     ------
     UsageError
         The column is not there, or no period could be compared.
+
+    See Also
+    --------
+    drift : All columns of two periods.
+    verifyanalytics.charts.scores.vendor_thresholds : When the vendor moved its thresholds.
+
+    Examples
+    --------
+    >>> import verifyanalytics as va
+    >>> v = va.simulator.simulate_responses(400, seed=1).verifications
+    >>> v = v[v["req_key"] == "cert_pro_src_verify"]
+    >>> table = va.stability.over_time(v, columns="score", every="month")
+    >>> va.charts.stability.over_time(table, events=va.stability.regime_changes(v)).get_ylabel()
+    'PSI (population stability index)'
     """
-    panels.needs(frame, "regime", "column", "period_start", "psi")
-    chosen = usable(lang)
     mine = frame[(frame["column"] == column) & frame["period_start"].notna()]
+    mine = mine.assign(kind=mine["regime"].str.rsplit(n=1).str[0])
     held = mine[mine["psi"].notna()]
     if not len(held):
         raise UsageError(f"no period of {column!r} could be compared; nothing to draw")
-    kinds = list(dict.fromkeys(held["regime"].str.rsplit(n=1).str[0]))
-    with style():
-        axes = panels.panels(len(kinds), ax, what="request kinds", height=3.3, columns=1)
-        for one, kind in zip(axes, kinds, strict=True):
-            _timeline(one, mine, kind, chosen)
-            count = _events(one, events, kind, chosen)
-            part = mine[mine["regime"].str.rsplit(n=1).str[0] == kind]
-            title = f"{name(column)} · {panels.regime(kind, chosen)}"
-            _told(one, part, title, chosen, count)
-        panels.finish(axes, ax is None, lines("drift_over_time", chosen), _notes(held, chosen))
-    return panels.returned(axes)
+    kinds = list(dict.fromkeys(held["kind"]))
+    axes = panels.panels(len(kinds), ax, what="request kinds", height=3.3, columns=1)
+    for one, kind in zip(axes, kinds, strict=True):
+        part = mine[mine["kind"] == kind]
+        _timeline(one, part, lang)
+        above = 0
+        if events is not None:
+            changes = events[(events["req_key"] == kind) & (events["kind"] == "changed")]
+            when = [mdates.date2num(at.tz_localize(None)) for at in changes["changed_from"]]
+            above = panels.rules(one, when, [panels.lines("changed", lang)] * len(when))
+        compared = part[part["psi"].notna()]["n_current"]
+        skipped = int(part.loc[part["psi"].isna(), "period"].nunique())
+        ends = {"a": int(compared.min()), "b": int(compared.max()), "c": skipped}
+        title = f"{name(column)} · {panels.regime(kind, lang)}"
+        panels.heading(one, title, panels.lines("per_period", lang, **ends), above)
+    return panels.finish(axes, ax, "drift_over_time", lang, _notes(held, lang))
 
 
-def _timeline(ax: Any, mine: pd.DataFrame, kind: str, lang: Lang) -> None:
-    part = mine[mine["regime"].str.rsplit(n=1).str[0] == kind]
-    for i, (regime, rows) in enumerate(part.groupby("regime", sort=False)):
-        told = rows[rows["psi"].notna()]
-        if not len(told):
+def _timeline(ax: Any, part: pd.DataFrame, lang: Lang) -> None:
+    for i, (regime, periods) in enumerate(part.groupby("regime", sort=False)):
+        held = periods[periods["psi"].notna()]
+        if not len(held):
             continue
-        colour, x = COLOURS[(0, 2, 3, 5)[i % 4]], told["period_start"]
-        ax.plot(x, _limit(told), color=colour, linewidth=0.9, linestyle=(0, (4, 2)),
+        colour, x = COLOURS[(0, 2, 3, 5)[i % 4]], held["period_start"]
+        ax.plot(x, _limit(held), color=colour, linewidth=0.9, linestyle=(0, (4, 2)),
                 drawstyle="steps-mid")  # fmt: skip
-        ax.plot(x, told["psi"], color=colour, marker="o", label=name(regime.rsplit(maxsplit=1)[-1]))
-        hollow = told[told["smoothing"] > 0]
+        label = name(str(regime).rsplit(maxsplit=1)[-1])
+        ax.plot(x, held["psi"], color=colour, marker="o", label=label)
+        hollow, alerts = held[held["smoothing"] > 0], held[held["alert"]]
         ax.plot(hollow["period_start"], hollow["psi"], "o", color=colour, mfc="white")
-        loud = told[told["alert"]]
-        ax.plot(loud["period_start"], loud["psi"], "o", mfc="none", color=COLOURS[1], markersize=11,
-                markeredgewidth=1.6)  # fmt: skip
-    ends = part["period_start"]
-    margin = (ends.max() - ends.min()) * 0.03 + pd.Timedelta(hours=12)
-    ax.set_xlim(ends.min() - margin, ends.max() + margin)
+        ax.plot(alerts["period_start"], alerts["psi"], "o", mfc="none", color=COLOURS[1],
+                markersize=11, markeredgewidth=1.6)  # fmt: skip
+    first, last = part["period_start"].min(), part["period_start"].max()
+    margin = (last - first) * 0.03 + pd.Timedelta(hours=12)
+    ax.set_xlim(first - margin, last + margin)
     ax.set_ylim(bottom=0)
     panels.dates(ax)
-    ax.set_ylabel(say("psi", lang, joint="\n"))
-    ax.set_xlabel(say("date", lang))
+    ax.set_ylabel(panels.lines("psi", lang))
+    ax.set_xlabel(text("date", lang))
     ax.legend(loc="best", fontsize=7.5)
-
-
-def _events(ax: Any, events: pd.DataFrame | None, kind: str, lang: Lang) -> int:
-    """Draw the changes of this request kind; return how many lines their labels take."""
-    if events is None:
-        return 0
-    mine = events[(events["req_key"] == kind) & (events["kind"] == "changed")]
-    if not len(mine):
-        return 0
-    when = [mdates.date2num(at.tz_localize(None)) for at in mine["changed_from"]]
-    label = lines("changed", lang)
-    return panels.rules(ax, when, [label] * len(when))
-
-
-def _told(ax: Any, part: pd.DataFrame, title: str, lang: Lang, n_lines: int) -> None:
-    told = part[part["psi"].notna()]["n_current"]
-    skipped = int(part.loc[part["psi"].isna(), "period"].nunique())
-    ends: dict[str, Any] = {"a": int(told.min()), "b": int(told.max()), "c": skipped}
-    panels.heading(
-        ax, title, panels.both(lang, lambda one: say("per_period", one, **ends)), n_lines
-    )

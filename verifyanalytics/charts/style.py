@@ -1,8 +1,8 @@
-"""How our charts look and what is written on them, in English and Chinese.
+"""How the charts look: colours, rcParams, and the language that the installed fonts can show.
 
-Colours are Okabe and Ito's, told apart by everybody. Text is DejaVu Sans first and then an
-installed Chinese font, glyph by glyph; where none is installed, one warning says what to install
-and labels are English. Chinese is never bold: few of these fonts have a bold face, and a
+Colours are Okabe and Ito's, distinct for colour-blind readers too. Text is DejaVu Sans first and
+then an installed Chinese font, glyph by glyph; where none is installed, one warning says what to
+install and labels are English. Chinese is never bold: few of these fonts have a bold face, and a
 synthesised one is illegible.
 """
 
@@ -27,35 +27,41 @@ INK, GREY, RULE = "#222222", "#6b6b6b", "#9a9a9a"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#B8A900")
 """Okabe–Ito, the strong ones first; its yellow is darkened to be seen on white."""
 
-_WORDS = frozenset({"unknown", "true", "false", "result"})
-"""Words that occur in the data and have a text of ours."""
-
-_REGIMES = frozenset({"incomplete", "all", "unknown"})
-"""What stands for a regime where there is none, or for several."""
-
 
 class MissingFontWarning(UserWarning):
     """Chinese labels were asked for and no font has the glyphs."""
 
 
 def use_style() -> None:
-    """Set matplotlib's rcParams to our style, for charts of one's own.
+    """Set matplotlib's rcParams to the style of the charts, for figures of one's own.
 
-    Our charts carry their style with them and do not need it.
+    The charts of this package do not need it.
+
+    See Also
+    --------
+    draw : Draw the frame of a statistic.
+
+    Examples
+    --------
+    >>> import matplotlib as mpl, verifyanalytics as va
+    >>> with mpl.rc_context():
+    ...     va.charts.use_style()
+    ...     mpl.rcParams["axes.spines.top"]
+    False
     """
     mpl.rcParams.update(_parameters())
 
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Let our style hold for a while; afterwards it is as if nothing had been.
+    """Apply the style of the charts, then restore the caller's rcParams.
 
     `matplotlib.rc_context` would also undo what a back end sets when its first figure is made: in
     a notebook, that pictures are shown at all.
     """
-    ours = _parameters()
-    before = {name: mpl.rcParams[name] for name in ours}
-    mpl.rcParams.update(ours)
+    parameters = _parameters()
+    before = {name: mpl.rcParams[name] for name in parameters}
+    mpl.rcParams.update(parameters)
     try:
         yield
     finally:
@@ -126,13 +132,3 @@ def usable(lang: str) -> Lang:
         return "en" if lang == "en" else "zh" if lang == "zh" else "both"
     _warn_once()
     return "en"
-
-
-def known(key: str) -> bool:
-    """Tell whether a word of the data (true, unknown, result, …) has a text of ours."""
-    return key in _WORDS
-
-
-def known_regime(key: str) -> bool:
-    """Tell whether a regime is one of our words."""
-    return key in _REGIMES
