@@ -41,6 +41,7 @@ _PUBLIC = {
     "charts": "charts",
     "codebook": "codebook",
     "collect": "collecting.verbs",
+    "draw": "charts.finding",
     "errors": "errors",
     "explain": "codebook.explanation",
     "import_labels": "importing.labels",
