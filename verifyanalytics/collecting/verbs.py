@@ -78,15 +78,15 @@ def collect(
     progress: Callable[[Event], None] | None = None,
     log: Callable[[Event], None] | None = None,
 ) -> CollectSummary:
-    """Send CertVerify calls, each token once, and put the answers into the store.
+    """Send CertVerify calls, each token once, and put the responses into the store.
 
-    May be stopped and run again with the same input at any time: what was sent is not sent again,
-    nor is a token that the store holds an answer for, whoever sent it.
+    A run may be stopped and repeated with the same input at any time: a call that was sent is not
+    sent again, nor is a token for which the store holds a response from any source.
 
     Parameters
     ----------
     requests : path or iterable of mapping
-        JSON lines (see `call_files`), ``-`` for standard input, or the requests themselves.
+        JSON lines (see `collecting.requests`), ``-`` for standard input, or the mappings.
     store : Store or path
     client : Client, optional
         Default: the vendor's endpoint with credentials from the chain.
@@ -99,21 +99,46 @@ def collect(
     max_calls : int, optional
         Calls this run may send, retries included; then it stops with exit code 6.
     dry_run : bool
-        Say what would be sent and the most it could cost; nothing is sent or written.
+        Count what would be sent and the most it could cost; nothing is sent or written.
     again : bool
         Also send those of these calls of which a query proved that nothing was processed.
     image_prints : bool
-        Keep a keyed fingerprint of each picture.
+        Keep a keyed fingerprint of each image.
     stop : threading.Event, optional
         Set it to end the run: calls in flight are finished and committed.
     progress, log : callable, optional
-        Told how far the run is (`total` lines, `done` of them, `left_s` seconds left or None);
-        told each outcome, without secrets. A log that cannot be written stops the run.
+        Called with how far the run is (`total` lines, `done` of them, `left_s` seconds left or
+        None), and with each outcome, without secrets. A log that cannot be written stops the run.
+
+    Returns
+    -------
+    CollectSummary
+        Its `exit_code` and `stopped` tell whether and why the run ended early.
 
     Raises
     ------
     StorageError, CredentialsError, UsageError
-        Before anything is sent. What happens later ends the run and stands in the summary.
+        Before anything is sent. A later error ends the run and is in the summary.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from verifyanalytics import Credentials, serve
+    >>> request = {"req_key": "cert_pro_src_verify", "byted_token": "token-1",
+    ...            "sdk_data": "…", "risk_info": "…"}
+    >>> store = Store(Path(tempfile.mkdtemp()) / "store")
+    >>> with serve(seed=1) as service:
+    ...     client = Client(Credentials(service.access_key, service.secret_key), service.address)
+    ...     print(collect([request], store, client=client))
+    ...     print(collect([request], store, client=client).already, "known")
+    sent 1; OK 1; billed 1, unknown 0; added 1 rows
+    1 known
+
+    See Also
+    --------
+    verifyanalytics.resolve : Settles the calls in doubt of a run.
+    verifyanalytics.query : Collects the results of calls that another system makes.
+    verifyanalytics.status : Calls by state.
     """
     return _send(requests, CollectOptions(
         _as_store(store), client, journal, workers, rate, stop, progress, log, queries=False,
@@ -136,11 +161,29 @@ def query(
     progress: Callable[[Event], None] | None = None,
     log: Callable[[Event], None] | None = None,
 ) -> CollectSummary:
-    """Ask for the stored outcomes of tokens and put them into the store; consumes nothing.
+    """Ask for the stored results of tokens and put them into the store; consumes nothing.
 
-    The safe way to collect when something else makes the calls: within about an hour of them.
-    Tokens that have no result yet stay PLANNED, and the exit code is 6: ask again. Parameters and
-    errors are those of `collect`; `tokens` are lines of byted_tokens.
+    The safe way to collect when another system makes the calls: within about an hour of them.
+    Tokens that have no result yet stay PLANNED, and the exit code is 6: ask again. Parameters,
+    result and errors are those of `collect`; `tokens` are lines of byted_tokens.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from verifyanalytics import Credentials, serve
+    >>> request = {"req_key": "cert_pro_src_verify", "byted_token": "token-1",
+    ...            "sdk_data": "…", "risk_info": "…"}
+    >>> store = Store(Path(tempfile.mkdtemp()) / "store")
+    >>> with serve(seed=1, ready_after=0) as service:
+    ...     client = Client(Credentials(service.access_key, service.secret_key), service.address)
+    ...     response = client.verify(request)
+    ...     query([{"byted_token": "token-1"}], store, client=client)
+    sent 1; OK 1; billed 1, unknown 0; added 1 rows
+
+    See Also
+    --------
+    verifyanalytics.collect : Makes the calls itself.
+    verifyanalytics.record : Keeps the responses that a service receives.
     """
     return _send(tokens, CollectOptions(
         _as_store(store), client, journal, workers, rate, stop, progress, log,
@@ -168,7 +211,25 @@ def resolve(
         A query that finds nothing proves that nothing was processed only when the call is at
         least this old, in seconds, and younger than the hour for which results are kept.
     store, client, journal, workers, rate, stop, progress, log
-        As for `collect`.
+        As for `collect`, as are result and errors.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from verifyanalytics import Credentials, serve
+    >>> request = {"req_key": "cert_pro_src_verify", "byted_token": "token-1",
+    ...            "sdk_data": "…", "risk_info": "…"}
+    >>> store = Store(Path(tempfile.mkdtemp()) / "store")
+    >>> with serve(seed=1, faults="internal_50500") as service:
+    ...     client = Client(Credentials(service.access_key, service.secret_key), service.address)
+    ...     print(collect([request], store, client=client).states["IN_DOUBT"], "in doubt")
+    ...     resolve(store, client=client, grace_s=0)
+    1 in doubt
+    sent 1; NOT_PROCESSED 1; billed 0, unknown 0; added 0 rows
+
+    See Also
+    --------
+    verifyanalytics.mark : Settles a call by hand when the hour is over.
     """
     options = CollectOptions(
         _as_store(store), client, journal, workers, rate, stop, progress, log, grace_s=grace_s
@@ -178,9 +239,9 @@ def resolve(
 
 
 def status(store: Store | str | Path, *, journal: str | Path | None = None) -> JournalStatus:
-    """How the journal stands: calls by state, the bill, calls in doubt, undelivered answers.
+    """Count the calls of the journal: by state, billed, in doubt, not delivered.
 
-    While another process collects, the journal is read beside it.
+    It works while another process collects, too.
 
     Parameters
     ----------
@@ -197,6 +258,22 @@ def status(store: Store | str | Path, *, journal: str | Path | None = None) -> J
     ------
     UsageError
         There is no journal.
+
+    Examples
+    --------
+    A process ended before the reply to its call came:
+
+    >>> import tempfile
+    >>> store = Store(Path(tempfile.mkdtemp()) / "store", create=True)
+    >>> with open_journal(store) as journal:
+    ...     n_planned = journal.plan([("1c81b91f", "CertVerify", "cert_pro_src_verify")])
+    ...     n_tries = journal.send("1c81b91f", "token-1")
+    >>> status(store)
+    IN_DOUBT 1; billed 0, not billed 0, unknown 1; 0 answers not in the store yet
+
+    See Also
+    --------
+    verifyanalytics.resolve, verifyanalytics.mark : Settle calls in doubt.
     """
     store = _as_store(store)
     try:  # the journal itself, so that calls of a dead process come to be in doubt
@@ -208,7 +285,7 @@ def status(store: Store | str | Path, *, journal: str | Path | None = None) -> J
 
 
 def reflatten(store: Store | str | Path, *, journal: str | Path | None = None) -> Reflattened:
-    """Derive rows anew from the raw answers that are kept, after a parser was mended.
+    """Parse the raw responses that the journal keeps again, after a parser was corrected.
 
     Parameters
     ----------
@@ -219,7 +296,7 @@ def reflatten(store: Store | str | Path, *, journal: str | Path | None = None) -
     Returns
     -------
     Reflattened
-        Answers read again, rows changed; rows that would change their id or month stay.
+        Responses read again, rows changed; rows that would change their id or month stay.
 
     Raises
     ------
@@ -227,6 +304,23 @@ def reflatten(store: Store | str | Path, *, journal: str | Path | None = None) -
         There is no journal.
     StorageError
         The store cannot be written; it stays as it was.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from verifyanalytics import Credentials, serve
+    >>> request = {"req_key": "cert_pro_src_verify", "byted_token": "token-1",
+    ...            "sdk_data": "…", "risk_info": "…"}
+    >>> store = Store(Path(tempfile.mkdtemp()) / "store")
+    >>> with serve(seed=1) as service:
+    ...     client = Client(Credentials(service.access_key, service.secret_key), service.address)
+    ...     summary = collect([request], store, client=client)
+    >>> print(reflatten(store))
+    read 1 = same 1 + changed 0 + refused 0
+
+    See Also
+    --------
+    verifyanalytics.collect, verifyanalytics.record : Fill the journal.
     """
     store = _as_store(store)
     with open_journal(store, journal, create=False) as opened:
@@ -241,14 +335,14 @@ def mark(
     reason: str,
     journal: str | Path | None = None,
 ) -> Call:
-    """Settle one call in doubt by a person's word, when a query cannot.
+    """Settle one call in doubt by hand, when a query cannot.
 
     Parameters
     ----------
     key : str
         The beginning of the call's key, as `status` and logs show it.
     state : {"REJECTED", "NOT_PROCESSED"}
-        An answer that nobody has cannot be marked OK.
+        A call without its response cannot be marked OK.
     reason : str
         Why; it stays in the journal.
 
@@ -256,6 +350,20 @@ def mark(
     ------
     UsageError
         No call or several begin so, the call is not in doubt, or the reason is empty or no text.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> store = Store(Path(tempfile.mkdtemp()) / "store", create=True)
+    >>> with open_journal(store) as journal:
+    ...     n_planned = journal.plan([("1c81b91f", "CertVerify", "cert_pro_src_verify")])
+    ...     n_tries = journal.send("1c81b91f", "token-1")
+    >>> mark(store, "1c81", "NOT_PROCESSED", reason="the console shows no call").state.value
+    'NOT_PROCESSED'
+
+    See Also
+    --------
+    verifyanalytics.resolve : Settles calls in doubt by queries, within the hour.
     """
     if state not in {State.REJECTED, State.NOT_PROCESSED}:
         raise UsageError(f"a call can be marked REJECTED or NOT_PROCESSED, not {state[:40]}")

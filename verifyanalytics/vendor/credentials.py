@@ -60,6 +60,10 @@ class Credentials:
     --------
     >>> Credentials("AKEXAMPLE", "SKEXAMPLE")
     Credentials(source='arguments', temporary=False)
+
+    See Also
+    --------
+    verifyanalytics.Client : Signs calls with them, and finds them when none are given.
     """
 
     access_key: str = field(repr=False)
