@@ -36,7 +36,7 @@ OPTIONS = ReadOptions(key=b"k" * 32, context={"channel": "app"})
         (Hello("/p"), Up),
         (Progress(3, 4), Up),
         (Result("b", [], [], final=True), Up),
-        (Failure("InputError", "m", source="s", row=3, reason="size"), Up),
+        (Failure("InputError", "m", {"source": "s", "row": 3, "reason": "size"}), Up),
     ],
 )
 def test_a_message_arrives_as_it_was_sent(message, kind):

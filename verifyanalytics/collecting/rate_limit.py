@@ -64,7 +64,10 @@ class RateLimit:
             return 0.0
         with self._lock:
             now = self._clock()
-            self._recover(now)
+            steps = int((now - self._changed) / RECOVERY_S)
+            if self._rate < self._limit and steps > 0:
+                self._rate = min(self._limit, self._rate * RECOVERY_STEP**steps)
+                self._changed += steps * RECOVERY_S
             # what was not used is not saved up: the vendor counts each second by itself
             at = max(self._next, now)
             self._next = at + 1 / self._rate
@@ -84,10 +87,3 @@ class RateLimit:
                 return
             self._rate = max(self._rate / 2, min(SLOWEST, self._limit))
             self._changed = now
-
-    def _recover(self, now: float) -> None:
-        if self._limit is not None and self._rate < self._limit:
-            steps = int((now - self._changed) / RECOVERY_S)
-            if steps > 0:
-                self._rate = min(self._limit, self._rate * RECOVERY_STEP**steps)
-                self._changed += steps * RECOVERY_S

@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from verifyanalytics.arguments import number
 from verifyanalytics.collecting.rate_limit import RateLimit
@@ -38,27 +38,15 @@ BACKOFF_S = 0.5
 BACKOFF_MOST_S = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class CallTry:
-    """One time that a call went out.
-
-    Attributes
-    ----------
-    number : int
-        From 1, over all runs.
-    tries : int
-        From 1, in this run.
-    seconds : float
-        Until its reply was read.
-    """
+class CallTry(NamedTuple):
+    """One time that a call went out: its number over all runs and in this one, and its duration."""
 
     number: int
     tries: int
     seconds: float
 
 
-@dataclass(slots=True)
-class Stopped:
+class Stopped(NamedTuple):
     """Why a run ended before its work did."""
 
     exit_code: int

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import msgspec
 
@@ -20,6 +20,12 @@ from verifyanalytics.sources.reading import Source
 from verifyanalytics.store.files import StagedFile
 
 _HEAD = struct.Struct(">I")
+_CONTEXT: dict[type[errors.VerifyAnalyticsError], tuple[str, ...]] = {
+    errors.VerifyAnalyticsError: (),
+    errors.InputError: ("source", "row", "reason"),
+    errors.StorageError: ("path",),
+}
+"""Errors that keep their class on the way, and the arguments that they are made of."""
 
 
 class SourceRange(msgspec.Struct, frozen=True):
@@ -136,31 +142,23 @@ class Failure(msgspec.Struct, frozen=True, tag=True):
 
     kind: str
     message: str
-    source: str | None = None
-    row: int | None = None
-    reason: str | None = None
-    path: str | None = None
+    context: dict[str, str | int | None] = {}
 
     @classmethod
     def of(cls, error: errors.VerifyAnalyticsError) -> Failure:
         """Take an error apart."""
-        context = {name: getattr(error, name, None) for name in ("source", "row", "reason")}
-        path = getattr(error, "path", None)
-        return cls(
-            type(error).__name__, str(error), path=None if path is None else str(path), **context
-        )
+        context = {name: getattr(error, name) for name in _CONTEXT.get(type(error), ())}
+        if isinstance(context.get("path"), Path):
+            context["path"] = str(context["path"])
+        return cls(type(error).__name__, str(error), context)
 
     def error(self) -> errors.VerifyAnalyticsError:
         """Put it together again; a class with other arguments becomes its parent."""
-        if self.kind == "InputError":
-            return errors.InputError(
-                self.message, source=self.source, row=self.row, reason=self.reason
-            )
-        if self.kind == "StorageError":
-            return errors.StorageError(self.message, path=Path(self.path) if self.path else None)
-        if self.kind == "VerifyAnalyticsError":
-            return errors.VerifyAnalyticsError(self.message)
-        return errors.UsageError(self.message)
+        kinds = {kind.__name__: kind for kind in _CONTEXT}
+        context: dict[str, Any] = dict(self.context)
+        if context.get("path") is not None:
+            context["path"] = Path(context["path"])
+        return kinds.get(self.kind, errors.UsageError)(self.message, **context)
 
 
 Down = Setup | Task | NextBatch

@@ -16,7 +16,7 @@ import shutil
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -148,8 +148,9 @@ def import_responses(
         "column": column, "time_column": time_column, "action": action, "req_key": req_key,
         **{f"context {name!r}": value for name, value in (context or {}).items()},
     })  # fmt: skip
+    given = checked_paths(paths)
     # before the store: a path that is not there makes none
-    found = _Found.behind(checked_paths(paths), column, time_column)
+    sources, skipped = _discover(given, column, time_column)
     target = store if isinstance(store, Store) else Store(store, create=True)
     options = ReadOptions(
         strict=strict,
@@ -168,43 +169,35 @@ def import_responses(
         Signals() as signals,
         _Import(target, options, workers, Sizes.of(batch_bytes), reporter, signals) as run,
     ):
-        run.everything(found)
+        if "-" in map(str, given):
+            sources = [*sources, run.standard_input(column, time_column)]
+        run.everything(sources, skipped, reading_mark(options, column))
     return run.summary
 
 
-@dataclass(slots=True)
-class _Found:
-    """What there is behind the paths: sources, files left out, and whether stdin is one."""
+def _discover(
+    paths: list[str | Path], column: str | None, time_column: str | None
+) -> tuple[list[Source], list[str]]:
+    """Give the sources behind some paths, standard input apart, and what was left out, and why.
 
-    sources: list[Source]
-    skipped: list[str]
-    with_stdin: bool
-    column: str | None
-    time_column: str | None
-
-    @classmethod
-    def behind(cls, paths: list[str | Path], column: str | None, time_column: str | None) -> Self:
-        """Discover the sources of some paths.
-
-        Raises
-        ------
-        UsageError
-            A path is not there, or leads to files of unknown suffixes only.
-        """
-        skipped: list[str] = []
-        named = [path for path in paths if str(path) != "-"]
-        sources = discover(
-            named, column=column, time_column=time_column,
-            on_skip=lambda name, why: skipped.append(f"{name}: {why}"),
-        )  # fmt: skip
-        with_stdin = len(named) < len(paths)
-        unknown = [text for text in skipped if text.endswith("unknown suffix")]
-        if unknown and not sources and not with_stdin:
-            raise UsageError(
-                f"no file here has a suffix of ours, {len(unknown)} have another or none: "
-                f"{'; '.join(unknown[:3])}; a file that is named is read whatever it is called"
-            )
-        return cls(sources, skipped, with_stdin, column, time_column)
+    Raises
+    ------
+    UsageError
+        A path is not there, or leads to files of unknown suffixes only.
+    """
+    skipped: list[str] = []
+    named = [path for path in paths if str(path) != "-"]
+    sources = discover(
+        named, column=column, time_column=time_column,
+        on_skip=lambda name, why: skipped.append(f"{name}: {why}"),
+    )  # fmt: skip
+    unknown = [text for text in skipped if text.endswith("unknown suffix")]
+    if unknown and not sources and len(named) == len(paths):
+        raise UsageError(
+            f"no file here has a suffix of ours, {len(unknown)} have another or none: "
+            f"{'; '.join(unknown[:3])}; a file that is named is read whatever it is called"
+        )
+    return sources, skipped
 
 
 class _Import:
@@ -239,14 +232,29 @@ class _Import:
             self._pool.stop()
         self._store.discard(self._batch)
 
-    def everything(self, found: _Found) -> None:
-        """Import all there is behind the paths."""
+    def standard_input(self, column: str | None, time_column: str | None) -> Source:
+        """Spool standard input into the staging folder.
+
+        Raises
+        ------
+        UsageError
+            It is closed.
+        """
+        if sys.stdin is None:
+            raise UsageError("standard input is closed")
+        with writing(self._folder):
+            return spool(sys.stdin.buffer, self._folder, column=column, time_column=time_column)
+
+    def everything(self, found: list[Source], skipped: list[str], mark: str) -> None:
+        """Import some sources."""
+        for name in skipped:
+            self._reporter.note(f"skipped {name}")
+        self.summary.skipped += skipped
         sources = self._distinct(found)
         delivered = self._deliver([source for source in sources if source.form == "journal"])
         sources = [source for source in sources if source.form != "journal"]
         self._choose_workers(sources)
         self._reporter.bytes_total = sum(source.n_bytes or 0 for source in sources)
-        mark = reading_mark(self._options, found.column)
         batches = [
             batch_id
             for started in self._started(pack(self._prepared(sources, mark), self._sizes))
@@ -254,24 +262,14 @@ class _Import:
         ]
         self._finish([*delivered, *batches])
 
-    def _distinct(self, found: _Found) -> list[Source]:
-        """Give the sources, each once, in the order of their names; standard input is spooled.
+    def _distinct(self, sources: list[Source]) -> list[Source]:
+        """Give the sources, each once, in the order of their names.
 
         Raises
         ------
         UsageError
-            Standard input is closed, or a file has a name that is no text.
+            A file has a name that is no text.
         """
-        for skipped in found.skipped:
-            self._reporter.note(f"skipped {skipped}")
-        self.summary.skipped += found.skipped
-        sources = list(found.sources)
-        if found.with_stdin and sys.stdin is None:
-            raise UsageError("standard input is closed")
-        if found.with_stdin:
-            with writing(self._folder):
-                sources.append(spool(sys.stdin.buffer, self._folder, column=found.column,
-                                     time_column=found.time_column))  # fmt: skip
         for source in sources:
             if printable(source.location) != source.location:
                 raise UsageError(f"rename {printable(source.location)}: its name is no UTF-8 text")

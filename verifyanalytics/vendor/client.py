@@ -380,21 +380,11 @@ def call_error(reply: Reply) -> CallError:
     return CallInDoubtError(reply)
 
 
-def query_body(
-    byted_token: str,
-    *,
-    omit_data: bool | None = None,
-    omit_image_data: bool | None = True,
-    omit_video_data: bool | None = True,
-) -> dict[str, Any]:
-    """Body of a CertVerifyQuery call; options that are None are left to the vendor."""
+def query_body(byted_token: str, **omit: bool | None) -> dict[str, Any]:
+    """Give the body of a CertVerifyQuery call; options that are None are left to the vendor."""
     body: dict[str, Any] = {"req_key": QUERY_KEY, "byted_token": byted_token}
     _require_text(body, "byted_token")
-    options = {
-        "omit_data": omit_data,
-        "omit_image_data": omit_image_data,
-        "omit_video_data": omit_video_data,
-    }
+    options = {"omit_image_data": True, "omit_video_data": True} | omit
     return body | {name: value for name, value in options.items() if value is not None}
 
 

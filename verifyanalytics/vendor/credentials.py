@@ -116,6 +116,10 @@ def find_credentials(
     def from_environment(access: str, secret: str, token: str) -> Credentials | None:
         return _pair(env.get(access), env.get(secret), env.get(token), f"{access}, {secret}")
 
+    def from_json(path: Path) -> Credentials | None:
+        data = _read_json(path) or {}
+        return _pair(data.get("ak"), data.get("sk"), data.get("session_token"), _shown(path))
+
     sources: dict[str, Callable[[], Credentials | None]] = {
         "VOLCENGINE_ACCESS_KEY, VOLCENGINE_SECRET_KEY": lambda: from_environment(
             "VOLCENGINE_ACCESS_KEY", "VOLCENGINE_SECRET_KEY", "VOLCENGINE_SESSION_TOKEN"
@@ -125,7 +129,7 @@ def find_credentials(
         ),
         "~/.volcengine/config.json": lambda: _from_cli(folder / ".volcengine" / "config.json"),
         "~/.volc/credentials": lambda: _from_ini(folder / ".volc" / "credentials"),
-        "~/.volc/config": lambda: _from_json(folder / ".volc" / "config"),
+        "~/.volc/config": lambda: from_json(folder / ".volc" / "config"),
         "keyring": _from_keyring,
     }
     for look in sources.values():
@@ -138,21 +142,15 @@ def find_credentials(
 
 def _from_cli(path: Path) -> Credentials | None:
     """The vendor's command line keeps named profiles and the name of the current one."""
-    data = _read_json(path)
-    if data is None:
-        return None
+    data = _read_json(path) or {}
     profiles, current = data.get("profiles"), data.get("current")
-    profile = None
-    if isinstance(profiles, dict) and isinstance(current, str):
-        profile = profiles.get(current)
+    if not isinstance(profiles, dict) or not isinstance(current, str):
+        return None
+    profile = profiles.get(current)
     if not isinstance(profile, dict):
         return None
-    return _pair(
-        profile.get("access-key"),
-        profile.get("secret-key"),
-        profile.get("session-token"),
-        _shown(path),
-    )
+    access, secret = profile.get("access-key"), profile.get("secret-key")
+    return _pair(access, secret, profile.get("session-token"), _shown(path))
 
 
 def _from_ini(path: Path) -> Credentials | None:
@@ -174,13 +172,6 @@ def _from_ini(path: Path) -> Credentials | None:
         section.get("session_token"),
         _shown(path),
     )
-
-
-def _from_json(path: Path) -> Credentials | None:
-    data = _read_json(path)
-    if data is None:
-        return None
-    return _pair(data.get("ak"), data.get("sk"), data.get("session_token"), _shown(path))
 
 
 def _from_keyring() -> Credentials | None:
