@@ -38,20 +38,14 @@ Requests = str | Path | Iterable[Mapping[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class PlannedCall:
-    """One call that may go out.
+    """One call that may go out; body and token are secret, so they are not in its repr.
 
     Attributes
     ----------
-    key : str
-        Keyed hash of the byted_token.
-    action : str
-    body : dict
-        The validated request; secrets are in it, so it has no repr.
-    token : str
-        The byted_token.
-    subject : str, optional
-        Keyed hash of the person.
-    context : dict, optional
+    key, subject : str
+        Keyed hashes of the byted_token, and of the person if given.
+    action, body, token, context
+        As validated.
     is_open : bool
         It is in doubt: a query may settle it, and it is never sent.
     sent_at : float
@@ -75,23 +69,10 @@ def read_calls(
     queries: bool,
     refused: Callable[[int, str], None],
 ) -> Iterator[PlannedCall]:
-    """Read requests, or tokens to query.
+    """Read requests, or tokens to query, from a file (``-`` for standard input) or mappings.
 
-    Parameters
-    ----------
-    source : str, Path or iterable of mapping
-        A file of lines, ``-`` for standard input, or the requests themselves.
-    key : bytes
-        The store's key.
-    queries : bool
-        True: lines are tokens.
-    refused : callable
-        Told (line number from 1, what is wrong) for each line that cannot be sent.
-
-    Raises
-    ------
-    UsageError
-        The file is not there or cannot be read.
+    `key` is the store's; `refused` is called with the line number, from 1, and what is wrong, for
+    each line that cannot be sent. A file that cannot be read is a `UsageError`.
     """
     if not isinstance(source, str | Path):
         for number, given in enumerate(source, 1):
@@ -126,13 +107,7 @@ def count_calls(source: Requests) -> int | None:
 
 
 def read_call(line: bytes, key: bytes, *, queries: bool) -> PlannedCall:
-    """Read one line.
-
-    Raises
-    ------
-    InputError
-        What is wrong, without the line's content.
-    """
+    """Read one line; the `InputError` says what is wrong without the line's content."""
     given = _parse(line, queries=queries)
     subject, context = given.pop("subject", None), given.pop("context", None)
     if subject is not None and (not isinstance(subject, str) or isinstance(subject, Number)):

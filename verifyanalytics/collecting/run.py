@@ -52,13 +52,7 @@ class CollectRun:
         self._passed = 0
 
     def _log(self, event: dict[str, Any]) -> None:
-        """Hand one event on, one at a time.
-
-        Raises
-        ------
-        StorageError
-            The log cannot be written; what it would tell is in the journal already.
-        """
+        """Hand one event on, one at a time."""
         with self._log_lock:
             self._answers += event["state"] in {State.OK, State.REJECTED}
             try:

@@ -58,13 +58,7 @@ Event = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class CollectOptions:
-    """The options of `collect`, `query` and `resolve`, which describe them, once checked.
-
-    Raises
-    ------
-    UsageError
-        A number that is none, or out of its range.
-    """
+    """The options of `collect`, `query` and `resolve`, which describe them; checked when made."""
 
     store: Store
     client: Client | None
@@ -93,23 +87,14 @@ class CollectOptions:
 class Sender:
     """Threads, rate limit and budget around a client and a journal.
 
-    Parameters
-    ----------
-    options : CollectOptions
-    journal : Journal
-    log : callable
-        Takes one event as a dict of allowed fields.
-
     Attributes
     ----------
     stopped : Stopped or None
         Why no new call goes out.
     n_sent : int
         Calls that went out, retries included.
-    n_done : int
-        Calls that this run is done with, whatever came of them.
-    n_left : int
-        Calls that were given up without an outcome, while the run went on.
+    n_done, n_left : int
+        Calls that this run is done with; those of them that were given up without an outcome.
     """
 
     rules: Mapping[Outcome, Rule] = RULES
@@ -133,12 +118,7 @@ class Sender:
     def send(self, calls: Iterable[PlannedCall], between: Callable[[], None] | None = None) -> None:
         """Send every call, each until it has an outcome or the run stops.
 
-        Parameters
-        ----------
-        calls : iterable of PlannedCall
-            Taken as workers become free, so it may be long.
-        between : callable, optional
-            Called on this thread now and then while calls go out.
+        Calls are taken as threads become free; `between` is called on this thread now and then.
         """
         n_workers = int(self.options.workers)
         waiting: queue.Queue[PlannedCall | None] = queue.Queue(maxsize=2 * n_workers)

@@ -48,13 +48,7 @@ def journal_path(store: Store) -> Path:
 
 
 def open_journal(store: Store, path: str | Path | None = None, *, create: bool = True) -> Journal:
-    """Open the journal of a store, with the store's key.
-
-    Raises
-    ------
-    StorageError, UsageError
-        See `Journal`.
-    """
+    """Open the journal of a store, with the store's key; errors as of `Journal`."""
     return Journal(_place(store, path), fingerprint(store.key), create=create)
 
 

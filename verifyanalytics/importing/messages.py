@@ -68,15 +68,9 @@ class Setup(msgspec.Struct, frozen=True, tag=True):
 class Task(msgspec.Struct, frozen=True, tag=True):
     """Ranges to read into one batch, or into several when there are limits.
 
-    Attributes
-    ----------
-    name : str
-        Begins the names of the staged files; unique in the folder for each try.
-    folder, batch : str
-        Where to stage, and the commit the rows belong to.
-    ranges : list of SourceRange
-    max_rows, max_bytes : int, optional
-        Close the batch at about this size and wait for the next; only with a single range.
+    `name` begins the names of the staged files in `folder` and is unique for each try. With
+    `max_rows` and `max_bytes` the only range is read until the batch is about so large, then into
+    the next.
     """
 
     name: str
@@ -112,14 +106,9 @@ class Progress(msgspec.Struct, frozen=True, tag=True):
 
 
 class Reading(msgspec.Struct, frozen=True):
-    """What was read of one range.
+    """What was read of one range: responses met, and those of them that became rejects.
 
-    Attributes
-    ----------
-    rows_done, bytes_done : int
-        The last row met, and the offset behind it in the decompressed source.
-    n_read, n_rejected : int
-        Responses met, and those of them that became rejects.
+    `rows_done` is the last row met, `bytes_done` the offset behind it in the decompressed source.
     """
 
     rows_done: int = 0

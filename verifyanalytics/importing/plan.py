@@ -75,13 +75,7 @@ class Prepared:
     bytes_done: int = 0
 
     def verify(self) -> None:
-        """Refuse to commit when the file is no longer the one that was hashed.
-
-        Raises
-        ------
-        InputError
-            It was changed, replaced or removed.
-        """
+        """Raise an `InputError` when the file is no longer the one that was hashed."""
         if self.state is not None and file_state(self.source) != self.state:
             raise InputError(
                 f"{self.source.name} changed while it was read; what was read since is not "
@@ -180,11 +174,6 @@ def file_state(source: Source) -> tuple[int, ...] | None:
 
     The time of the last status change is in it: it cannot be set by hand, so a write that restores
     the time of modification is noticed too.
-
-    Raises
-    ------
-    InputError
-        The file is gone.
     """
     if "://" in source.location:
         return None
@@ -215,19 +204,8 @@ def reading_mark(options: ReadOptions, column: str | None) -> str:
 def prepare(source: Source, sizes: Sizes, on_chunk: Callable[[], object], mark: str) -> Prepared:
     """Hash a source and cut it into ranges, in one pass over its bytes.
 
-    Parameters
-    ----------
-    source : Source
-    sizes : Sizes
-    on_chunk : callable
-        Called after each chunk that was hashed.
-    mark : str
-        What `reading_mark` gave; becomes a part of its `sha256`.
-
-    Raises
-    ------
-    InputError
-        The source cannot be read.
+    `on_chunk` is called after each chunk that was hashed; `mark` is what `reading_mark` gave, and
+    becomes a part of its `sha256`.
     """
     before = file_state(source)
     digest = hashlib.sha256()

@@ -50,13 +50,7 @@ class WorkerDiedError(VerifyAnalyticsError):
 
 
 class Job:
-    """A task in the hands of the pool, and its results as they come.
-
-    Attributes
-    ----------
-    task : Task
-        What remains to be done: less with each result of a task with several batches.
-    """
+    """A task in the hands of the pool: what remains of it, and its results as they come."""
 
     def __init__(self, task: Task) -> None:
         self.task = task
@@ -147,24 +141,11 @@ class Worker:
 
 
 class WorkerPool:
-    """A number of workers and the queue they take jobs from.
+    """A number of workers and the queue they take tasks from.
 
-    Parameters
-    ----------
-    n_workers : int
-    setup : Setup
-        Sent to each worker first.
-    next_batch : callable
-        Names the next batch of a task that has several.
-    on_progress : callable
-        Gets each `Progress`, from the worker's thread.
-    on_death : callable
-        Gets the message when a worker died and its task is tried again, from its thread.
-
-    Attributes
-    ----------
-    workers : set of Worker
-        Every worker that was started.
+    `setup` is sent to each worker first; `next_batch` names the next batch of a task that has
+    several. `on_progress` gets each `Progress`, and `on_death` a message when a worker died and
+    its task is tried again; both are called from the worker's thread.
     """
 
     def __init__(

@@ -178,13 +178,7 @@ def import_responses(
 def _discover(
     paths: list[str | Path], column: str | None, time_column: str | None
 ) -> tuple[list[Source], list[str]]:
-    """Give the sources behind some paths, standard input apart, and what was left out, and why.
-
-    Raises
-    ------
-    UsageError
-        A path is not there, or leads to files of unknown suffixes only.
-    """
+    """Give the sources behind some paths, standard input apart, and what was left out, and why."""
     skipped: list[str] = []
     named = [path for path in paths if str(path) != "-"]
     sources = discover(
@@ -233,13 +227,7 @@ class _Import:
         self._store.discard(self._batch)
 
     def standard_input(self, column: str | None, time_column: str | None) -> Source:
-        """Spool standard input into the staging folder.
-
-        Raises
-        ------
-        UsageError
-            It is closed.
-        """
+        """Spool standard input into the staging folder."""
         if sys.stdin is None:
             raise UsageError("standard input is closed")
         with writing(self._folder):
@@ -263,13 +251,7 @@ class _Import:
         self._finish([*delivered, *batches])
 
     def _distinct(self, sources: list[Source]) -> list[Source]:
-        """Give the sources, each once, in the order of their names.
-
-        Raises
-        ------
-        UsageError
-            A file has a name that is no text.
-        """
+        """Give the sources, each once, in the order of their names, which must be text."""
         for source in sources:
             if printable(source.location) != source.location:
                 raise UsageError(f"rename {printable(source.location)}: its name is no UTF-8 text")

@@ -57,20 +57,10 @@ def perform(
 ) -> Iterator[Result]:
     """Read a task's ranges, flatten them and stage the rows.
 
-    Parameters
-    ----------
-    task : Task
-    flattener : Flattener
-        Learns field names as it goes, so one serves many tasks.
-    on_progress : callable
-        Gets a `Progress` now and then, and one before each result.
-    next_batch : callable
-        Names the batch after a result that is not the last, when the next result is asked for.
-
-    Yields
-    ------
-    Result
-        One whenever the task's limits are reached, and one, `final`, at the end.
+    The flattener learns field names as it goes, so one serves many tasks. `on_progress` gets a
+    `Progress` now and then, and one before each result. A `Result` is given whenever the task's
+    limits are reached, and one, `final`, at the end; `next_batch` names the batch of each further
+    result when that is asked for.
 
     Raises
     ------
@@ -79,7 +69,7 @@ def perform(
     StorageError
         The staging folder cannot be written.
     """
-    progress = ByteProgress(on_progress)
+    progress = _ByteProgress(on_progress)
     staged = _StagedBatch(task, task.batch)
     try:
         for part in task.ranges:
@@ -99,7 +89,7 @@ def perform(
         staged.staging.discard()
 
 
-class ByteProgress:
+class _ByteProgress:
     """How far a task is in stored bytes; in a compressed source that is a guess until its end."""
 
     def __init__(self, on_progress: Callable[[Progress], object]) -> None:
@@ -109,13 +99,11 @@ class ByteProgress:
         self._left, self._expansion = 0, 1
 
     def begin(self, part: SourceRange) -> None:
-        """Start the next range."""
         whole = part.source.n_bytes or 0
         self._left = (whole if part.end is None else part.end) - part.start
         self._expansion = 1 if part.source.compression is None else COMPRESSED_EXPANSION
 
     def move(self, n_rows: int, n_bytes: int) -> None:
-        """Count a block."""
         step = min(n_bytes // self._expansion, self._left)
         self._n_rows += n_rows
         self._n_bytes += step
@@ -124,11 +112,9 @@ class ByteProgress:
             self.tell()
 
     def end(self) -> None:
-        """Count what the guess left over."""
-        self._n_bytes += self._left
+        self._n_bytes += self._left  # what the guess left over
 
     def tell(self) -> None:
-        """Tell what was read since the last time."""
         self._on_progress(Progress(self._n_rows, self._n_bytes))
         self._told_at, self._n_rows, self._n_bytes = time.monotonic(), 0, 0
 
@@ -144,7 +130,6 @@ class _StagedBatch:
         self._n_rows = self._n_bytes = 0
 
     def begin(self) -> None:
-        """Start the next range."""
         self._readings.append(Reading())
 
     def add(self, block: Block, flattener: Flattener) -> int:
@@ -164,7 +149,6 @@ class _StagedBatch:
         return flat.n_read
 
     def is_full(self) -> bool:
-        """Say whether a limit of the task is reached."""
         rows, size = self._task.max_rows, self._task.max_bytes
         return (rows is not None and self._n_rows >= rows) or (
             size is not None and self._n_bytes >= size
@@ -179,12 +163,7 @@ class _StagedBatch:
 
 @contextlib.contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Turn a failed write below a folder into an error that says what stays and what helps.
-
-    Raises
-    ------
-    StorageError
-    """
+    """Turn a failed write below a folder into a `StorageError` that says what helps."""
     try:
         yield
     except OSError as error:

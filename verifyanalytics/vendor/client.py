@@ -296,12 +296,8 @@ class Client:
     def call(self, action: str, body: Mapping[str, Any]) -> Reply:
         """Send one validated body and read the reply; a failure is a reply, too.
 
-        Secrets of the call are redacted where the reply repeats them.
-
-        Raises
-        ------
-        InputError
-            A part of the body is no JSON.
+        Secrets of the call are redacted where the reply repeats them. A body that is no JSON is an
+        `InputError`.
         """
         query = urlencode({"Action": action, "Version": API_VERSION})
         try:
@@ -391,10 +387,7 @@ def query_body(byted_token: str, **omit: bool | None) -> dict[str, Any]:
 def check_endpoint(endpoint: str) -> str:
     """Accept only the vendor's hosts over https, and loopback: a call carries images of a face.
 
-    Raises
-    ------
-    UsageError
-        Names the host and what would be accepted.
+    The `UsageError` names the host and what would be accepted.
     """
     found = _ENDPOINT.fullmatch(endpoint.lower())
     if found is None:

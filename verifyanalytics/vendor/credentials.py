@@ -94,12 +94,7 @@ def find_credentials(
 ) -> Credentials:
     """Look through the chain and take the first pair that is there.
 
-    Parameters
-    ----------
-    environ : mapping, optional
-        The environment; the process's own by default.
-    home : Path, optional
-        The home folder; the user's own by default.
+    `environ` and `home` are the process's own by default.
 
     Raises
     ------

@@ -170,16 +170,8 @@ class Reply:
 def read_reply(status: int, headers: Mapping[str, str], body: bytes, now: float) -> Reply:
     """Read a reply that arrived whole.
 
-    Parameters
-    ----------
-    status : int
-        HTTP status.
-    headers : mapping
-        Response headers, names in any letter case.
-    body : bytes
-        The whole body; nothing is decompressed, since nothing but identity was asked for.
-    now : float
-        POSIX time, for a ``Retry-After`` that is a date.
+    Header names may have any letter case; the body is as sent, since only identity was asked for;
+    `now` is POSIX time, for a ``Retry-After`` that is a date.
     """
     lower = {name.lower(): value for name, value in headers.items()}
     received = Reply(
@@ -217,14 +209,9 @@ def as_query(reply: Reply) -> Reply:
 
 
 def without(reply: Reply, secrets: Iterable[str]) -> Reply:
-    """Redact in a reply the secrets that the call itself contained.
+    """Redact in a reply the secrets that the call itself contained: token, payloads and keys.
 
-    Parameters
-    ----------
-    reply : Reply
-    secrets : iterable of str
-        Token, payloads and keys of the call; those shorter than eight characters are left, since
-        they occur by chance.
+    Secrets shorter than eight characters are left, since they occur by chance.
     """
     long = [secret for secret in secrets if len(secret) >= MIN_SECRET]
     forms = {  # as a text may stand in JSON: escaped where it must be, and in ASCII only
