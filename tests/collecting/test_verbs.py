@@ -444,7 +444,7 @@ def test_a_log_that_fails_otherwise_ends_the_run_too(store):
 
     summary = run([f"T{n}" for n in range(100)], store, Vendor(), log=broken)
     assert (summary.exit_code, summary.states["SENT"]) == (1, 0)
-    assert "KeyError in test_collecting.py" in summary.stopped
+    assert "KeyError in test_verbs.py" in summary.stopped
     assert summary.added == summary.states["OK"]
 
 
