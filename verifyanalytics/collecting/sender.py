@@ -7,6 +7,7 @@ those in flight are finished and committed.
 
 from __future__ import annotations
 
+import math
 import queue
 import random
 import threading
@@ -109,11 +110,12 @@ class Sender:
         self.stop = options.stop or threading.Event()
         self.stopped: Stopped | None = None
         self.n_sent = self.n_done = self.n_left = 0
-        self._log, self._budget = log, options.max_calls
+        self._log = log
+        self._print_key = options.store.key if options.image_prints else None
+        self._budget = math.inf if options.max_calls is None else options.max_calls
         self._lock = threading.Lock()
         self._in_a_row = 0
         self._remedied: Counter[Outcome] = Counter()
-        self._random = random.Random()
 
     def send(self, calls: Iterable[PlannedCall], between: Callable[[], None] | None = None) -> None:
         """Send every call, each until it has an outcome or the run stops.
@@ -201,7 +203,7 @@ class Sender:
             if number is None:  # not sent: it costs nothing of the budget
                 with self._lock:
                     self.n_sent -= 1
-                    self._budget = None if self._budget is None else self._budget + 1
+                    self._budget += 1
                 return
             tries += 1
             remedied = self._remedied.copy()
@@ -243,7 +245,7 @@ class Sender:
             http_status=reply.http_status,
             subject=call.subject,
             context=call.context,
-            print_key=self.options.store.key if self.options.image_prints else None,
+            print_key=self._print_key,
         )
         if raw is not None:
             return reply, raw
@@ -281,10 +283,8 @@ class Sender:
         elif tries < rule.tries:
             if reply.retry_after is not None:
                 return reply.retry_after
-            with self._lock:
-                return self._random.uniform(
-                    0.0, min(BACKOFF_MOST_S, BACKOFF_S * 2.0 ** (tries - 1))
-                )
+            most = min(BACKOFF_MOST_S, BACKOFF_S * 2.0 ** (tries - 1))
+            return random.uniform(0.0, most)
         if rule.stop is not None:
             code = reply.gateway_code or reply.code or reply.http_status or ""
             self.halt(rule.stop, f"{reply.outcome} {code}: {reply.message}".strip())
@@ -312,11 +312,11 @@ class Sender:
 
     def _may_spend(self, call: PlannedCall) -> bool:
         with self._lock:
-            if self._budget is None or self._budget > 0:
-                self._budget = None if self._budget is None else self._budget - 1
+            if self._budget > 0:
+                self._budget -= 1
                 self.n_sent += 1
                 return True
-        # a token that stood twice needs no second call
+        # a token that is in the input twice needs no second call
         if call.is_open or self.journal.standing([call.key]).get(call.key) is State.PLANNED:
             self.halt(6, "the run's budget of calls is spent")
         return False
