@@ -20,17 +20,9 @@ from typing import Annotated, NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from verifyanalytics.cli import collect as _cli_collect
-from verifyanalytics.cli import demo as _cli_demo
-from verifyanalytics.cli import imports as _cli_import
-from verifyanalytics.cli import labels as _cli_labels
-from verifyanalytics.cli import notebooks as _cli_notebooks
-from verifyanalytics.cli import report as _cli_report
-from verifyanalytics.cli import serve as _cli_serve
-from verifyanalytics.cli import simulate as _cli_simulate
-from verifyanalytics.cli import store as _cli_store
-from verifyanalytics.cli.options import JsonOption, debugging
-from verifyanalytics.cli.output import clean_lines, complain, print_json
+from verifyanalytics.cli import collect, imports, report, simulate, store, thresholds
+from verifyanalytics.cli.options import JsonOption, LangOption, spread
+from verifyanalytics.cli.output import clean_lines, print_error, print_json
 from verifyanalytics.errors import StorageError, UsageError, VerifyAnalyticsError
 
 app = typer.Typer(
@@ -39,18 +31,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _verbs in (
-    _cli_demo,
-    _cli_import,
-    _cli_store,
-    _cli_labels,
-    _cli_report,
-    _cli_notebooks,
-    _cli_collect,
-    _cli_simulate,
-    _cli_serve,
-):
-    app.add_typer(_verbs.app)
 
 
 class Signalled(BaseException):
@@ -76,10 +56,9 @@ def verifyanalytics(
     return 0
 
 
-@app.command()
 def explain(
     code: Annotated[str, typer.Argument(help="A code, sub code, risk tag, gateway error, …")],
-    lang: Annotated[str, typer.Option(metavar="en|zh|both", help="The language.")] = "en",
+    lang: LangOption = "en",
     as_json: JsonOption = False,
 ) -> int:
     """Say what a code means."""
@@ -92,6 +71,36 @@ def explain(
     for meaning in () if as_json else found:
         print(clean_lines(meaning.text(checked_lang(lang))))
     return 0
+
+
+VERBS = (
+    explain,
+    simulate.demo,
+    imports.import_,
+    store.tables,
+    store.sql,
+    store.versions,
+    store.check,
+    store.export,
+    store.compact,
+    store.vacuum,
+    imports.labels,
+    thresholds.thresholds,
+    report.report,
+    report.notebooks,
+    collect.collect,
+    collect.query,
+    collect.resolve,
+    collect.status,
+    collect.reflatten,
+    collect.mark,
+    simulate.simulate,
+    simulate.serve,
+)
+"""Every verb, in the order of the help."""
+
+for _verb in VERBS:
+    app.command(_verb.__name__.rstrip("_"))(spread(_verb))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -107,10 +116,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     int
         The exit code.
     """
-    for stream in (
-        sys.stdout,
-        sys.stderr,
-    ):  # a terminal that cannot show a character gets its escape
+    # a terminal that cannot show a character gets its escape
+    for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
@@ -126,16 +133,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except OSError as error:
         _abandon_stdout()
-        complain(f"{error.filename or 'output'}: {error.strerror or error}")
+        print_error(f"{error.filename or 'output'}: {error.strerror or error}")
         return StorageError.exit_code
     except KeyboardInterrupt:
         return 130
     except Signalled:
         return Signalled.exit_code
     except Exception as error:  # the last fence: a fault of ours is one line, not a page
-        if debugging():
+        if os.environ.get("VERIFYANALYTICS_DEBUG", "") not in {"", "0"}:
             raise
-        complain(
+        print_error(
             f"a fault of ours: {type(error).__name__}: {error}; VERIFYANALYTICS_DEBUG=1 shows where"
         )
         return VerifyAnalyticsError.exit_code
@@ -145,10 +152,10 @@ def _run(arguments: Sequence[str] | None) -> int:
     try:
         return int(app(args=arguments, prog_name="verifyanalytics", standalone_mode=False) or 0)
     except TyperException as error:
-        complain(error.format_message())
+        print_error(error.format_message())
         return UsageError.exit_code
     except VerifyAnalyticsError as error:
-        complain(str(error))
+        print_error(str(error))
         return error.exit_code
 
 

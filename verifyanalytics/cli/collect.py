@@ -1,7 +1,7 @@
 """Verbs that call the vendor: `collect`, `query`, `resolve`; and `status` and `mark` for people.
 
 A signal ends a run gracefully: calls in flight are finished and committed, then the exit code is
-130 or 143. A second signal ends it at once; what was in flight is in doubt then, never lost.
+130 or 143. A second signal ends it at once; calls in flight are then in doubt, never lost.
 """
 
 from __future__ import annotations
@@ -14,20 +14,29 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from verifyanalytics.cli.options import JsonOption, QuietOption, StoreOption
-from verifyanalytics.cli.output import clean, note, print_json, print_table, progress
+from verifyanalytics.cli.options import (
+    JsonOption,
+    Output,
+    PrintsOption,
+    QuietOption,
+    StoreOption,
+    flag,
+    option,
+)
+from verifyanalytics.cli.output import clean, print_json, print_note, print_table, progress
+from verifyanalytics.cli.store import open_store
 from verifyanalytics.errors import UsageError
+from verifyanalytics.vendor.api import ENDPOINT
 
 if TYPE_CHECKING:
     from verifyanalytics.collecting.run import CollectSummary
-
-app = typer.Typer()
 
 JournalOption = Annotated[
     Path | None,
@@ -35,115 +44,97 @@ JournalOption = Annotated[
         metavar="FILE", help="The journal; default: beside the store.", show_default=False
     ),
 ]
-EndpointOption = Annotated[
-    str,
-    typer.Option(metavar="URL", help="A host of the vendor over https, or loopback."),
-]
-WorkersOption = Annotated[int, typer.Option(min=1, max=256, metavar="N", help="Calls in flight.")]
-RateOption = Annotated[
-    float, typer.Option(min=0.0, metavar="N", help="Calls a second at most; 0: no limit.")
-]
-MaxCallsOption = Annotated[
-    int | None,
-    typer.Option(min=1, metavar="N", help="Calls this run may send; then exit code 6."),
-]
-LogOption = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="Append one JSON line an outcome; no secrets in it."),
-]
-DryOption = Annotated[
-    bool, typer.Option("--dry-run", help="Say what would be sent and what it could cost at most.")
-]
-PrintsOption = Annotated[
-    bool, typer.Option("--image-prints", help="Keep a keyed fingerprint of each image.")
-]
 _SHOWN = 20
-_ENDPOINT = "https://visual.volcengineapi.com"
 
 
-@app.command()
+@dataclass(frozen=True)
+class Calls:
+    """Where calls go, where their answers are kept, and how fast they are sent."""
+
+    store: StoreOption = None
+    journal: JournalOption = None
+    endpoint: str = option(ENDPOINT, "URL", "A host of the vendor over https, or loopback.")
+    workers: int = option(8, "N", "Calls in flight.", min=1, max=256)
+    rate: float = option(10.0, "N", "Calls a second at most; 0: no limit.", min=0.0)
+
+    def arguments(self, *, dry_run: bool = False) -> dict[str, Any]:
+        """Return the arguments of `collect`, `query` and `resolve`."""
+        from verifyanalytics.vendor.client import Client
+
+        return {
+            "store": open_store(self.store),
+            "client": None if dry_run else Client(endpoint=self.endpoint),
+            "journal": self.journal,
+            "workers": self.workers,
+            "rate": self.rate or None,
+        }
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Limits of a run that sends calls."""
+
+    max_calls: int | None = option(None, "N", "Calls this run may send; then exit code 6.", min=1)
+    dry_run: bool = flag("--dry-run", "Say what would be sent and what it could cost at most.")
+
+
+@dataclass(frozen=True)
+class RunOutput:
+    """The log of a run, and the form of its summary."""
+
+    log: Path | None = option(None, "FILE", "Append one JSON line an outcome; no secrets in it.")
+    as_json: JsonOption = False
+    quiet: QuietOption = False
+
+
+@dataclass(frozen=True)
+class JournalOptions:
+    """The journal that a verb reads, and the form of its result."""
+
+    store: StoreOption = None
+    journal: JournalOption = None
+    as_json: JsonOption = False
+
+
 def collect(
     requests: Annotated[str, typer.Argument(help="JSON lines of CertVerify requests, or -.")],
-    store: StoreOption = None,
-    journal: JournalOption = None,
-    endpoint: EndpointOption = _ENDPOINT,
-    workers: WorkersOption = 8,
-    rate: RateOption = 10.0,
-    max_calls: MaxCallsOption = None,
-    dry_run: DryOption = False,
+    *,
+    calls: Calls,
+    budget: Budget,
     again: Annotated[
         bool, typer.Option("--again", help="Also calls that a query proved unprocessed.")
     ] = False,
     image_prints: PrintsOption = False,
-    log: LogOption = None,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
+    output: RunOutput,
 ) -> int:
     """Send CertVerify calls, each token once; may be stopped and run again."""
-    from verifyanalytics.collecting import verbs as collecting
+    from verifyanalytics.collecting import verbs
 
-    with _running(quiet, log) as running:
-        return running.finish(
-            collecting.collect(
-                requests,
-                _store(store),
-                client=None if dry_run else _client(endpoint),
-                journal=journal,
-                workers=workers,
-                rate=rate or None,
-                max_calls=max_calls,
-                dry_run=dry_run,
-                again=again,
-                image_prints=image_prints,
-                **running.options,
-            ),
-            as_json,
-        )
+    with _running(output) as run:
+        arguments = calls.arguments(dry_run=budget.dry_run) | vars(budget) | run.arguments
+        summary = verbs.collect(requests, again=again, image_prints=image_prints, **arguments)
+        return run.finish(summary)
 
 
-@app.command()
 def query(
     tokens: Annotated[str, typer.Argument(help="One byted_token a line, or -.")],
-    store: StoreOption = None,
-    journal: JournalOption = None,
-    endpoint: EndpointOption = _ENDPOINT,
-    workers: WorkersOption = 8,
-    rate: RateOption = 10.0,
-    max_calls: MaxCallsOption = None,
-    dry_run: DryOption = False,
+    *,
+    calls: Calls,
+    budget: Budget,
     image_prints: PrintsOption = False,
-    log: LogOption = None,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
+    output: RunOutput,
 ) -> int:
     """Ask for the stored outcomes of tokens, within the hour; consumes nothing."""
-    from verifyanalytics.collecting import verbs as collecting
+    from verifyanalytics.collecting import verbs
 
-    with _running(quiet, log) as running:
-        return running.finish(
-            collecting.query(
-                tokens,
-                _store(store),
-                client=None if dry_run else _client(endpoint),
-                journal=journal,
-                workers=workers,
-                rate=rate or None,
-                max_calls=max_calls,
-                dry_run=dry_run,
-                image_prints=image_prints,
-                **running.options,
-            ),
-            as_json,
-        )
+    with _running(output) as run:
+        arguments = calls.arguments(dry_run=budget.dry_run) | vars(budget) | run.arguments
+        return run.finish(verbs.query(tokens, image_prints=image_prints, **arguments))
 
 
-@app.command()
 def resolve(
-    store: StoreOption = None,
-    journal: JournalOption = None,
-    endpoint: EndpointOption = _ENDPOINT,
-    workers: WorkersOption = 8,
-    rate: RateOption = 10.0,
+    *,
+    calls: Calls,
     grace: Annotated[
         float,
         typer.Option(
@@ -152,124 +143,110 @@ def resolve(
             help="A query that finds nothing proves something only when the call is this old.",
         ),
     ] = 120.0,
-    log: LogOption = None,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
+    output: RunOutput,
 ) -> int:
     """Settle calls in doubt by asking for their outcome, within the hour; sends none again."""
-    from verifyanalytics.collecting import verbs as collecting
+    from verifyanalytics.collecting import verbs
 
-    with _running(quiet, log) as running:
-        return running.finish(
-            collecting.resolve(
-                _existing(store),
-                client=_client(endpoint),
-                journal=journal,
-                workers=workers,
-                rate=rate or None,
-                grace_s=grace,
-                **running.options,
-            ),
-            as_json,
-        )
+    with _running(output) as run:
+        _existing(calls.store)
+        return run.finish(verbs.resolve(grace_s=grace, **calls.arguments(), **run.arguments))
 
 
-@app.command()
-def status(
-    store: StoreOption = None, journal: JournalOption = None, as_json: JsonOption = False
-) -> int:
+def status(*, options: JournalOptions) -> int:
     """Say how the journal stands: calls by state, the bill, answers not in the store yet.
 
     Calls in doubt are listed, the oldest first, by the key that `mark` takes.
     """
-    from verifyanalytics.collecting import verbs as collecting
+    from verifyanalytics.collecting import verbs
 
-    stands = collecting.status(_existing(store), journal=journal)
-    if as_json:
-        print_json(stands.to_dict())
-        return stands.exit_code
-    print(clean(str(stands)))
-    shown = stands.open_calls[:_SHOWN]
-    if shown:
+    journal = verbs.status(_existing(options.store), journal=options.journal)
+    if options.as_json:
+        print_json(journal.to_dict())
+        return journal.exit_code
+    print(clean(str(journal)))
+    if shown := journal.open_calls[:_SHOWN]:
         rows = [(c.key[:8], c.state, _span(c.seconds), c.message) for c in shown]
         print_table(["key", "state", "for", "message"], rows)
-    if len(stands.open_calls) > _SHOWN:
-        print(f"the {_SHOWN} oldest are shown; --json lists {len(stands.open_calls)}")
-    return stands.exit_code
+    if len(journal.open_calls) > _SHOWN:
+        print(f"the {_SHOWN} oldest are shown; --json lists {len(journal.open_calls)}")
+    return journal.exit_code
 
 
-@app.command()
-def reflatten(
-    store: StoreOption = None, journal: JournalOption = None, as_json: JsonOption = False
-) -> int:
+def reflatten(*, options: JournalOptions) -> int:
     """Derive rows anew from the raw answers that are kept, after a parser was mended."""
-    from dataclasses import asdict
+    from verifyanalytics.collecting import verbs
 
-    from verifyanalytics.collecting import verbs as collecting
-
-    done = collecting.reflatten(_existing(store), journal=journal)
-    if as_json:
-        print_json(asdict(done))
-    else:
-        print(clean(str(done)))
+    done = verbs.reflatten(_existing(options.store), journal=options.journal)
+    Output(options.as_json).result(asdict(done), str(done))
     return 0
 
 
-@app.command()
 def mark(
     key: Annotated[str, typer.Argument(help="The beginning of the call's key.")],
     state: Annotated[
         str, typer.Argument(metavar="REJECTED|NOT_PROCESSED", help="What a person found out.")
     ],
+    *,
     reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; kept in the journal.")],
-    store: StoreOption = None,
-    journal: JournalOption = None,
-    as_json: JsonOption = False,
+    options: JournalOptions,
 ) -> int:
     """Settle one call in doubt by a person's word."""
-    from verifyanalytics.collecting import verbs as collecting
+    from verifyanalytics.collecting import verbs
 
-    call = collecting.mark(_existing(store), key, state, reason=reason, journal=journal)
-    if as_json:
-        print_json({"key": call.key, "state": call.state.value, "note": call.note})
-    else:
-        print(clean(f"{call.key[:8]} is {call.state} now: {call.note}"))
+    store = _existing(options.store)
+    call = verbs.mark(store, key, state, reason=reason, journal=options.journal)
+    Output(options.as_json).result(
+        {"key": call.key, "state": call.state.value, "note": call.note},
+        f"{call.key[:8]} is {call.state} now: {call.note}",
+    )
     return 0
 
 
-class _Running:
-    """What a run is given by the terminal: a stop, a progress line, a log."""
+def _existing(path: str | None) -> Any:
+    """Open a store that is there: these verbs make none."""
+    store = open_store(path)
+    store.tables()
+    return store
 
-    def __init__(self) -> None:
+
+# ------------------------------------------------------------------ a run on a terminal
+
+
+class _Run:
+    """The arguments that a run gets from the terminal: a stop, a progress line, a log."""
+
+    def __init__(self, output: RunOutput) -> None:
+        self.output = output
         self.stop = threading.Event()
         self.signalled: int | None = None
-        self.options: dict[str, Any] = {"stop": self.stop}
-        self.quiet = False
+        self.arguments: dict[str, Any] = {"stop": self.stop}
 
-    def finish(self, summary: CollectSummary, as_json: bool) -> int:
+    def finish(self, summary: CollectSummary) -> int:
         """Print the summary; a signal's exit code goes before the run's."""
-        if not self.quiet or as_json:
-            _print(summary, as_json)
+        Output(self.output.as_json, self.output.quiet).result(summary.to_dict(), str(summary))
+        if not (self.output.as_json or self.output.quiet):
+            for line, why in summary.refused[:10]:
+                print(clean(f"line {line}: {why}"), file=sys.stderr)
         if self.signalled is not None:
             return 128 + self.signalled
         if summary.stopped and summary.exit_code:
-            note(f"stopped: {summary.stopped}")
+            print_note(f"stopped: {summary.stopped}")
         return summary.exit_code
 
 
 @contextmanager
-def _running(quiet: bool, log: Path | None) -> Iterator[_Running]:
-    running = _Running()
-    running.quiet = quiet
+def _running(output: RunOutput) -> Iterator[_Run]:
+    run = _Run(output)
     with ExitStack() as stack:
-        stack.enter_context(_graceful(running))
-        if log is not None:
-            running.options["log"] = stack.enter_context(_logging(log))
-        bar = stack.enter_context(progress(quiet=quiet, counts=True))
+        stack.enter_context(_graceful(run))
+        if output.log is not None:
+            run.arguments["log"] = stack.enter_context(_logging(output.log))
+        bar = stack.enter_context(progress(quiet=output.quiet, counts=True))
         if bar is not None:
             task = bar.add_task("collecting", total=None, left="")
 
-            def watch(now: dict[str, Any]) -> None:
+            def show(now: dict[str, Any]) -> None:
                 done = ", ".join(f"{n:,} {name}" for name, n in now["states"].items() if n)
                 bar.update(
                     task,
@@ -279,12 +256,12 @@ def _running(quiet: bool, log: Path | None) -> Iterator[_Running]:
                     description=f"{now['rate']:.1f} calls/s: {done}",
                 )
 
-            running.options["progress"] = watch
-        yield running
+            run.arguments["progress"] = show
+        yield run
 
 
 @contextmanager
-def _graceful(running: _Running) -> Iterator[None]:
+def _graceful(run: _Run) -> Iterator[None]:
     """Turn the first signal into a stop; the next one, of either kind, ends the process at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -292,8 +269,8 @@ def _graceful(running: _Running) -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def stop(number: int, _frame: FrameType | None) -> None:
-        running.signalled = number
-        running.stop.set()
+        run.signalled = number
+        run.stop.set()
         for each in before:
             signal.signal(each, _end_at_once)
 
@@ -322,43 +299,15 @@ def _logging(path: Path) -> Iterator[Callable[[dict[str, Any]], None]]:
         raise UsageError(f"--log {path} cannot be written: {error.strerror}") from None
     with os.fdopen(opened, "ab", buffering=0) as file:  # a line that fails is not tried again
 
-        def tell(event: dict[str, Any]) -> None:
+        def append(event: dict[str, Any]) -> None:
             line = json.dumps(event, ensure_ascii=True).encode() + b"\n"
             if file.write(line) != len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-        yield tell
-
-
-def _print(summary: CollectSummary, as_json: bool) -> None:
-    if as_json:
-        print_json(summary.to_dict())
-        return
-    print(clean(str(summary)))
-    for line, why in summary.refused[:10]:
-        print(clean(f"line {line}: {why}"), file=sys.stderr)
+        yield append
 
 
 def _span(seconds: float) -> str:
     """Write a length of time for a person: hours, minutes, seconds."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
-
-
-def _client(endpoint: str) -> Any:
-    from verifyanalytics.vendor.client import Client
-
-    return Client(endpoint=endpoint)
-
-
-def _store(path: str | None) -> Any:
-    from verifyanalytics.store.store import Store
-
-    return Store(path)
-
-
-def _existing(path: str | None) -> Any:
-    """A store that is there: these verbs make none."""
-    store = _store(path)
-    store.tables()
-    return store

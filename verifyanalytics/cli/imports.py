@@ -1,95 +1,97 @@
-"""Verbs that bring answers in: `import` and `simulate`."""
+"""Verbs that bring data in: `import` for stored responses, `labels` for ground truth."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
 from verifyanalytics.cli.options import (
-    JsonOption,
     MaxRejected,
     MaxRejectedOption,
-    QuietOption,
+    Output,
+    PrintsOption,
     StoreOption,
+    flag,
+    option,
     pairs,
-    watched,
 )
-from verifyanalytics.cli.output import clean, print_json
+from verifyanalytics.cli.output import import_progress, print_error
 from verifyanalytics.errors import InputError
 
-app = typer.Typer()
+MAX_PRINTED = 20
+"""Refused labels on stderr; `--json` has them all."""
 
 
-@app.command("import")
+@dataclass(frozen=True)
+class Reading:
+    """Options of `import_responses`, under their names."""
+
+    strict: bool = flag("--strict", "Reject a response with a field of the wrong type.")
+    workers: int | None = option(
+        None, "N", "Worker processes; default: one a core; 0: none.", min=0
+    )
+    response_path: str | None = option(None, "A.B", "Where a foreign envelope holds the response.")
+    time_path: str | None = option(None, "A.B", "Where it holds the time of the call.")
+    context_path: str | None = option(None, "A.B", "Where it holds your own context.")
+    context: list[str] | None = option(
+        None, "NAME=VALUE", "Context of every response; may be repeated."
+    )
+    column: str | None = option(None, "NAME", "Of Parquet and CSV: the response's column.")
+    time_column: str | None = option(None, "NAME", "Of Parquet and CSV: the time's column.")
+    action: str | None = option(None, "NAME", "For responses that do not say.")
+    req_key: str | None = option(None, "KEY", "For responses that do not say.")
+    image_prints: PrintsOption = False
+
+
 def import_(
     paths: Annotated[
         list[str], typer.Argument(help="Files, folders, globs, s3://…, or - for standard input.")
     ],
+    *,
     store: StoreOption = None,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Reject a response with a field of the wrong type.")
-    ] = False,
-    workers: Annotated[
-        int | None,
-        typer.Option(min=0, help="Worker processes; default: one a core; 0: none.", metavar="N"),
-    ] = None,
-    response_path: Annotated[
-        str | None, typer.Option(metavar="A.B", help="Where a foreign envelope holds the response.")
-    ] = None,
-    time_path: Annotated[
-        str | None, typer.Option(metavar="A.B", help="Where it holds the time of the call.")
-    ] = None,
-    context_path: Annotated[
-        str | None, typer.Option(metavar="A.B", help="Where it holds your own context.")
-    ] = None,
-    context: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="Context of every response; may be repeated."),
-    ] = None,
-    column: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Of Parquet and CSV: the response's column.")
-    ] = None,
-    time_column: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Of Parquet and CSV: the time's column.")
-    ] = None,
-    action: Annotated[
-        str | None, typer.Option(metavar="NAME", help="For responses that do not say.")
-    ] = None,
-    req_key: Annotated[
-        str | None, typer.Option(metavar="KEY", help="For responses that do not say.")
-    ] = None,
-    image_prints: Annotated[
-        bool, typer.Option("--image-prints", help="Keep a keyed fingerprint of each image.")
-    ] = False,
+    reading: Reading,
     max_rejected: MaxRejectedOption = "0",
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
+    output: Output,
 ) -> int:
     """Read stored responses into the store, each exactly once."""
     from verifyanalytics.importing.run import import_responses
 
     bound = MaxRejected.parse(max_rejected)
-    with watched(quiet) as watch:
-        summary = import_responses(
-            paths,
-            store,
-            strict=strict,
-            workers=workers,
-            response_path=response_path,
-            time_path=time_path,
-            context_path=context_path,
-            context=pairs(context or [], "--context"),
-            column=column,
-            time_column=time_column,
-            action=action,
-            req_key=req_key,
-            image_prints=image_prints,
-            progress=watch,
-        )
-    if as_json:
-        print_json(summary.to_dict())
-    elif not quiet:
-        print(clean(str(summary)))
+    with import_progress(output.quiet) as progress:
+        options = vars(reading) | {"context": pairs(reading.context, "--context")}
+        summary = import_responses(paths, store, **options, progress=progress)
+    output.result(summary.to_dict(), str(summary))
     too_many = bound.exceeded(rejected=summary.rejected, read=summary.read)
+    return InputError.exit_code if too_many else 0
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Options of `import_labels`, under their names."""
+
+    ignore: list[str] | None = option(None, "NAME", "A column to leave out; may be repeated.")
+    strict: bool = flag("--strict", "Refuse labels that name no stored answer.")
+
+
+def labels(
+    path: Annotated[str, typer.Argument(metavar="FILE", help="CSV or Parquet with ground truth.")],
+    *,
+    store: StoreOption = None,
+    reading: Labels,
+    max_rejected: MaxRejectedOption = "0",
+    output: Output,
+) -> int:
+    """Read ground truth into the store; reading a file again adds nothing."""
+    from verifyanalytics.importing.labels import import_labels
+
+    bound = MaxRejected.parse(max_rejected)
+    summary = import_labels(path, store, ignore=reading.ignore or [], strict=reading.strict)
+    for refusal in summary.refusals[:MAX_PRINTED]:
+        print_error(str(refusal))
+    if (more := len(summary.refusals) - MAX_PRINTED) > 0:
+        print_error(f"{more} more rows are refused; --json lists them all")
+    output.result(summary.to_dict(), str(summary))
+    too_many = bound.exceeded(rejected=summary.refused, read=summary.read)
     return InputError.exit_code if too_many else 0

@@ -1,8 +1,8 @@
-"""What the command line says and where: data on stdout, notes on stderr, nothing hostile on either.
+"""Output of the command line: data on stdout, notes and progress on stderr.
 
 A table for a person, `--json` and `--csv` for a program. Notes and progress are for a person too:
-they appear on a terminal only. Whatever came from outside (tags, messages, file names) is cleaned
-of characters that would steer a terminal or turn text around.
+they appear on a terminal only. Text from outside (tags, messages, file names) is cleaned of
+characters that would steer a terminal or turn text around.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ import json
 import math
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import pandas as pd
     from rich.progress import Progress
+
+    from verifyanalytics.importing.progress import ImportProgress
 
 MAX_CELL = 60
 """Characters of a cell in a table for a person; longer ones end in an ellipsis."""
@@ -83,7 +83,7 @@ def print_frame(frame: pd.DataFrame, *, as_json: bool = False, as_csv: bool = Fa
     if as_json:
         print_json(frame_rows(frame))
         return
-    names, rows = _unique([str(name) for name in frame.columns]), _rows(frame)
+    names, rows = _names_and_rows(frame)
     if as_csv:
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow([csv_cell(name) for name in names])
@@ -94,12 +94,12 @@ def print_frame(frame: pd.DataFrame, *, as_json: bool = False, as_csv: bool = Fa
 
 def frame_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """Return the rows of a frame as objects of plain values."""
-    names = _unique([str(name) for name in frame.columns])
-    return [dict(zip(names, row, strict=True)) for row in _rows(frame)]
+    names, rows = _names_and_rows(frame)
+    return [dict(zip(names, row, strict=True)) for row in rows]
 
 
 def print_table(names: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a table that a person likes to read, as wide as its content where it is piped."""
+    """Write an aligned table, as wide as its content where it is piped."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -109,12 +109,11 @@ def print_table(names: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     for position, name in enumerate(names):
         numeric = all(isinstance(row[position], int | float | None) for row in rows)
         table.add_column(Text(clean(name)), justify="right" if numeric else "left")
-    named = [_NAMES.search(name) is not None for name in names]
     for row in rows:
         table.add_row(
             *(
-                Text(str(value) if name and isinstance(value, int) else cell(value))
-                for value, name in zip(row, named, strict=True)
+                Text(str(value) if isinstance(value, int) and _NAMES.search(name) else cell(value))
+                for value, name in zip(row, names, strict=True)
             )
         )
     console = _console(sys.stdout)
@@ -126,17 +125,14 @@ def print_table(names: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
 
 def cell(value: object) -> str:
     """Write one value for a person: null as a dash, floats short, text cleaned and cut."""
-    value = _plain(value)
+    value = _scalar(value)
     if value is None:
         return "–"
-    if isinstance(value, bool):
-        return "true" if value else "false"
     if isinstance(value, int):
         return number(value) if abs(value) >= 10_000 else str(value)
     if isinstance(value, float):
         return f"{value:.8g}"
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    text = clean(text)
+    text = clean(value)
     return text if len(text) <= MAX_CELL else f"{text[: MAX_CELL - 1]}…"
 
 
@@ -148,38 +144,32 @@ def csv_cell(value: object) -> object:
     >>> csv_cell("=cmd|' /C calc'!A0"), csv_cell(-1.5), csv_cell(None)
     ("'=cmd|' /C calc'!A0", -1.5, '')
     """
-    value = _plain(value)
+    value = _scalar(value)
     if value is None:
         return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | float):
-        return value
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 # ------------------------------------------------------------------ notes
 
 
-def note(text: str, *, quiet: bool = False) -> None:
-    """Tell a person something on stderr; silent when stderr is no terminal."""
+def print_note(text: str, *, quiet: bool = False) -> None:
+    """Print a note on stderr, if that is a terminal."""
     if not quiet and sys.stderr.isatty():
         print(clean_lines(text), file=sys.stderr)
 
 
-def complain(text: str) -> None:
-    """Say in one line on stderr why the program ends."""
+def print_error(text: str) -> None:
+    """Print one line on stderr."""
     line = " ".join(text.split())  # messages of DuckDB come on several lines
     print(f"verifyanalytics: {clean(line)}", file=sys.stderr)
 
 
 @contextmanager
 def progress(*, quiet: bool = False, counts: bool = False) -> Iterator[Progress | None]:
-    """Give a progress bar with bytes, rate and time left; None when nobody watches stderr.
+    """Give a progress bar with bytes, rate and time left; None if stderr is no terminal.
 
-    With `counts` it is of things, not bytes, and each task says in its field `left` how long the
-    rest takes.
+    With `counts` it is of things, not bytes, and the field `left` of a task is the time left.
     """
     if quiet or not sys.stderr.isatty():
         yield None
@@ -205,6 +195,24 @@ def progress(*, quiet: bool = False, counts: bool = False) -> Iterator[Progress 
         yield bar
 
 
+@contextmanager
+def import_progress(quiet: bool) -> Iterator[Callable[[ImportProgress], None] | None]:
+    """Give a callback that shows an import's progress; None if stderr is no terminal."""
+    with progress(quiet=quiet) as bar:
+        if bar is None:
+            yield None
+            return
+        task = bar.add_task("starting", total=None)
+
+        def show(now: ImportProgress) -> None:
+            total = now.bytes_total or None
+            bar.update(task, description=now.state, completed=now.bytes_done, total=total)
+            if now.note:
+                bar.console.print(clean(now.note))
+
+        yield show
+
+
 # ------------------------------------------------------------------ plain values
 
 
@@ -214,19 +222,23 @@ def _console(file: TextIO) -> Any:
     return Console(file=file, highlight=False, markup=False, emoji=False, soft_wrap=False)
 
 
-def _rows(frame: pd.DataFrame) -> list[tuple[object, ...]]:
-    columns = [frame.iloc[:, position] for position in range(frame.shape[1])]
-    return list(zip(*([_plain(v) for v in column] for column in columns), strict=True))
-
-
-def _unique(names: Sequence[str]) -> list[str]:
-    """Give the second column of a name a number: a JSON object holds each name once."""
+def _names_and_rows(frame: pd.DataFrame) -> tuple[list[str], list[tuple[object, ...]]]:
+    """Return plain rows; the second column of a name gets a number, as JSON holds each once."""
     seen: dict[str, int] = {}
-    unique = []
-    for name in names:
+    names = []
+    for name in map(str, frame.columns):
         seen[name] = seen.get(name, 0) + 1
-        unique.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
-    return unique
+        names.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
+    columns = ([_plain(v) for v in frame.iloc[:, i]] for i in range(frame.shape[1]))
+    return names, list(zip(*columns, strict=True))
+
+
+def _scalar(value: object) -> str | int | float | None:
+    """Return a value for a cell: booleans, lists and mappings as JSON text."""
+    value = _plain(value)
+    if value is None or (isinstance(value, str | int | float) and not isinstance(value, bool)):
+        return value
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _plain(value: object) -> Any:

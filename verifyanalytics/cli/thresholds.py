@@ -1,125 +1,81 @@
-"""Verbs for deciding: `labels` brings ground truth in, `thresholds` prints the decision table."""
+"""The verb `thresholds`: the decision table, printed for a person regime by regime."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from verifyanalytics.cli.options import (
-    CsvOption,
-    JsonOption,
-    MaxRejected,
-    MaxRejectedOption,
-    QuietOption,
-    StoreOption,
+from verifyanalytics.cli.options import StoreOption, TableOutput, flag, option
+from verifyanalytics.cli.output import (
+    clean,
+    number,
+    print_error,
+    print_frame,
+    print_note,
+    print_table,
 )
-from verifyanalytics.cli.output import clean, complain, note, number, print_frame, print_json
-from verifyanalytics.cli.output import print_table as print_rows
 from verifyanalytics.cli.store import open_store
-from verifyanalytics.errors import InputError, LabelsError, UsageError
+from verifyanalytics.errors import LabelsError
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from verifyanalytics.store.store import Store
 
-app = typer.Typer()
 
-MAX_TOLD = 20
-"""Refused lines told on stderr; `--json` has them all."""
+@dataclass(frozen=True)
+class Deciding:
+    """The rows and the assumptions of the table."""
 
-
-@app.command()
-def labels(
-    path: Annotated[str, typer.Argument(metavar="FILE", help="CSV or Parquet with ground truth.")],
-    store: StoreOption = None,
-    ignore: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="A column to leave out; may be repeated."),
-    ] = None,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Refuse labels that name no stored answer.")
-    ] = False,
-    max_rejected: MaxRejectedOption = "0",
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-) -> int:
-    """Read ground truth into the store; reading a file again adds nothing."""
-    from verifyanalytics.importing.labels import import_labels
-
-    bound = MaxRejected.parse(max_rejected)
-    summary = import_labels(path, store, ignore=ignore or [], strict=strict)
-    for refusal in summary.refusals[:MAX_TOLD]:
-        complain(str(refusal))
-    if (more := len(summary.refusals) - MAX_TOLD) > 0:
-        complain(f"{more} more rows are refused; --json lists them all")
-    if as_json:
-        print_json(summary.to_dict())
-    elif not quiet:
-        print(clean(str(summary)))
-    too_many = bound.exceeded(rejected=summary.refused, read=summary.read)
-    return InputError.exit_code if too_many else 0
+    at: list[float] | None = option(
+        None, "SCORE", "A threshold; may be repeated. Default: the vendor's."
+    )
+    store: StoreOption = None
+    since: str | None = option(None, "TIME", "From this time on; without a zone UTC.")
+    until: str | None = option(None, "TIME", "Before this time; without a zone UTC.")
+    impostor_share: float | None = option(
+        None, "SHARE", "Your assumption: at most this share are strangers."
+    )
+    with_labels: bool = option(
+        True, None, "Use the stored labels, if there are any.", "--labels/--no-labels"
+    )
+    conflict: str = option("raise", "raise|latest|majority|drop", "Where labellers differ.")
+    assume_random: bool = flag(
+        "--assume-random", "Take the labels as a random sample; it is printed."
+    )
 
 
-@app.command()
 def thresholds(
-    at: Annotated[
-        list[float] | None,
-        typer.Option(metavar="SCORE", help="A threshold; may be repeated. Default: the vendor's."),
-    ] = None,
-    store: StoreOption = None,
-    since: Annotated[
-        str | None, typer.Option(metavar="TIME", help="From this time on; without a zone UTC.")
-    ] = None,
-    until: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Before this time; without a zone UTC.")
-    ] = None,
-    impostor_share: Annotated[
-        float | None,
-        typer.Option(metavar="SHARE", help="Your assumption: at most this share are strangers."),
-    ] = None,
-    with_labels: Annotated[
-        bool, typer.Option("--labels/--no-labels", help="Use the stored labels, if there are any.")
-    ] = True,
-    conflict: Annotated[
-        str,
-        typer.Option(metavar="raise|latest|majority|drop", help="Where labellers differ."),
-    ] = "raise",
-    assume_random: Annotated[
-        bool,
-        typer.Option("--assume-random", help="Take the labels as a random sample; it is printed."),
-    ] = False,
-    as_json: JsonOption = False,
-    as_csv: CsvOption = False,
-    quiet: QuietOption = False,
+    *,
+    options: Deciding,
+    output: TableOutput,
 ) -> int:
     """Print the decision table: what each threshold lets pass, turns away and risks."""
     from verifyanalytics.analysis.scores.decisions import decision_table
 
-    if as_json and as_csv:
-        raise UsageError("--json and --csv: give one of them")
-    source = open_store(store)
-    period: dict[str, Any] = {"since": since, "until": until}
-    table_of = partial(decision_table, source.scan(**period), at or None,
-                       impostor_share=impostor_share, assume_random=assume_random)  # fmt: skip
+    store = open_store(options.store)
+    period: dict[str, Any] = {"since": options.since, "until": options.until}
+    table_of = partial(
+        decision_table, store.scan(**period), options.at or None,
+        impostor_share=options.impostor_share, assume_random=options.assume_random,
+    )  # fmt: skip
     try:
-        table = table_of(_truth(source, conflict, period) if with_labels else None)
+        table = table_of(_truth(store, options.conflict, period) if options.with_labels else None)
     except LabelsError as error:  # the rest of the table needs none
-        complain(f"the labels are left out: {error}")
+        print_error(f"the labels are left out: {error}")
         table = table_of()
-    if as_json or as_csv:
-        print_frame(table, as_json=as_json, as_csv=as_csv)
+    if output.for_person:
+        _print_decisions(table)
     else:
-        _print_table(table)
-    note(f"{number(len(table))} rows", quiet=quiet)
+        print_frame(table, as_json=output.as_json, as_csv=output.as_csv)
+    print_note(f"{number(len(table))} rows", quiet=output.quiet)
     return 0
 
 
 def _truth(store: Store, conflict: str, period: dict[str, Any]) -> Any:
-    """Give the verifications with their labels; None where none of them is labelled."""
+    """Return the verifications with their labels; None if none of them is labelled."""
     from verifyanalytics.analysis.labels.joining import join as join_labels
 
     given = store.read("labels")
@@ -134,7 +90,7 @@ def _truth(store: Store, conflict: str, period: dict[str, Any]) -> Any:
 # ------------------------------------------------------------------ the table for a person
 
 
-def _print_table(table: pd.DataFrame) -> None:
+def _print_decisions(table: pd.DataFrame) -> None:
     rated = table[table["reason"] == ""]
     if rated.empty:
         print("no answer has four rising thresholds: there is nothing to decide")
@@ -148,7 +104,7 @@ def _print_table(table: pd.DataFrame) -> None:
             print(f"  the documented rule (today) gives the vendor's result in {agreed:.1%} of "
                   "rows: something else decides too")  # fmt: skip
         names = list(_line(first, table))
-        print_rows(names, [list(_line(row, table).values()) for _, row in part.iterrows()])
+        print_table(names, [list(_line(row, table).values()) for _, row in part.iterrows()])
         print()
     _print_notes(table, rated)
 
