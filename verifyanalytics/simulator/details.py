@@ -46,31 +46,23 @@ _COVERED = ((0.0, 0.000001), (0.5, 0.00003), (0.9, 0.001), (0.97, 0.06), (1.0, 0
 _POSE = ((0.0, -24.0), (0.05, -6.0), (0.5, 0.1), (0.95, 6.0), (1.0, 24.0))
 _MEASURES: dict[str, _Measure] = {
     "comprehensive_score": _Measure(
-        13,
-        ((0.0, 48.0), (0.1, 62.0), (0.6, 76.0), (0.95, 88.0), (1.0, 96.0)),
-        ((0.0, 12.0), (0.2, 34.0), (0.7, 52.0), (1.0, 68.0)),
-        "blurred",
+        13, ((0.0, 48.0), (0.1, 62.0), (0.6, 76.0), (0.95, 88.0), (1.0, 96.0)),
+        ((0.0, 12.0), (0.2, 34.0), (0.7, 52.0), (1.0, 68.0)), "blurred",
     ),
     "face_clarity": _Measure(
-        15,
-        ((0.0, 3.01), (0.3, 3.5), (0.9, 4.3), (1.0, 4.95)),
-        ((0.0, 1.02), (0.5, 2.1), (1.0, 2.99)),
-        "blurred",
+        15, ((0.0, 3.01), (0.3, 3.5), (0.9, 4.3), (1.0, 4.95)),
+        ((0.0, 1.02), (0.5, 2.1), (1.0, 2.99)), "blurred",
     ),
     "brightness": _Measure(
-        15,
-        ((0.0, 0.12), (0.1, 0.4), (0.8, 0.85), (1.0, 0.99)),
-        ((0.0, 0.01), (1.0, 0.0799)),
-        "dark",
+        15, ((0.0, 0.12), (0.1, 0.4), (0.8, 0.85), (1.0, 0.99)),
+        ((0.0, 0.01), (1.0, 0.0799)), "dark",
     ),
     "exposure": _Measure(3, ((0.0, 0.0), (0.85, 0.0), (0.97, 0.2), (1.0, 0.9))),
-    "pose_pitch": _Measure(3, _POSE),
-    "pose_yaw": _Measure(3, _POSE),
-    "pose_roll": _Measure(3, _POSE),
-    "mouth_occlude": _Measure(15, _COVERED),
-    "left_eye_occlude": _Measure(15, _COVERED),
-    "right_eye_occlude": _Measure(15, _COVERED),
-    "have_cap": _Measure(15, _COVERED),
+    **dict.fromkeys(("pose_pitch", "pose_yaw", "pose_roll"), _Measure(3, _POSE)),
+    **dict.fromkeys(
+        ("mouth_occlude", "left_eye_occlude", "right_eye_occlude", "have_cap"),
+        _Measure(15, _COVERED),
+    ),
 }  # fmt: skip
 _BEFORE_POINT = {"comprehensive_score": 2, "face_clarity": 1}  # digits; the others begin with 0
 _ELAPSED_NS = (

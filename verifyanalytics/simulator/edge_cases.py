@@ -1,7 +1,7 @@
 """Lines that an import must survive: bad ones, each with the reason why, and odd ones.
 
-Bad lines never become rows; odd ones do, with what was wrong named in `issues` or kept in `extra`.
-They are written beside a simulated sample so that everybody can see what a reject looks like.
+Bad lines never become rows; odd ones do, and `issues` or `extra` keep what is unusual. They are
+written beside a simulated sample to show what a reject looks like.
 """
 
 from __future__ import annotations
@@ -78,8 +78,7 @@ def bad_lines(known: Iterable[bytes] = ()) -> list[tuple[bytes, str]]:
     Parameters
     ----------
     known : iterable of bytes
-        Answers in our envelope that are imported too: each comes again with another score, a
-        conflict.
+        Answers that are imported too: each comes again with another message, a conflict.
 
     Returns
     -------
@@ -88,25 +87,29 @@ def bad_lines(known: Iterable[bytes] = ()) -> list[tuple[bytes, str]]:
         be shown in a small file of lines. The numbers of a reason are fixed.
     """
     plain = _text(request_id="6838889517957515000")
-    lines = [(plain.encode().replace(b"Success", bad), "encoding") for bad in _NOT_UTF8]
-    lines += [
-        (plain.replace('"score":87.69', f'"score":{bad}').encode(), "syntax")
-        for bad in _NOT_NUMBERS
+    score = '"score":87.69'
+    size = len(plain)
+    syntax = [plain.replace(score, f'"score":{bad}') for bad in _NOT_NUMBERS]
+    syntax += [plain.replace(*change, 1) for change in _BROKEN]
+    syntax += [plain[:cut] for cut in range(size // 9, size, size // 9)]
+    syntax += [plain + plain, plain + "]", "<html>502</html>"]
+    deep = [
+        _text("6838889517957515002").replace('"Success"', "[" * depth + "]" * depth)
+        for depth in (65, 70, 5000)
     ]
-    lines += [(plain.replace(*change, 1).encode(), "syntax") for change in _BROKEN]
-    cuts = range(len(plain) // 9, len(plain), len(plain) // 9)
-    lines += [(plain[:cut].encode(), "syntax") for cut in cuts]
-    lines += [
-        (text.encode(), "syntax") for text in (plain + plain, plain + "]", "<html>502</html>")
+    deep_tags = f'{{"score":600,"tags":{"[" * 66 + "]" * 66}}}'
+    return [
+        *((plain.encode().replace(b"Success", bad), "encoding") for bad in _NOT_UTF8),
+        *((line.encode(), "syntax") for line in syntax),
+        *((_nested(name, text), "syntax") for name, text in _NESTED),
+        (plain.replace("Success", "\\ud800").encode(), "encoding"),
+        (_nested("image_env_detail", '{"exposure":"\\udc00"}'), "encoding"),
+        *((line.encode(), "depth") for line in deep),
+        (_nested("risk_result", deep_tags), "depth"),
+        *((plain.replace(*change, 1).encode(), "number") for change in _TOO_LARGE),
+        *((line, "not_a_response") for line in _NOT_OURS),
+        *((_with_message(line), "conflict") for line in known),
     ]
-    lines += [(_nested(name, text), "syntax") for name, text in _NESTED]
-    lines.append((plain.replace("Success", "\\ud800").encode(), "encoding"))
-    lines.append((_nested("image_env_detail", '{"exposure":"\\udc00"}'), "encoding"))
-    lines += _too_deep()
-    lines += [(plain.replace(*change, 1).encode(), "number") for change in _TOO_LARGE]
-    lines += [(line, "not_a_response") for line in _NOT_OURS]
-    lines += [(_contradicted(line), "conflict") for line in known]
-    return lines
 
 
 def odd_lines() -> list[bytes]:
@@ -134,20 +137,10 @@ def _nested(name: str, text: str) -> bytes:
     return _text("6838889517957515001", change).encode()
 
 
-def _too_deep() -> list[tuple[bytes, str]]:
-    plain = _text("6838889517957515002")
-    lines = [
-        plain.replace('"Success"', "[" * depth + "]" * depth).encode() for depth in (65, 70, 5000)
-    ]
-    deep = "[" * 66 + "]" * 66
-    lines.append(_nested("risk_result", f'{{"score":600,"tags":{deep}}}'))
-    return [(line, "depth") for line in lines]
-
-
-def _contradicted(line: bytes) -> bytes:
-    envelope = json.loads(line)
-    envelope["response"]["message"] = "Success, but told differently"
-    return json.dumps(envelope, ensure_ascii=False, separators=(",", ":")).encode()
+def _with_message(line: bytes) -> bytes:
+    answer = json.loads(line)
+    answer.get("response", answer)["message"] = "Success, but told differently"
+    return json.dumps(answer, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _set(*path: str, value: Any) -> Callable[[dict[str, Any]], None]:

@@ -236,16 +236,15 @@ def _names(
         texts = [f"responses-{i + 1:0{digits}d}" if files > 1 else "responses" for i in part]
     else:
         part = (block.occurred // 1_000_000 + LOCAL_OFFSET_HOURS * 3600) // 86_400
-        days = {day: _period(day, by) for day in np.unique(part).tolist()}
+        form = {"day": "%Y-%m-%d", "week": "%G-W%V", "month": "%Y-%m"}[by]
+        epoch = dt.date(1970, 1, 1)
+        days = {
+            day: (epoch + dt.timedelta(days=day)).strftime(form) for day in np.unique(part).tolist()
+        }
         texts = [days[day] for day in part.tolist()]
     names = np.array(texts)
     for name in sorted(set(texts)):
         yield f"{name}.ndjson", np.flatnonzero(names == name)
-
-
-def _period(day: int, by: str) -> str:
-    date = dt.date(1970, 1, 1) + dt.timedelta(days=day)
-    return date.strftime({"day": "%Y-%m-%d", "week": "%G-W%V", "month": "%Y-%m"}[by])
 
 
 def _write_labels(writer: _Writer, simulation: Simulation) -> int:

@@ -17,7 +17,7 @@ import hashlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -216,27 +216,63 @@ def _key(seed: int, name: str) -> np.uint64:
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
-    """Rows as arrays of equal length, in order of time.
+class Sessions:
+    """Sessions as arrays of equal length: the columns that their attempts share.
+
+    Attributes
+    ----------
+    number : Ints
+        A number of its own for each session over all blocks.
+    kind : small ints
+        `MATED`, `NONMATED` or a species.
+    subject : Ints
+        A number; that of a nonmated session or an attack is its own, negative.
+    started : Ints
+        Microseconds since 1970 UTC, whole milliseconds.
+    week, regime : small ints
+        Week of the period; 0 before the switch of the thresholds, 1 after.
+    channel, version, region : small ints
+        Places in `CHANNELS`, `APP_VERSIONS`, `REGIONS`.
+    tags, risk : Ints
+        Bit i: the session has `TAGS[i]`; the risk score of the worst one.
+    no_source, unidentified : Bools
+    """
+
+    number: Ints
+    kind: Ints
+    subject: Ints
+    started: Ints
+    week: Ints
+    regime: Ints
+    no_source: Bools
+    channel: Ints
+    version: Ints
+    region: Ints
+    tags: Ints
+    risk: Ints
+    unidentified: Bools
+
+    def __len__(self) -> int:
+        return len(self.number)
+
+    def take(self, places: NDArray[Any]) -> Self:
+        """Return the rows at `places`, in that order."""
+        return type(self)(*(getattr(self, field.name)[places] for field in fields(self)))
+
+
+@dataclass(frozen=True, slots=True)
+class Block(Sessions):
+    """Rows, which are attempts of sessions, in order of time.
 
     Attributes
     ----------
     row : Ints
-        A number of its own for each row over all blocks: session · 16 + attempt; what a row's
-        further quantities (quality, ids, images) are drawn by.
-    kind, attempt : small ints
-        `MATED`, `NONMATED` or a species; 0 for the first attempt.
-    subject : Ints
-        A number; that of a nonmated session or an attack is its own, negative.
+        session · 16 + attempt: further quantities (quality, ids, images) are drawn by it.
+    attempt : Ints
+        0 for the first attempt.
     occurred : Ints
         Microseconds since 1970 UTC, whole milliseconds.
-    regime : small ints
-        0 before the switch of the thresholds, 1 after.
-    no_source, risk_asked, dark, blurred : Bools
-    channel, version, region : small ints
-        Places in `CHANNELS`, `APP_VERSIONS`, `REGIONS`.
-    tags : Ints
-        Bit i: the session has `TAGS[i]`.
+    risk_asked, dark, blurred : Bools
     hidden : Ints
         The score in hundredths, whether or not the answer shows it.
     alive, result : small ints
@@ -246,30 +282,15 @@ class Block:
     """
 
     row: Ints
-    kind: Ints
     attempt: Ints
-    subject: Ints
     occurred: Ints
-    regime: Ints
-    no_source: Bools
     risk_asked: Bools
     dark: Bools
     blurred: Bools
-    channel: Ints
-    version: Ints
-    region: Ints
-    tags: Ints
     hidden: Ints
     alive: Ints
     result: Ints
     outcome: Ints
-
-    def __len__(self) -> int:
-        return len(self.row)
-
-    def take(self, places: NDArray[Any]) -> Block:
-        """Return the rows at `places`, in that order."""
-        return Block(*(getattr(self, field.name)[places] for field in fields(self)))
 
 
 def blocks(n: int, seed: int, world: World) -> Iterator[Block]:
@@ -313,26 +334,7 @@ def _clock(place: Floats, world: World) -> Ints:
     return clock
 
 
-@dataclass(frozen=True, slots=True)
-class _Sessions:
-    """The columns that are the same for all attempts of a session."""
-
-    number: Ints
-    kind: Ints
-    subject: Ints
-    started: Ints
-    week: Ints
-    regime: Ints
-    no_source: Bools
-    channel: Ints
-    version: Ints
-    region: Ints
-    tags: Ints
-    risk: Ints
-    unidentified: Bools
-
-
-def _sessions(number: Ints, place: Floats, n: int, seed: int, world: World) -> _Sessions:
+def _sessions(number: Ints, place: Floats, n: int, seed: int, world: World) -> Sessions:
     draw = Draw(seed)
     tags = _tags(draw, number, world)
     marked = _has(tags, world.marker_tag).astype(np.int64)
@@ -345,7 +347,7 @@ def _sessions(number: Ints, place: Floats, n: int, seed: int, world: World) -> _
     subject = (draw.uniform("person", number) * n_subjects).astype(np.int64)
     switched = (place >= world.switch_at) & (world.thresholds_after is not None)
     newest = np.minimum(place * 2 + draw.uniform("version", number), len(APP_VERSIONS) - 1)
-    return _Sessions(
+    return Sessions(
         number=number,
         kind=kind,
         subject=np.where(kind == MATED, subject, -1 - number),
@@ -404,14 +406,14 @@ def _attempts(number: Ints, place: Floats, n: int, seed: int, world: World) -> B
         again = np.where(made.kind == NONMATED, attempt + 1 < world.impostor_attempts, again)
         pause = 15_000 + (draw.uniform("pause", made.row) * 60_000).astype(np.int64)
         clock = (clock + pause * 1000)[again]
-        sessions = _Sessions(*(getattr(sessions, field.name)[again] for field in fields(sessions)))
+        sessions = sessions.take(again)
         if not len(clock):
             break
     columns = (field.name for field in fields(Block))
     return Block(*(np.concatenate([getattr(r, name) for r in rounds]) for name in columns))
 
 
-def _attempt(s: _Sessions, clock: Ints, attempt: int, seed: int, world: World) -> Block:
+def _attempt(s: Sessions, clock: Ints, attempt: int, seed: int, world: World) -> Block:
     draw, row = Draw(seed), s.number * _ATTEMPTS + attempt
     dark = draw.happens("dark", row, world.dark_share)
     blurred = draw.happens("blurred", row, world.blur_share)
@@ -428,20 +430,13 @@ def _attempt(s: _Sessions, clock: Ints, attempt: int, seed: int, world: World) -
     risky = asked & ((s.risk >= 900) | _has(s.tags, world.hidden_tag))
     passes = SCORED[outcome] & (hidden >= bars) & live & ~risky
     return Block(
+        **{field.name: getattr(s, field.name) for field in fields(s)},
         row=row,
-        kind=s.kind,
         attempt=np.full(len(row), attempt, dtype=np.int64),
-        subject=s.subject,
         occurred=clock,
-        regime=s.regime,
-        no_source=s.no_source,
         risk_asked=asked & answered,
         dark=dark,
         blurred=blurred,
-        channel=s.channel,
-        version=s.version,
-        region=s.region,
-        tags=s.tags,
         hidden=hidden,
         alive=np.where(_ALIVE_SHOWN[outcome], live, UNKNOWN),
         result=np.where(answered, passes, UNKNOWN),
@@ -449,7 +444,7 @@ def _attempt(s: _Sessions, clock: Ints, attempt: int, seed: int, world: World) -
     )
 
 
-def _scores(s: _Sessions, row: Ints, dark: Bools, blurred: Bools, seed: int, world: World) -> Ints:
+def _scores(s: Sessions, row: Ints, dark: Bools, blurred: Bools, seed: int, world: World) -> Ints:
     """Return scores in whole hundredths, rounded down; see the module `world` for why."""
     draw = Draw(seed)
     person = draw.normal("face", s.subject) * math.sqrt(world.person_share)
@@ -475,7 +470,7 @@ def _scores(s: _Sessions, row: Ints, dark: Bools, blurred: Bools, seed: int, wor
 
 
 def _outcomes(
-    draw: Draw, s: _Sessions, row: Ints, dark: Bools, live: Bools, below: Bools, world: World
+    draw: Draw, s: Sessions, row: Ints, dark: Bools, live: Bools, below: Bools, world: World
 ) -> Ints:
     """Return each row's place in `OUTCOMES`: the first stage that stops it."""
     u = draw.uniform("stage", row)

@@ -53,7 +53,7 @@ def lines(block: Block, seed: int, world: World, form: str = "envelope") -> pa.A
     parts, places = [], []
     at_once = max(1, MAX_IMAGE_BLOCK // max(1, 2 * world.image_bytes))
     for shape, render in _SHAPES.items():
-        rows = np.flatnonzero(_shape_of_outcome()[block.outcome] == shape)
+        rows = np.flatnonzero(_SHAPE_OF_OUTCOME[block.outcome] == shape)
         for first in range(0, len(rows), at_once):
             some = rows[first : first + at_once]
             details = Details(block.take(some), seed, world)
@@ -109,19 +109,18 @@ def _enveloped(answer: tuple[Any, ...], details: Details) -> tuple[Any, ...]:
 def _graded(details: Details) -> tuple[Any, ...]:
     """Answers with images, quality and thresholds; a score unless it is withheld."""
     block = details.block
-    regimes = tuple(_thresholds_text(thresholds) for thresholds in details.world.tuples())
+    regimes = []
+    for thresholds in details.world.tuples():
+        values = (decimal_text(round(score * 100), 100).decode() for score in thresholds)
+        pairs = zip(THRESHOLD_LEVELS, values, strict=True)
+        regimes.append("{" + ",".join(f'"{name}":{value}' for name, value in pairs) + "}")
     shown = np.where(SCORED[block.outcome], block.hidden, -1) + 1
     return (
         *_head(details), *_images(details),
         b',"source_comp_details":{', _ALIVE.take(pa.array(block.alive)),
         *_quality(details), _scores().take(pa.array(shown)),
-        b'"thresholds":', _chosen(regimes, block.regime), b"}", *_tail(details),
+        b'"thresholds":', _chosen(tuple(regimes), block.regime), b"}", *_tail(details),
     )  # fmt: skip
-
-
-def _ungraded(details: Details) -> tuple[Any, ...]:
-    """Business failures before any image was looked at."""
-    return (*_head(details), *_tail(details))
 
 
 def _fault(details: Details) -> tuple[Any, ...]:
@@ -135,18 +134,25 @@ def _fault(details: Details) -> tuple[Any, ...]:
 
 def _gateway(details: Details) -> tuple[Any, ...]:
     """Errors of the gateway: the service was never reached."""
-    return (
-        b'{"ResponseMetadata":{"RequestId":"', details.request_id,
-        _by_outcome(details, _gateway_tail),
-    )  # fmt: skip
+    head = '{"ResponseMetadata":{"RequestId":"'
+
+    def tail(outcome: Outcome) -> str:
+        number, code = outcome.gateway or (None, "")
+        return gateway_body("", code, number, outcome.message).removeprefix(head)
+
+    return head.encode(), details.request_id, _by_outcome(details, tail)
 
 
-_SHAPES = {"graded": _graded, "ungraded": _ungraded, "fault": _fault, "gateway": _gateway}
+_SHAPES: dict[str, Callable[[Details], tuple[Any, ...]]] = {
+    "graded": _graded,
+    # business failures before any image was looked at
+    "ungraded": lambda details: (*_head(details), *_tail(details)),
+    "fault": _fault,
+    "gateway": _gateway,
+}
 
 
-@functools.cache
-def _shape_of_outcome() -> NDArray[np.str_]:
-    return np.array([outcome.shape for outcome in OUTCOMES])
+_SHAPE_OF_OUTCOME = np.array([outcome.shape for outcome in OUTCOMES])
 
 
 def _head(details: Details) -> tuple[Any, ...]:
@@ -160,7 +166,10 @@ def _head(details: Details) -> tuple[Any, ...]:
 
 
 def _tail(details: Details) -> tuple[Any, ...]:
-    measure = _by_outcome(details, _measure_text)
+    measure = _by_outcome(
+        details,
+        lambda o: f',"req_measure_info":{{"measure_type":"query_num","value":{o.measure}}}',
+    )
     return (
         b',"algorithm_base_resp":', _by_outcome(details, _sub_text),
         pc.if_else(pa.array(details.measured), measure, pa.scalar(None, pa.binary())),
@@ -199,13 +208,8 @@ def _images(details: Details) -> tuple[Any, ...]:
 # ------------------------------------------------------------------ tables of texts
 
 
-def _chosen(texts: tuple[str | bytes, ...], places: NDArray[Any]) -> pa.Array:
-    return _table(texts).take(pa.array(places))
-
-
-@functools.lru_cache(maxsize=64)
-def _table(texts: tuple[str | bytes, ...]) -> pa.Array:
-    return pa.array([t if isinstance(t, bytes) else t.encode() for t in texts], pa.binary())
+def _chosen(texts: tuple[str, ...], places: NDArray[Any]) -> pa.Array:
+    return pa.array([text.encode() for text in texts], pa.binary()).take(pa.array(places))
 
 
 def _by_outcome(details: Details, text: Callable[[Outcome], str]) -> pa.Array:
@@ -238,19 +242,8 @@ def tag_list(mask: int) -> list[str]:
     return [tag.code for place, tag in enumerate(TAGS) if mask >> place & 1]
 
 
-def _thresholds_text(thresholds: tuple[float, ...]) -> bytes:
-    values = (decimal_text(round(t * 100), 100) for t in thresholds)
-    pairs = (b'"%b":%b' % (n.encode(), v) for n, v in zip(THRESHOLD_LEVELS, values, strict=True))
-    return b"{" + b",".join(pairs) + b"}"
-
-
 def _sub_text(outcome: Outcome) -> str:
     return _json({"status_code": outcome.sub_code, "status_message": outcome.sub_message})
-
-
-def _measure_text(outcome: Outcome) -> str:
-    measure = {"measure_type": "query_num", "value": outcome.measure}
-    return f',"req_measure_info":{_json(measure)}'
 
 
 def _fault_head(outcome: Outcome) -> str:
@@ -259,13 +252,6 @@ def _fault_head(outcome: Outcome) -> str:
         data = f'{{"algorithm_base_resp":{_sub_text(outcome)},"binary_data_base64":[]}}'
     message = _json(outcome.message)
     return f'{{"code":{outcome.code},"data":{data},"message":{message},"request_id":"'
-
-
-def _gateway_tail(outcome: Outcome) -> str:
-    number, code = outcome.gateway or (None, "")
-    return gateway_body("", code, number, outcome.message).removeprefix(
-        '{"ResponseMetadata":{"RequestId":"'
-    )
 
 
 def service_body(request_id: str, code: int, message: str, data: Any = None) -> str:

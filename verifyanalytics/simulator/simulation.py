@@ -17,21 +17,9 @@ import pyarrow.compute as pc
 
 from verifyanalytics.errors import UsageError
 from verifyanalytics.schema import THRESHOLD_COLUMNS, VERIFICATIONS
-from verifyanalytics.simulator import labels, rendering
+from verifyanalytics.simulator import labels, population, rendering
 from verifyanalytics.simulator.details import QUALITY_PLACES, Details, as_text
-from verifyanalytics.simulator.population import (
-    ANSWERED,
-    GRADED,
-    KINDS,
-    NONMATED,
-    OUTCOMES,
-    SCORED,
-    UNKNOWN,
-    YES,
-    Block,
-    blocks,
-    risk_scores,
-)
+from verifyanalytics.simulator.population import GRADED, OUTCOMES, SCORED, UNKNOWN, YES, Block
 from verifyanalytics.simulator.world import APP_VERSIONS, CHANNELS, REGIONS, TAGS, World
 from verifyanalytics.vendor.api import VERIFY, VERIFY_KEYS
 
@@ -105,7 +93,7 @@ class Simulation:
 
     def blocks(self) -> Iterator[Block]:
         """Yield the drawn rows as arrays."""
-        return blocks(self.n, self.seed, self.world)
+        return population.blocks(self.n, self.seed, self.world)
 
     def table(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Return rows of `verifications` as an Arrow table; the fast way for proofs.
@@ -158,7 +146,7 @@ class Simulation:
     def _collect(self, make: Callable[[Block, int, World], pa.Table]) -> pa.Table:
         parts = [make(block, self.seed, self.world) for block in self.blocks()]
         if not parts:  # a world without rows still has columns
-            empty = next(blocks(1, self.seed, self.world)).take(np.arange(0))
+            empty = next(population.blocks(1, self.seed, self.world)).take(np.arange(0))
             parts = [make(empty, self.seed, self.world)]
         return pa.concat_tables(parts)
 
@@ -272,7 +260,7 @@ def _image_bytes(details: Details) -> pa.Array:
 
 
 def _elapsed_ms(details: Details) -> pa.Array:
-    answered = ANSWERED[details.block.outcome]
+    answered = population.ANSWERED[details.block.outcome]
     return _where(_REACHED, details, np.where(answered, details.elapsed_ms(), details.fault_ms()))
 
 
@@ -309,7 +297,9 @@ _COMPUTED: dict[str, Callable[[Details], pa.Array]] = {
         d.block.alive == YES, mask=(d.block.alive == UNKNOWN) | ~GRADED[d.block.outcome]
     ),
     "score": lambda d: _where(SCORED, d, d.block.hidden / 100),
-    "risk_score": lambda d: pa.array(risk_scores()[d.block.tags], mask=~d.block.risk_asked),
+    "risk_score": lambda d: pa.array(
+        population.risk_scores()[d.block.tags], mask=~d.block.risk_asked
+    ),
     "risk_tags": _risk_tags,
     "image_best_bytes": _image_bytes,
     "image_env_bytes": _image_bytes,
@@ -329,8 +319,8 @@ def _truth(block: Block, seed: int, world: World) -> pa.Table:
     return pa.table(
         {
             "request_id": as_text(details.request_id),
-            "mated": block.kind < NONMATED,
-            "attack": pa.array(KINDS, pa.string()).take(pa.array(block.kind)),
+            "mated": block.kind < population.NONMATED,
+            "attack": pa.array(population.KINDS, pa.string()).take(pa.array(block.kind)),
             "hidden_score": block.hidden / 100,
             "session": block.row // 16,
             "attempt": block.attempt,

@@ -83,25 +83,17 @@ LABELLED = ("none", "all", "random", "accepted", "stratified")
 LOCAL_OFFSET_HOURS = 8
 """The simulated day and its request ids follow the clock of +08:00."""
 
-_SHARES = (
-    "impostor_share", "impostor_correlation", "attack_share", "people_share", "retry_share",
-    "switch_at", "person_share", "dark_share", "blur_share", "live_fail", "withheld_share",
-    "acquire_share", "identity_share", "fault_share", "risk_absent", "measure_absent", "tag_ties",
-    "no_source_share", "label_share", "label_error", "fraud_share", "digit_ids", "env_same",
-)  # fmt: skip
 _RANGES: dict[str, tuple[float, float]] = {
-    **dict.fromkeys(_SHARES, (0.0, 1.0)),
     **dict.fromkeys(("dark_cost", "blur_cost", "h5_cost", "drift_points"), (-50.0, 100.0)),
     "days": (1, 3660),
-    "impostor_attempts": (1, 15),
-    "max_attempts": (1, 15),
+    **dict.fromkeys(("impostor_attempts", "max_attempts"), (1, 15)),
     "k": (0.001, 100.0),
     "mated_median": (1.0, 99.9),
     "mated_spread": (0.01, 5.0),
-    "attack_lift": (0.0, 1000.0),
-    "impostor_lift": (0.0, 1000.0),
+    **dict.fromkeys(("attack_lift", "impostor_lift"), (0.0, 1000.0)),
     "image_bytes": (0, 50_000_000),
 }
+"""Ranges of numbers; every other one is a share or a probability, 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,10 +249,11 @@ class World:
     env_same: float = 0.6
 
     def __post_init__(self) -> None:
-        for name, (low, high) in _RANGES.items():
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise UsageError(f"{name} is {value}; it must lie in [{low:g}, {high:g}]")
+        for field in dataclasses.fields(self):
+            low, high = _RANGES.get(field.name, (0.0, 1.0))
+            value = getattr(self, field.name)
+            if field.type in ("float", "int") and not low <= value <= high:
+                raise UsageError(f"{field.name} is {value}; it must lie in [{low:g}, {high:g}]")
         codes = [tag.code for tag in TAGS]
         for name, choices in (
             ("labelled", LABELLED), ("marker_tag", codes), ("hidden_tag", [*codes, None])
@@ -296,10 +289,9 @@ class World:
             Fields that shall differ from this.
         """
         nothing: dict[str, Any] = {
-            **dict.fromkeys(("dark_cost", "blur_cost", "h5_cost"), 0.0),
-            **dict.fromkeys(("attack_share", "tag_ties", "no_source_share"), 0.0),
-            "thresholds_after": None,
-            "hidden_tag": None,
+            **dict.fromkeys(("dark_cost", "blur_cost", "h5_cost", "tag_ties"), 0.0),
+            **dict.fromkeys(("attack_share", "no_source_share"), 0.0),
+            **dict.fromkeys(("thresholds_after", "hidden_tag"), None),
             "attack_lift": 1.0,
         }
         return cls(**(nothing | parameters))
@@ -444,10 +436,9 @@ def tag_probabilities(ties: float) -> tuple[tuple[float, float], ...]:
     """Return for each tag P(tag | its group is drawn) and P(tag | not); the rate stays the same."""
     pairs = []
     for tag in TAGS:
-        share = GROUPS.get(tag.group or "")
-        if share is None:
-            pairs.append((tag.rate, tag.rate))
-            continue
-        inside = tag.rate * (1 + ties * (0.9 / share - 1))
-        pairs.append((inside, (tag.rate - share * inside) / (1 - share)))
+        inside = outside = tag.rate
+        if share := GROUPS.get(tag.group or ""):
+            inside = tag.rate * (1 + ties * (0.9 / share - 1))
+            outside = (tag.rate - share * inside) / (1 - share)
+        pairs.append((inside, outside))
     return tuple(pairs)

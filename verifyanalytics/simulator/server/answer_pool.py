@@ -19,19 +19,7 @@ _FREE = {"measure_type": "query_num", "value": 0}
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """One answer without its request_id.
-
-    Attributes
-    ----------
-    status : int
-        HTTP status.
-    before, after : bytes
-        The JSON around the request_id.
-    billed : int
-        Units.
-    truth : dict
-        The row of `Simulation.truth`.
-    """
+    """One answer: HTTP status, the JSON around its request_id, units billed, the row of truth."""
 
     status: int
     before: bytes

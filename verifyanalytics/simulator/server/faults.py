@@ -22,51 +22,32 @@ from verifyanalytics.vendor.api import API_VERSION, GATEWAY_CLOCK, GATEWAY_RATE,
 
 
 class Send(NamedTuple):
-    """Send bytes."""
+    """Send bytes: at once, or one at a time, so many a second."""
 
     data: bytes
-
-
-class Trickle(NamedTuple):
-    """Send bytes one at a time, so many a second."""
-
-    data: bytes
-    per_second: float
+    per_second: float | None = None
 
 
 class Wait(NamedTuple):
-    """Do nothing for so many seconds."""
+    """Do nothing for so many seconds; infinity: until the client leaves or the service stops."""
 
     seconds: float
 
 
-class Hold(NamedTuple):
-    """Do nothing until the client leaves or the service stops."""
-
-
-class Reset(NamedTuple):
-    """Tear the connection down with a TCP reset."""
-
-
 class Close(NamedTuple):
-    """Close the connection in order."""
+    """Close the connection in order, or with a TCP reset."""
+
+    reset: bool = False
 
 
-Step = Send | Trickle | Wait | Hold | Reset | Close
+Step = Send | Wait | Close
 
 
 @dataclass(frozen=True, slots=True)
 class HttpReply:
-    """A reply as it would be sent without a fault.
+    """A reply as it would be sent without a fault; `now` is the time of the service's clock.
 
-    Attributes
-    ----------
-    status : int
-    body : bytes
-    headers : mapping
-        Beside Content-Length, Date and Connection.
-    now : float
-        POSIX time of the service's clock.
+    `headers` are those beside Content-Length, Date and Connection.
     """
 
     status: int
@@ -211,16 +192,13 @@ def _latin1(body: bytes) -> bytes:
 
 
 def _stall(reply: HttpReply, options: Mapping[str, str]) -> list[Step]:
-    return [_pause(options), Send(reply.whole())]
+    return [Wait(float(options.get("seconds", "inf"))), Send(reply.whole())]
 
 
 def _stall_mid_body(reply: HttpReply, options: Mapping[str, str]) -> list[Step]:
     begin, rest = reply.halves()
-    return [Send(reply.head() + begin), _pause(options), Send(rest)]
-
-
-def _pause(options: Mapping[str, str]) -> Step:
-    return Wait(float(options["seconds"])) if "seconds" in options else Hold()
+    pause = Wait(float(options.get("seconds", "inf")))
+    return [Send(reply.head() + begin), pause, Send(rest)]
 
 
 def _chunked(ending: bytes) -> Play:
@@ -284,7 +262,7 @@ FAULTS: Mapping[str, Kind] = dict(
             ("timestamp", f"403, gateway {GATEWAY_CLOCK}, whatever the date",
              _gateway(403, GATEWAY_CLOCK, 100006)),
             ("lack_policy", "403, gateway LackPolicy", _gateway(403, "LackPolicy", 100012)),
-            ("reset_before", "reset before processing", _steps(lambda _: [Reset()])),
+            ("reset_before", "reset before processing", _steps(lambda _: [Close(reset=True)])),
             ("close_before", "closed before processing", _steps(lambda _: [Close()])),
             ("stall_before", "nothing comes, not processed", _stall, "seconds"),
             ("redirect_301", "301", _redirect(301), "location"),
@@ -308,18 +286,21 @@ FAULTS: Mapping[str, Kind] = dict(
         # processed, and the answer lost or spoilt on the way
         *_kinds(
             True, False,
-            ("reset_after", "reset after processing, no byte sent", _steps(lambda _: [Reset()])),
+            ("reset_after", "reset after processing, no byte sent",
+             _steps(lambda _: [Close(reset=True)])),
             ("close_after", "closed after processing, no byte sent", _steps(lambda _: [Close()])),
             ("stall", "nothing comes, processed", _stall, "seconds"),
             # the pause lets the bytes arrive before the reset overtakes them
             ("reset_mid_body", "reset in the middle of the body",
-             _steps(lambda reply: [Send(reply.head() + reply.halves()[0]), Wait(0.05), Reset()])),
+             _steps(lambda reply: [
+                 Send(reply.head() + reply.halves()[0]), Wait(0.05), Close(reset=True)
+             ])),
             ("stall_mid_body", "silence in mid-body", _stall_mid_body, "seconds"),
             ("trickle", "the body at 1 byte/s",
-             _slowly(lambda reply, rate: [Send(reply.head()), Trickle(reply.body, rate)]),
+             _slowly(lambda reply, rate: [Send(reply.head()), Send(reply.body, rate)]),
              "per_second"),
             ("slow_head", "everything at 1 byte/s",
-             _slowly(lambda reply, rate: [Trickle(reply.whole(), rate)]), "per_second"),
+             _slowly(lambda reply, rate: [Send(reply.whole(), rate)]), "per_second"),
             ("long_length", "Content-Length larger than the body", _length(lambda n: f"{n + 99}")),
             ("short_length", "Content-Length smaller than the body",
              _length(lambda n: f"{n // 2}")),

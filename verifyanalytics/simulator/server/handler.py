@@ -23,21 +23,7 @@ from verifyanalytics.simulator.server.answer_pool import AnswerPool, Ready, requ
 from verifyanalytics.simulator.server.faults import HttpReply, Send, Step
 from verifyanalytics.simulator.server.ledger import Ledger
 from verifyanalytics.simulator.server.scripts import Script, token_digest
-from verifyanalytics.vendor import signing
-from verifyanalytics.vendor.api import (
-    ACTIONS,
-    API_VERSION,
-    GATEWAY_CLOCK,
-    MAX_REQUEST_BYTES,
-    QUERY,
-    QUERY_KEY,
-    REGION,
-    RESULT_KEPT_S,
-    SERVICE,
-    UNKNOWN_TOKEN,
-    VERIFY,
-    VERIFY_KEYS,
-)
+from verifyanalytics.vendor import api, signing
 
 DATE_WINDOW_S = 15 * 60
 
@@ -81,10 +67,10 @@ class Handler:
         qps: float | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._pool, self._script, self._ledger, self._access = pool, script, ledger, access
+        self.pool, self.ledger, self.access, self._script = pool, ledger, access, script
         self._seed, self._ready_after, self._clock = seed, ready_after, clock
         self._qps, self._recent = qps, deque[float]()
-        self._numbers = dict.fromkeys(ACTIONS, 0)
+        self._numbers = dict.fromkeys(api.ACTIONS, 0)
         self._n_ids = 0
         self._used: dict[str, tuple[float, Ready]] = {}
         self._signing_key = functools.lru_cache(maxsize=8)(
@@ -97,17 +83,17 @@ class Handler:
         path, _, text = request.target.partition("?")
         query = parse_qsl(text, keep_blank_values=True)
         if path != "/":
-            self._ledger.count_request("stray")
+            self.ledger.count_request("stray")
             plain = {"Content-Type": "text/plain"}
             return [Send(HttpReply(404, b"not here", plain, now).whole())]
         named = dict(query)
         action = named.get("Action")
-        known = action in ACTIONS and named.get("Version") == API_VERSION
+        known = action in api.ACTIONS and named.get("Version") == api.API_VERSION
         if request.method != "POST" or action is None or not known:
             return [Send(self._gateway("InvalidActionOrVersion", 100008, 404, now).whole())]
         wrong = self._signature_fault(request, path, query)
         if wrong is not None:
-            self._ledger.count_request("unsigned")
+            self.ledger.count_request("unsigned")
             return [Send(self._gateway(*wrong, now).whole())]
         return self._call(action, request, now)
 
@@ -122,12 +108,12 @@ class Handler:
         if given is None:
             return "InvalidAuthorization", None, 400
         access_key, date, region, service, names, signed = given.groups()
-        if access_key != self._access.access_key:
+        if access_key != self.access.access_key:
             return "InvalidAccessKey", 100009, 401
-        if headers.get(signing.TOKEN_HEADER) != self._access.session_token:
+        if headers.get(signing.TOKEN_HEADER) != self.access.session_token:
             return "InvalidSecretToken", None, 401
         x_date = headers.get("x-date", "")
-        if (date, region, service) != (x_date[:8], REGION, SERVICE):
+        if (date, region, service) != (x_date[:8], api.REGION, api.SERVICE):
             return "InvalidCredential", None, 400
         if set(signing.SIGNED_HEADERS) - set(headers):
             return "MissingRequestInfo", 100004, 400
@@ -146,17 +132,21 @@ class Handler:
 
     def _call(self, action: str, request: Request, now: float) -> list[Step]:
         """Answer a signed call: faults of the script first, then the service itself."""
-        body = _json_object(request.body)
+        try:
+            body = json.loads(request.body)
+        except (ValueError, RecursionError):
+            body = None
+        body = body if isinstance(body, dict) else None
         token = body.get("byted_token") if body is not None else None
         digest = token_digest(token if isinstance(token, str) else "")
         self._numbers[action] += 1
-        nth = self._ledger.n_received(digest) + 1
+        nth = self.ledger.n_received(digest) + 1
         rule = self._script.strike(action, digest, self._numbers[action], nth)
         fault = None if rule is None else rule.kind.name
         now += float(rule.options.get("seconds", 0)) if rule and fault == "clock_skew" else 0.0
         refusal = self._refusal(action, request, body, now)
         if refusal is not None or (rule is not None and not rule.processed):
-            self._ledger.count(digest, "refused" if action == VERIFY else "query", fault)
+            self.ledger.count(digest, "refused" if action == api.VERIFY else "query", fault)
         if refusal is not None:
             return [Send(refusal.whole())]
         if rule is not None and not rule.processed:
@@ -172,10 +162,10 @@ class Handler:
         """Return the reply to a call that is never processed; None for one that will be."""
         at = _posix(request.headers["x-date"])
         if at is None or abs(at - now) > DATE_WINDOW_S:
-            return self._gateway(GATEWAY_CLOCK, 100006, 403, now)
+            return self._gateway(api.GATEWAY_CLOCK, 100006, 403, now)
         if self._over_limit(now):
             return self._reply(50429, "Request Has Reached API Limit", 429, now)
-        if len(request.body) > MAX_REQUEST_BYTES:
+        if len(request.body) > api.MAX_REQUEST_BYTES:
             return self._reply(50213, "request body over 10 MB", 400, now)
         if body is None:
             return self._reply(50204, "the body is no JSON object", 400, now)
@@ -185,11 +175,9 @@ class Handler:
         return self._reply(code, message, 401 if code == 50400 else 400, now)
 
     def _over_limit(self, now: float) -> bool:
-        if self._qps is None:
-            return False
         while self._recent and self._recent[0] <= now - 1.0:
             self._recent.popleft()
-        if len(self._recent) >= self._qps:
+        if self._qps is not None and len(self._recent) >= self._qps:
             return True
         self._recent.append(now)
         return False
@@ -197,20 +185,20 @@ class Handler:
     def _served(
         self, action: str, body: dict[str, Any], digest: str, fault: str | None, now: float
     ) -> HttpReply:
-        if action == QUERY:
-            self._ledger.count(digest, "query", fault)
+        if action == api.QUERY:
+            self.ledger.count(digest, "query", fault)
             return self._queried(digest, body, now)
         if digest in self._used:
-            self._ledger.count(digest, "processed", fault)
+            self.ledger.count(digest, "processed", fault)
             return self._unknown("byted_token was used already", now)
-        ready = self._pool.of(body["byted_token"])
+        ready = self.pool.of(body["byted_token"])
         self._used[digest] = (now, ready)
-        self._ledger.count(digest, "processed", fault, ready.billed)
+        self.ledger.count(digest, "processed", fault, ready.billed)
         return HttpReply(ready.status, ready.verify_body(self._new_id(now)), now=now)
 
     def _queried(self, digest: str, body: dict[str, Any], now: float) -> HttpReply:
         at, ready = self._used.get(digest, (None, None))
-        if at is None or ready is None or now - at > RESULT_KEPT_S:
+        if at is None or ready is None or now - at > api.RESULT_KEPT_S:
             return self._unknown("no result of this byted_token", now)
         if now - at < self._ready_after:
             return self._unknown("the result is not ready", now)
@@ -223,7 +211,7 @@ class Handler:
 
     def _unknown(self, sub_message: str, now: float) -> HttpReply:
         """Return the reply for a token of which the service has no result to give."""
-        code, sub_code = UNKNOWN_TOKEN
+        code, sub_code = api.UNKNOWN_TOKEN
         data = {
             "algorithm_base_resp": {"status_code": sub_code, "status_message": sub_message},
             "req_measure_info": {"measure_type": "query_num", "value": 0},
@@ -243,10 +231,10 @@ class Handler:
 
 def _wrong_field(action: str, body: Mapping[str, Any]) -> tuple[int, str]:
     """Return code and message of a field against the vendor's page; (0, "") if all are right."""
-    if body.get("req_key") not in (VERIFY_KEYS if action == VERIFY else (QUERY_KEY,)):
+    if body.get("req_key") not in (api.VERIFY_KEYS if action == api.VERIFY else (api.QUERY_KEY,)):
         return 50400, "Access Denied: wrong req_key"
     texts = ["byted_token"]
-    if action == VERIFY:
+    if action == api.VERIFY:
         texts.append("risk_info")
         if ("sdk_data" in body) == ("video_key" in body):
             return 50201, "exactly one of sdk_data and video_key"
@@ -259,14 +247,6 @@ def _wrong_field(action: str, body: Mapping[str, Any]) -> tuple[int, str]:
         if not isinstance(body[name], str) or not body[name]:
             return 50204, f"{name} must be a text"
     return 0, ""
-
-
-def _json_object(body: bytes) -> dict[str, Any] | None:
-    try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
 
 
 @functools.lru_cache(maxsize=64)

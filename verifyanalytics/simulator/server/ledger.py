@@ -55,52 +55,35 @@ class Bill:
 
     Attributes
     ----------
-    tokens : dict
-        `token_digest` → `Calls`.
+    received, processed, repeated, billed : int
+        Sums of the same counts of each token.
     unsigned : int
         Requests without a valid signature.
     stray : int
         Requests to other paths: a redirect was followed.
+    tokens : dict
+        `token_digest` → `Calls`.
+
+    See Also
+    --------
+    serve, read_ledger
     """
 
-    tokens: dict[str, Calls]
+    received: int
+    processed: int
+    repeated: int
+    billed: int
     unsigned: int
     stray: int
-
-    @property
-    def received(self) -> int:
-        """Signed CertVerify calls."""
-        return sum(calls.received for calls in self.tokens.values())
-
-    @property
-    def processed(self) -> int:
-        """Calls that the service worked on."""
-        return sum(calls.processed for calls in self.tokens.values())
-
-    @property
-    def repeated(self) -> int:
-        """Processed calls of tokens that had been used already."""
-        return sum(calls.repeated for calls in self.tokens.values())
-
-    @property
-    def billed(self) -> int:
-        """Units billed."""
-        return sum(calls.billed for calls in self.tokens.values())
+    tokens: dict[str, Calls]
 
     def as_json(self) -> dict[str, Any]:
         """Return the bill as ``/_simulator/bill`` sends it."""
-        return {
-            "received": self.received,
-            "processed": self.processed,
-            "repeated": self.repeated,
-            "billed": self.billed,
-            "unsigned": self.unsigned,
-            "stray": self.stray,
-            "tokens": {
-                digest: {**dataclasses.asdict(calls), "repeated": calls.repeated}
-                for digest, calls in self.tokens.items()
-            },
+        tokens = {
+            digest: {**dataclasses.asdict(calls), "repeated": calls.repeated}
+            for digest, calls in self.tokens.items()
         }
+        return dataclasses.asdict(self) | {"tokens": tokens}
 
 
 class Ledger:
@@ -161,7 +144,11 @@ class Ledger:
         """Return a copy of all counts."""
         with self._lock:
             tokens = {digest: _copy(calls) for digest, calls in self._tokens.items()}
-            return Bill(tokens, **self._requests)
+            sums = {
+                name: sum(getattr(calls, name) for calls in tokens.values())
+                for name in ("received", "processed", "repeated", "billed")
+            }
+            return Bill(**sums, **self._requests, tokens=tokens)
 
 
 def read_ledger(path: Path) -> dict[str, dict[str, int]]:

@@ -34,21 +34,8 @@ _NUMBERS = ("seconds", "per_second", "mib", "bytes")
 class Rule:
     """One line of a script: a fault, when it strikes and how.
 
-    Attributes
-    ----------
-    kind : Kind
-    processed : bool
-    action : str
-        One of `ACTIONS`, or ``any``.
-    calls : tuple of range
-        Numbers of calls; empty: every call.
-    share : float
-        Chance, 0–1.
-    token : str
-        Beginning of the token's digest; empty: any.
-    times, per_token : int or None
-        At most so often, in all and for each token.
-    options : mapping
+    The fields are the words of the line (see the module); `calls` empty, `token` empty and `times`
+    or `per_token` None set no condition.
     """
 
     kind: Kind
@@ -69,12 +56,8 @@ class Rule:
 class Script:
     """Rules with a memory of how often they struck; decides call by call.
 
-    Parameters
-    ----------
-    rules : tuple of Rule
-    seed : int
-        Of the chances; a call's chance depends on its token and number, not on the order in
-        which calls of several threads arrive.
+    A call's chance depends on seed, token and number, not on the order in which calls of several
+    threads arrive.
     """
 
     def __init__(self, rules: tuple[Rule, ...], seed: int = 0) -> None:
@@ -84,12 +67,8 @@ class Script:
     def strike(self, action: str, digest: str, number: int, nth: int) -> Rule | None:
         """Return the rule that strikes a call, if any, and remember it.
 
-        Parameters
-        ----------
-        action, digest : str
-            What is called, and the `token_digest`.
-        number, nth : int
-            The how-many-eth call to the action this is, in all and for the token; from 1.
+        `digest` is the `token_digest`; the call is the `number`-th to the action, and the `nth` of
+        its token, from 1.
         """
         for place, rule in enumerate(self._rules):
             if self._fits(place, rule, action, digest, number, nth):

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import os
 import signal
 import socket
@@ -26,16 +27,7 @@ from typing import Any, cast
 
 from verifyanalytics.errors import UsageError
 from verifyanalytics.simulator.server.answer_pool import AnswerPool
-from verifyanalytics.simulator.server.faults import (
-    Close,
-    Hold,
-    HttpReply,
-    Reset,
-    Send,
-    Step,
-    Trickle,
-    Wait,
-)
+from verifyanalytics.simulator.server.faults import Close, HttpReply, Send, Step, Wait
 from verifyanalytics.simulator.server.handler import Access, Handler, Request
 from verifyanalytics.simulator.server.ledger import Bill, Calls, Ledger
 from verifyanalytics.simulator.server.scripts import Script, parse_script, token_digest
@@ -65,21 +57,12 @@ class Service:
     serve, Calls, Bill
     """
 
-    def __init__(
-        self,
-        listener: socket.socket,
-        handler: Handler,
-        pool: AnswerPool,
-        ledger: Ledger,
-        access: Access,
-        latency: float,
-    ) -> None:
+    def __init__(self, listener: socket.socket, handler: Handler, latency: float) -> None:
         host, self.port = listener.getsockname()[:2]
         self.address = f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
-        self.access_key, self.secret_key = access.access_key, access.secret_key
-        self.handler, self.latency = handler, latency
+        self.access_key, self.secret_key = handler.access.access_key, handler.access.secret_key
+        self.handler, self.latency, self._listener = handler, latency, listener
         self.connections: set[_Connection] = set()
-        self._pool, self._ledger, self._listener = pool, ledger, listener
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = asyncio.Event()
         self._started = threading.Event()
@@ -90,15 +73,15 @@ class Service:
 
     def calls(self, token: str) -> Calls:
         """Return what happened to a token: received, refused, processed, billed, queries."""
-        return self._ledger.calls(token_digest(token))
+        return self.handler.ledger.calls(token_digest(token))
 
     def bill(self) -> Bill:
         """Return what happened to all tokens."""
-        return self._ledger.bill()
+        return self.handler.ledger.bill()
 
     def truth(self, token: str) -> dict[str, Any]:
         """Return the row of `Simulation.truth` of a token's verification."""
-        return dict(self._pool.of(token).truth)
+        return dict(self.handler.pool.of(token).truth)
 
     def start(self) -> None:
         """Begin to answer; `serve` does it."""
@@ -188,21 +171,17 @@ class _Connection(asyncio.Protocol):
         """Play steps until none is left (True), or one takes time or ends the connection."""
         while self._steps:
             step = self._steps.pop(0)
-            if isinstance(step, Send):
+            if isinstance(step, Send) and (step.per_second is None or len(step.data) <= 1):
                 self.transport.write(step.data)
                 continue
-            if isinstance(step, Trickle):
+            if isinstance(step, Send):
                 self.transport.write(step.data[:1])
-                if len(step.data) <= 1:
-                    continue
-                self._steps.insert(0, Trickle(step.data[1:], step.per_second))
-                self._later(1 / step.per_second)
+                self._steps.insert(0, Send(step.data[1:], step.per_second))
+                self._later(1 / (step.per_second or 1))
             elif isinstance(step, Wait):
                 self._steps.insert(0, Send(b""))  # still busy, also when nothing follows
                 self._later(step.seconds)
-            elif isinstance(step, Hold):
-                self._steps.insert(0, step)
-            elif isinstance(step, Reset):
+            elif step.reset:
                 sock = self.transport.get_extra_info("socket")
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
                 self.transport.abort()
@@ -217,7 +196,8 @@ class _Connection(asyncio.Protocol):
             self._pump()
 
     def _later(self, seconds: float) -> None:
-        self._timer = asyncio.get_running_loop().call_later(seconds, self._resume)
+        if seconds < math.inf:
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._resume)
 
 
 def _take_request(buffer: bytearray) -> Request | None:
@@ -334,7 +314,7 @@ def serve(
         handler = Handler(
             pool, script, counts, access, seed=seed, ready_after=ready_after, qps=qps, clock=clock
         )
-        service = Service(_listen(host, port), handler, pool, counts, access, latency)
+        service = Service(_listen(host, port), handler, latency)
         service.start()
         try:
             yield service
