@@ -1,4 +1,4 @@
-"""The verbs `labels`, `thresholds`, `notebooks`: exit codes, and what a person or program reads."""
+"""The verb `thresholds`: what a person or a program reads."""
 
 from __future__ import annotations
 
@@ -7,103 +7,11 @@ import io
 import json
 
 import pytest
-from builders.staged_answers import answer, bring
+from builders.compared_answers import compared
+from builders.staged_answers import bring
 
 from verifyanalytics.cli import app as cli
 from verifyanalytics.store.store import Store
-
-POINTS = dict(zip(("threshold_1e_3", "threshold_1e_4", "threshold_1e_5", "threshold_1e_6"),
-                  (60.0, 70.0, 80.0, 90.0), strict=True))  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def unlabelled(tmp_path_factory):
-    """Sixty answers of one regime, scores 40 to 99; nobody has labelled any."""
-    store = Store(tmp_path_factory.mktemp("verbs") / "store", create=True)
-    bring(store, "a", [compared(n) for n in range(60)])
-    return store.path
-
-
-def compared(n):
-    score = 40.0 + n
-    return answer(n, **POINTS, score=score, result=score >= 70, alive=True, sub_code=0,
-                  req_key="cert_pro_src_verify", risk_score=0, risk_tags=[])  # fmt: skip
-
-
-@pytest.fixture
-def labelled(tmp_path):
-    store = Store(tmp_path / "store", create=True)
-    bring(store, "a", [compared(n) for n in range(60)])
-    lines = [f"id-{n:06},{str(n % 4 > 0).lower()}" for n in range(60)]
-    (tmp_path / "labels.csv").write_text("request_id,mated\n" + "\n".join(lines) + "\n")
-    assert cli.main(["labels", str(tmp_path / "labels.csv"), "--store", str(store.path), "-q"]) == 0
-    return store.path
-
-
-# ------------------------------------------------------------------ labels
-
-
-def test_labels_are_added_once(capsys, tmp_path, labelled):
-    assert capsys.readouterr() == ("", "")  # --quiet
-    words = ["labels", str(tmp_path / "labels.csv"), "--store", str(labelled)]
-    assert cli.main(words) == 0
-    assert capsys.readouterr().out == "read 60 = added 0 + known 60 + refused 0\n"
-    assert cli.main([*words, "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told == {"read": 60, "added": 0, "known": 60, "refused": 0, "unknown": 0,
-                    "undecided": 0, "refusals": []}  # fmt: skip
-
-
-def test_refused_lines_are_named_on_stderr_and_end_with_3(capsys, tmp_path, labelled):
-    path = tmp_path / "more.csv"
-    path.write_text("request_id,mated\nid-000001,true\nid-000002,\x1b[31mred\n")
-    words = ["labels", str(path), "--store", str(labelled)]
-    assert cli.main(words) == 3
-    out, err = capsys.readouterr()
-    assert out == "read 2 = added 0 + known 1 + refused 1\n"
-    assert err == (
-        "verifyanalytics: more.csv, row 2 (line 3), column mated: "
-        "'\\x1b[31mred' is not true or false\n"
-    )
-    assert cli.main([*words, "--max-rejected", "1"]) == 0
-    assert cli.main([*words, "--max-rejected", "10%"]) == 3
-
-
-def test_many_refused_lines_do_not_flood_the_terminal(capsys, tmp_path, labelled):
-    path = tmp_path / "bad.csv"
-    path.write_text("request_id,mated\nid-000001,true\n" + "id-000002,?\n" * 50)
-    assert cli.main(["labels", str(path), "--store", str(labelled), "--json"]) == 3
-    out, err = capsys.readouterr()
-    assert len(json.loads(out)["refusals"]) == 50
-    assert len(err.splitlines()) == 21
-    assert (
-        err.splitlines()[-1] == "verifyanalytics: 30 more rows are refused; --json lists them all"
-    )
-
-
-@pytest.mark.parametrize(
-    ("text", "words", "code", "says"),
-    [
-        ("request_id,mated,x\na,true,1\n", [], 2, "labels have no column 'x'"),
-        ("request_id,mated,x\na,true,1\n", ["--ignore", "x"], 2, "none of 1 labels names a stored"),
-        ("mated\ntrue\n", [], 2, "no key"),
-        ('request_id,mated\n"a,true\n', [], 3, "cannot be read to its end"),
-        (None, [], 2, "no such file"),
-        ("request_id,mated\n", ["--max-rejected", "few"], 2, "give a count such as 10"),
-    ],
-)
-def test_a_file_that_cannot_be_is_one_line(capsys, tmp_path, unlabelled, text, words, code, says):
-    path = tmp_path / "l.csv"
-    if text is not None:
-        path.write_text(text)
-    assert cli.main(["labels", str(path), "--store", str(unlabelled), *words]) == code
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert says in err
-    assert err.count("\n") == 1
-
-
-# ------------------------------------------------------------------ thresholds
 
 
 def test_the_table_for_a_person_without_labels(capsys, unlabelled):
@@ -226,20 +134,3 @@ def test_without_a_store_nothing_is_made(capsys, tmp_path):
     assert cli.main(["thresholds", "--store", str(tmp_path / "none")]) == 2
     assert "no store at" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
-
-
-# ------------------------------------------------------------------ notebooks
-
-
-def test_notebooks_are_copied_once(capsys, tmp_path):
-    assert cli.main(["notebooks", str(tmp_path / "mine")]) == 0
-    told = capsys.readouterr().out.splitlines()
-    assert told == sorted(str(path) for path in (tmp_path / "mine").iterdir())
-    assert any(line.endswith("01_first_look.ipynb") for line in told)
-    assert cli.main(["notebooks", str(tmp_path / "mine")]) == 2
-    assert "already; give another folder" in capsys.readouterr().err
-
-
-def test_notebooks_as_json(capsys, tmp_path):
-    assert cli.main(["notebooks", str(tmp_path / "mine"), "--json"]) == 0
-    assert len(json.loads(capsys.readouterr().out)) == len(list((tmp_path / "mine").iterdir()))
