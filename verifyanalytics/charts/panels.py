@@ -65,22 +65,9 @@ def chart(*columns: str) -> Callable[[Chart], Chart]:
 
 
 def panels(n: int, ax: Any, *, height: float, what: str = "charts", columns: int = 2) -> list[Any]:
-    """Return n Axes: those given, or the panels of a new figure.
+    """Return n Axes: those given, or panels of this height in inches, so many across.
 
-    Parameters
-    ----------
-    n : int
-        How many are needed, at least 1.
-    ax : None, Axes or sequence of Axes
-    height : float
-        Of a panel, in inches.
-    what : str
-        What a panel stands for, for the message.
-
-    Raises
-    ------
-    UsageError
-        Another number of Axes was given, or more are needed than a figure can hold.
+    UsageError for another number of Axes, or for more `what` than a figure can hold.
     """
     if ax is not None:
         given = list(np.ravel(ax))
@@ -120,11 +107,7 @@ def finish(axes: Sequence[Any], ax: Any, title: str, lang: Lang, notes: Iterable
             down = {each.get_gridspec().nrows for each in figure.axes if each.get_gridspec()}
             higher = 0.2 + 0.35 * max(down, default=1) + 0.07 * (1 + note.count("\n"))
             figure.set_figheight(figure.get_figheight() + higher)
-    if len(axes) == 1:
-        return axes[0]
-    array = np.empty(len(axes), dtype=object)
-    array[:] = axes
-    return array
+    return axes[0] if len(axes) == 1 else np.array(axes, dtype=object)
 
 
 def heading(ax: Any, title: str, counts: str, above: int = 0) -> None:

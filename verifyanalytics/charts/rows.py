@@ -19,24 +19,10 @@ def dots(
     ax: Any, at: Any, table: pd.DataFrame, rate: str, colour: str, *, hollow: Any = False,
     width: float = 1.4, alpha: float | None = None, upright: bool = False, **style: Any,
 ) -> None:  # fmt: skip
-    """Draw a dot for each row of a table, and its interval where the table has one.
+    """Draw a dot for each row of a table at `at`, and the interval of `rate` where it has one.
 
-    Parameters
-    ----------
-    ax : Axes
-    at : array-like of float
-        Where the rows stand.
-    table : DataFrame
-        With `rate`, and perhaps `rate_low` and `rate_high`; NaN is not drawn.
-    rate, colour : str
-    hollow : bool or array of bool
-        Whether a dot is open.
-    width, alpha : float, optional
-        Of the interval.
-    upright : bool
-        Whether the rate is on the y axis.
-    **style
-        Of the dots, as of `Axes.plot`.
+    NaN is not drawn; `hollow` dots are open; `upright`, the rate is on the y axis; `width` and
+    `alpha` are those of the interval, `style` that of the dots.
     """
     at, value = np.asarray(at, dtype=float), table[rate].to_numpy(dtype=float)
     if f"{rate}_low" in table:

@@ -171,16 +171,13 @@ def match_rates(frame: pd.DataFrame, ax: Any = None, lang: Lang = "en") -> Any:
         panels.heading(
             one, title, _counts(part.drop_duplicates(keys) if keys else part[:1], lang), above
         )
-    notes = [text("limits", lang), _no_regime(_without_regime(frame, by), lang)]
+    rest = frame[frame["reason"] == "incomplete_regime"]
+    keys = [*by, *(["period"] if over_time else [])]
+    n = _answers(rest.drop_duplicates(keys) if keys else rest[:1])
+    notes = [text("limits", lang), _no_regime(n, lang)]
     if over_time and frame["partial"].any():
         notes.insert(1, text("partial", lang))
     return panels.finish(axes, ax, "match_rates", lang, notes)
-
-
-def _without_regime(frame: pd.DataFrame, by: list[str]) -> int:
-    rest = frame[frame["reason"] == "incomplete_regime"]
-    keys = [*by, *(["period"] if "period" in frame else [])]
-    return _answers(rest.drop_duplicates(keys) if keys else rest[:1])
 
 
 def _answers(once: pd.DataFrame) -> int:
