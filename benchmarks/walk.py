@@ -1,9 +1,10 @@
 """The walk of an import through the package: modules met, and calls from one module to another.
 
-`python3 run.py bench walk [--lines N] [--path]`. A few made-up lines are imported in this process,
-after a first import that loads the modules. A hop is a call or a resumption of a generator whose
-direct caller is a function of another module of the package. `--path` prints the hops of the first
-line in order, a repeated stretch once.
+`python3 run.py bench walk [--lines N] [--bad SHARE] [--path]`. Some made-up lines are imported into
+a new store in this process, after a first import that loads the modules. A hop is a call, or a
+resumption of a generator, whose direct caller is a function of another module of the package.
+`--bad` is the share of lines that the fast path leaves to the reference parser or that are no
+responses. `--path` prints the hops of one line in order.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import argparse
 import sys
 import tempfile
 from collections import Counter
-from itertools import islice, pairwise
+from itertools import pairwise
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -39,15 +40,13 @@ def hops_of_an_import(lines: list[bytes]) -> list[tuple[str, str, str]]:
         for name in ("warm", "measured"):
             place = Path(folder) / name
             place.mkdir()
-            (place / "a.ndjson").write_bytes(b"\n".join(lines) + b"\n")
-            store = va.Store(place / "store", create=True)
+            (place / "a.ndjson").write_bytes(b"".join(lines))
             if name == "measured":
                 sys.setprofile(profile)
             try:
-                va.import_responses(place / "a.ndjson", store, workers=0)
+                va.import_responses(place / "a.ndjson", place / "store", workers=0)
             finally:
                 sys.setprofile(None)
-            store.close()
     return hops
 
 
@@ -55,9 +54,10 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--lines", type=int, default=7)
+    parser.add_argument("--bad", type=float, default=0.3)
     parser.add_argument("--path", action="store_true", help="print the walk of one line")
     given = parser.parse_args()
-    hops = hops_of_an_import(list(islice(answers(given.lines), given.lines)))
+    hops = hops_of_an_import(list(answers(given.lines, bad=given.bad)))
     modules = {module for hop in hops for module in hop[:2]}
     print(f"import of {given.lines} lines: {len(modules)} modules, {len(hops)} hops")
     pairs = Counter((calling, called) for calling, called, _ in hops)

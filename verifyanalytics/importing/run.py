@@ -239,7 +239,8 @@ class _Import:
             self._reporter.note(f"skipped {name}")
         self.summary.skipped += skipped
         sources = self._distinct(found)
-        delivered = self._deliver([source for source in sources if source.form == "journal"])
+        journals = [source for source in sources if source.form == "journal"]
+        delivered = self._deliver(journals) if journals else []
         sources = [source for source in sources if source.form != "journal"]
         self._choose_workers(sources)
         self._reporter.bytes_total = sum(source.n_bytes or 0 for source in sources)

@@ -65,7 +65,7 @@ def open_version(folder: Path, sequence_name: str, delta_version: int | None = N
         number=handle.version(),
         handle=handle,
         files=tuple(sorted(map(_data_file, actions), key=lambda file: file.path)),
-        context=tuple(sorted(context_of(field.name for field in handle.schema().fields))),
+        context=tuple(sorted(context_of([field.name for field in handle.schema().fields]))),
     )
 
 
