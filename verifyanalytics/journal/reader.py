@@ -21,28 +21,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call as the journal has it.
+    """One call as the journal has it; what is not known is None.
 
-    Attributes
-    ----------
-    key : str
-        Keyed hash of the byted_token: one token, one call.
-    state : State
-    action, req_key : str
-    tries : int
-        Times it was sent.
-    token : str or None
-        The byted_token, only while the call is in doubt.
-    http_status, code, gateway_code, sub_code, request_id, billed, message
-        Of the last reply; None when unknown.
-    answer_seq : int or None
-        Number of its answer among `answers`.
-    note : str or None
-        The reason given with a mark.
-    sent_at : float or None
-        POSIX time at which it was last sent.
-    changed_at : float
-        POSIX time of its last change of state.
+    `key` is the keyed hash of the byted_token: one token, one call. `token` is the byted_token
+    itself, only while the call is in doubt. `tries` counts how often it was sent, `sent_at` and
+    `changed_at` are POSIX times of the last sending and the last change of state. From
+    `http_status` to `message` the columns are of the last reply. `answer_seq` is the number of its
+    answer, `note` the reason given with a mark.
     """
 
     key: str

@@ -43,6 +43,7 @@ from verifyanalytics.store.files import (
     ROW_GROUP_ROWS,
     DataFile,
     StagedFile,
+    conform,
     context_of,
     place,
     table_path,
@@ -202,7 +203,9 @@ def append(
         ]
         brought = [file for file in kept if file.n_rows]
         if found.conflicts.num_rows:
-            brought.append(attempt.write("reject", _rejects(found.conflicts, batch, attempt.at)))
+            why = {"batch": batch, "reason": "conflict", "rejected_at": attempt.at}
+            rejects = conform(found.conflicts, table_schema("reject"), why)
+            brought.append(attempt.write("reject", rejects))
         counts = [
             _stored_count(p.range, done.get(p.range.sha256)) if p.dropped else count
             for p, count in zip(pending, found.counts, strict=True)
@@ -258,19 +261,6 @@ def _without(staged: StagedFile, rows: np.ndarray[Any, Any], attempt: CommitTry)
     return replace(left, path=str(path))
 
 
-def _rejects(conflicts: pa.Table, batch: str, at: datetime) -> pa.Table:
-    """Make rejects of rows that contradict a stored one: `reason` is `conflict`."""
-    constant = {"batch": batch, "reason": "conflict", "rejected_at": at}
-    schema = table_schema("reject")
-    columns = [
-        conflicts[f.name].combine_chunks().cast(f.type)
-        if f.name in conflicts.column_names
-        else pa.repeat(pa.scalar(constant.get(f.name), f.type), conflicts.num_rows)
-        for f in schema
-    ]
-    return pa.Table.from_arrays(columns, schema=schema)
-
-
 def _stored_count(r: ImportedRange, done: SourceProgress | None) -> RangeCount:
     """Give the counts of a range that is in already: those of its source."""
     if done is None:  # a copy of a source that comes earlier in this batch
@@ -322,18 +312,10 @@ def label_rows(frame: Any) -> pa.Table:
     if unknown:
         known = ", ".join(schema.names)
         raise UsageError(f"labels have no column {', '.join(unknown)}; they have: {known}")
-    columns = []
-    for field in schema:
-        try:
-            columns.append(
-                given.column(field.name).cast(field.type)
-                if field.name in given.column_names
-                else pa.nulls(given.num_rows, field.type)
-            )
-        except pa.ArrowException as error:
-            reason = str(error).splitlines()[0]
-            raise UsageError(f"labels: column {field.name}: {reason}") from error
-    rows = pa.Table.from_arrays(columns, schema=schema)
+    try:
+        rows = conform(given, schema, {})
+    except pa.ArrowException as error:
+        raise UsageError(f"labels: {error}") from error
     keyed = pc.xor(pc.is_valid(rows["request_id"]), pc.is_valid(rows["token"]))
     n_wrong = rows.num_rows - int(pc.sum(keyed).as_py() or 0)
     if n_wrong:

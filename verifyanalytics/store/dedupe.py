@@ -195,25 +195,21 @@ class Deduplicator:
         for number, file in enumerate(self._staged):
             columns = _VERIFICATION_INPUT if file.kind == "verification" else _REJECT_INPUT
             db.execute(_INPUT.format(file=number, columns=columns, path=literal(file.path)))
-        db.execute(f"CREATE OR REPLACE TEMP VIEW contents AS {self._contents()}")
+        # `content` is read when it is needed: it is too long to keep
+        contents = " UNION ALL ".join(
+            f"SELECT {number} AS file, file_row_number AS row, content FROM read_parquet("
+            f"{literal(file.path)}, file_row_number = true, hive_partitioning = false)"
+            for number, file in enumerate(self._staged)
+            if file.kind == "verification"
+        )
+        nothing = "SELECT 0 AS file, 0 AS row, NULL::VARCHAR AS content WHERE false"
+        db.execute(f"CREATE OR REPLACE TEMP VIEW contents AS {contents or nothing}")
         n_orphans = self._one("SELECT count(*) FROM staged WHERE range_no IS NULL")
         if n_orphans:
             raise StorageError(f"{n_orphans} staged rows belong to no range")
         if self._one("SELECT count(*) FROM staged WHERE answer AND request_id IS NULL"):
             raise StorageError("a staged verification has no request_id")
         db.execute("INSERT INTO decisions SELECT file, row, 'done' FROM staged WHERE done")
-
-    def _contents(self) -> str:
-        """Select `content` from the staged files when it is needed: it is too long to keep."""
-        files = [(n, file) for n, file in enumerate(self._staged) if file.kind == "verification"]
-        return (
-            " UNION ALL ".join(
-                f"SELECT {number} AS file, file_row_number AS row, content FROM read_parquet("
-                f"{literal(file.path)}, file_row_number = true, hive_partitioning = false)"
-                for number, file in files
-            )
-            or "SELECT 0 AS file, 0 AS row, NULL::VARCHAR AS content WHERE false"
-        )
 
     def _find_stored(self, paths: Sequence[str]) -> None:
         """Find ids that are stored: same content is known, other content a conflict."""

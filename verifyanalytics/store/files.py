@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -78,6 +78,22 @@ def table_schema(kind: str, context: Sequence[str] = ()) -> pa.Schema:
     schema = LABELS if kind == "label" else KINDS[kind]
     fields = [field.remove_metadata() for field in schema]
     return pa.schema([*fields, *(pa.field(name, pa.string()) for name in context)])
+
+
+def conform(table: Any, schema: pa.Schema, constants: Mapping[str, Any]) -> pa.Table:
+    """Bring a table into a schema: columns are cast, absent ones are a constant or null."""
+    columns = []
+    for field in schema:
+        if field.name not in table.column_names:
+            value = pa.scalar(constants.get(field.name), field.type)
+            columns.append(pa.repeat(value, table.num_rows))
+            continue
+        try:
+            columns.append(table.column(field.name).cast(field.type))
+        except pa.ArrowException as error:
+            message = f"column {field.name}: {str(error).splitlines()[0]}"
+            raise pa.ArrowInvalid(message) from error
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def context_of(names: Iterable[str]) -> list[str]:

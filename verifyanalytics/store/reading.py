@@ -28,18 +28,7 @@ if TYPE_CHECKING:
 
 
 class StoreReader:
-    """The reading half of `Store`.
-
-    Parameters
-    ----------
-    path : str or Path, optional
-        The folder; `VERIFYANALYTICS_STORE` if not given, else `data/store`.
-
-    Attributes
-    ----------
-    path : Path
-        Absolute.
-    """
+    """The reading half of `Store`; parameters and attributes are described there."""
 
     def __init__(self, path: str | Path | None = None) -> None:
         self.path = _store_path(path or os.environ.get("VERIFYANALYTICS_STORE") or "data/store")

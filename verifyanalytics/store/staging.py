@@ -27,6 +27,7 @@ from verifyanalytics.store.disk import lock, sync
 from verifyanalytics.store.files import (
     ROW_GROUP_ROWS,
     StagedFile,
+    conform,
     context_of,
     table_schema,
     writer,
@@ -154,7 +155,8 @@ class Staging:
         context = set(context_of(table.column_names))
         self._context |= context
         file = self._file(at, context)
-        file.write(self._complete(table, file.schema))
+        constants = {"batch": self._batch, "rejected_at": self._met_at}
+        file.write(conform(table, file.schema, constants))
 
     def _file(self, at: tuple[str, str], context: set[str]) -> _File:
         """Give the open file for a kind and month; a new one when it lacks a context column."""
@@ -175,18 +177,6 @@ class Staging:
         path = self._folder / f"{self._stem}-{kind[0]}-{len(self._paths):04}.parquet"
         self._paths.append(path)
         return _File(path, kind, month, table_schema(kind, sorted(context)))
-
-    def _complete(self, table: pa.Table, schema: pa.Schema) -> pa.Table:
-        """Bring a table into the file's schema: the batch, the clock, nulls for what is absent."""
-        constant = {"batch": self._batch, "rejected_at": self._met_at}
-        columns = []
-        for field in schema:
-            if field.name in table.column_names:
-                columns.append(table.column(field.name).cast(field.type))
-            else:
-                value = pa.scalar(constant.get(field.name), type=field.type)
-                columns.append(pa.repeat(value, table.num_rows))
-        return pa.Table.from_arrays(columns, schema=schema)
 
 
 def _by_month(batch: pa.RecordBatch) -> Iterator[tuple[str, pa.RecordBatch]]:

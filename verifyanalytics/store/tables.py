@@ -33,6 +33,7 @@ from verifyanalytics.store.views import Engine, Views
 RETENTION = timedelta(days=7)
 """How far back `as_of` reaches; removed files stay that long."""
 
+_SCHEMA_PROPERTY = "verifyanalytics.schema_version"
 _PROPERTIES = {
     "delta.dataSkippingStatsColumns": "occurred_at,score,code",
     "delta.deletedFileRetentionDuration": f"interval {RETENTION.days} days",
@@ -90,7 +91,7 @@ class Tables:
     def _create_table(self, folder: Path, schema: pa.Schema, by: list[str], key: bytes) -> None:
         """Make one empty Delta table; another process may make it at the same time."""
         ours = {
-            "verifyanalytics.schema_version": str(SCHEMA_VERSION),
+            _SCHEMA_PROPERTY: str(SCHEMA_VERSION),
             "verifyanalytics.key": fingerprint(key),
         }
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -131,7 +132,14 @@ class Tables:
             known = self._newest.get(table)
             if known is None or not _is_newest(table, known.number):
                 known = open_version(table, SEQUENCE if table == self.responses else LABEL_SEQUENCE)
-                _require_schema(known.handle, self.path)
+                found = known.handle.metadata().configuration.get(_SCHEMA_PROPERTY, "")
+                if not found.isdigit():
+                    message = f"{self.path} is a Delta table, but no store of ours"
+                    raise StorageError(message, path=self.path)
+                if int(found) > SCHEMA_VERSION:
+                    message = f"the store {self.path} has schema {found}, this program knows"
+                    hint = f"{SCHEMA_VERSION}; update verifyanalytics"
+                    raise StorageError(f"{message} {hint}", path=self.path)
                 self._newest[table] = known
             return known
 
@@ -184,13 +192,3 @@ def _is_newest(table: Path, number: int) -> bool:
     """Whether the log ends at a Delta version, by the names of its entries."""
     log = table / "_delta_log"
     return (log / f"{number:020}.json").exists() and not (log / f"{number + 1:020}.json").exists()
-
-
-def _require_schema(handle: DeltaTable, path: Path) -> None:
-    """Refuse a store that newer code made."""
-    found = handle.metadata().configuration.get("verifyanalytics.schema_version", "")
-    if not found.isdigit():
-        raise StorageError(f"{path} is a Delta table, but no store of ours", path=path)
-    if int(found) > SCHEMA_VERSION:
-        message = f"the store {path} has schema {found}, this program knows {SCHEMA_VERSION}"
-        raise StorageError(f"{message}; update verifyanalytics", path=path)
