@@ -18,6 +18,7 @@ from verifyanalytics.journal.delivery import deliver
 from verifyanalytics.journal.journal import Journal
 from verifyanalytics.journal.raw_answers import raw_line
 from verifyanalytics.parsing.reference import content
+from verifyanalytics.store import commits
 from verifyanalytics.vendor.replies import Outcome, Reply, State
 
 CONTEXT = {"zz": "y", "n00": "x"}
@@ -207,4 +208,27 @@ def test_context_beyond_64_columns_goes_to_extra(store):
     }
     assert json.loads(frame.loc["id-000003", "extra"]) == {"envelope": {"context": {"b": "3"}}}
     assert frame.loc["id-000004", "extra"] is pd.NA
+    assert store.check(deep=True) == []
+
+
+def test_two_importers_together_bring_no_more_than_64_columns(tmp_path, monkeypatch):
+    """Another import adds the last column while this one has decided to add it."""
+    store = va.Store(tmp_path / "store", create=True)
+    names = [f"ctx_n{n:02}" for n in range(63)]
+    bring(store, "a", [staged_answers.answer(1, **dict.fromkeys(names, "x"))])
+    decide = commits.beyond_limit
+    others = [va.Store(store.path)]
+
+    def meanwhile(held, wanted):
+        surplus = decide(held, wanted)
+        while others:
+            bring(others.pop(), "b", [staged_answers.answer(2, 1, ctx_y="y")])
+        return surplus
+
+    monkeypatch.setattr(commits, "beyond_limit", meanwhile)
+    bring(store, "c", [staged_answers.answer(3, 1, ctx_z="z")])
+    v = store.read().set_index("request_id")
+    assert len([name for name in v.columns if name.startswith("ctx_")]) == 64
+    assert v.loc["id-000002", "ctx_y"] == "y"
+    assert json.loads(v.loc["id-000003", "extra"]) == {"envelope": {"context": {"z": "z"}}}
     assert store.check(deep=True) == []
