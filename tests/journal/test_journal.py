@@ -1,37 +1,16 @@
-"""The journal: what it refuses, what it keeps, what it forgets, and what survives a kill."""
+"""The journal: which states a call may pass through, what is kept, what survives a kill."""
 
-import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import textwrap
-import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from builders.journals import LOST, OK, plan
 
-from verifyanalytics.errors import StorageError, UsageError
-from verifyanalytics.journal.journal import Journal, JournalView
+from verifyanalytics.errors import UsageError
+from verifyanalytics.journal.journal import Journal
 from verifyanalytics.vendor.replies import Outcome, Reply, State
-
-OK = Reply(Outcome.ANSWERED, http_status=200, code=10000, request_id="r1", billed=True)
-LOST = Reply(Outcome.LOST, message="ConnectionResetError")
-
-
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "store.journal" / "journal.sqlite"
-
-
-@pytest.fixture
-def journal(path):
-    with Journal(path, "fp") as made:
-        yield made
-
-
-def plan(journal, *keys):
-    return journal.plan((key, "CertVerify", "cert_pro_src_verify") for key in keys)
 
 
 def test_a_call_walks_from_planned_to_ok(journal):
@@ -112,36 +91,6 @@ def test_outcomes_need_a_call_that_was_sent(journal):
         journal.outcome("nobody", State.OK, OK, b"{}")
 
 
-def test_a_refusal_leaves_its_neighbours_in_the_same_flush(journal):
-    plan(journal, "a", "b")
-    journal.send("b", "T")
-    with ThreadPoolExecutor(8) as pool:
-        sends = [pool.submit(journal.send, key, "T") for key in ["b", "a", "b", "b"]]
-    failed = [s.exception() for s in sends]
-    assert [type(error) for error in failed] == [UsageError, type(None), UsageError, UsageError]
-    assert journal.call("a").state is State.SENT
-
-
-def test_workers_share_flushes(journal):
-    keys = [f"{n:04d}" for n in range(400)]
-    plan(journal, *keys)
-    before = journal.writer.n_flushes
-    barrier = threading.Barrier(8)
-
-    def work(part):
-        barrier.wait()
-        for key in part:
-            journal.send(key, "T")
-            journal.outcome(key, State.OK, OK, b"{}")
-
-    with ThreadPoolExecutor(8) as pool:
-        for done in [pool.submit(work, keys[n::8]) for n in range(8)]:
-            done.result()
-    assert journal.states()[State.OK] == 400
-    assert [a.answer_seq for a in journal.answers()] == list(range(1, 401))
-    assert journal.writer.n_flushes - before < 800
-
-
 def test_forget_takes_only_what_was_named(journal):
     plan(journal, "a", "b")
     for key in ("a", "b"):
@@ -161,251 +110,6 @@ def test_numbers_of_answers_are_never_used_again(path):
     with Journal(path, "fp") as journal:
         journal.send("b", "T")
         assert journal.outcome("b", State.OK, OK, b"{}") == 2
-
-
-@pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX")
-def test_modes(journal, path):
-    assert path.stat().st_mode & 0o777 == 0o600
-    assert path.parent.stat().st_mode & 0o777 == 0o700
-    for side in path.parent.iterdir():
-        assert side.stat().st_mode & 0o077 == 0, side.name
-
-
-@pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX")
-def test_an_open_file_is_refused(path):
-    Journal(path, "fp").close()
-    path.chmod(0o644)
-    with pytest.raises(StorageError, match="chmod 600"):
-        Journal(path, "fp")
-
-
-def test_one_process_at_a_time(journal, path):
-    with pytest.raises(StorageError, match="in use by another process") as caught:
-        Journal(path, "fp")
-    assert "of your own" not in str(caught.value)  # another journal knows nothing of what was sent
-    journal.close()
-    Journal(path, "fp").close()
-
-
-def test_another_key_is_refused(path):
-    Journal(path, "fp").close()
-    with pytest.raises(StorageError, match="another store key"):
-        Journal(path, "other")
-    Journal(path, "fp").close()
-
-
-def test_a_newer_schema_is_refused(path):
-    Journal(path, "fp").close()
-    with sqlite3.connect(path) as db:
-        db.execute("pragma user_version = 99")
-    db.close()
-    with pytest.raises(StorageError, match="newer version"):
-        Journal(path, "fp")
-
-
-def test_a_journal_that_is_not_there_is_not_made_for_reading(path):
-    with pytest.raises(UsageError, match="collect first"):
-        Journal(path, "fp", create=False)
-    assert not path.exists()
-
-
-@pytest.mark.parametrize("damage", ["garbage", "torn"])
-def test_a_damaged_file_is_refused_and_left_as_it_is(path, damage):
-    with Journal(path, "fp") as journal:
-        plan(journal, *(f"{n}" for n in range(500)))
-    data = path.read_bytes()
-    hurt = b"x" * len(data) if damage == "garbage" else data[:5000] + b"\xff" * 9000 + data[14000:]
-    path.write_bytes(hurt)
-    with pytest.raises(StorageError, match="damaged") as caught:
-        Journal(path, "fp")
-    assert ".recover" in str(caught.value)
-    assert path.read_bytes() == hurt
-
-
-def test_an_empty_file_is_a_damaged_one(path):
-    with Journal(path, "fp") as journal:
-        plan(journal, "k")
-    path.write_bytes(b"")
-    with pytest.raises(StorageError, match="it is empty"):
-        Journal(path, "fp")
-    assert path.read_bytes() == b""
-
-
-DYING = textwrap.dedent("""
-    import os, sys
-    from pathlib import Path
-    from verifyanalytics.journal.journal import Journal
-    Path.replace = lambda *names: os._exit(9)
-    Journal(Path(sys.argv[1]), "fp")
-""")
-
-
-def test_a_death_while_it_is_made_leaves_nothing_in_its_place(path):
-    done = subprocess.run([sys.executable, "-c", DYING, str(path)], check=False)
-    assert done.returncode == 9
-    assert not path.exists()
-    with Journal(path, "fp") as journal:
-        assert plan(journal, "k") == 1
-    assert {file.suffix for file in path.parent.iterdir()} == {".sqlite", ".lock"}
-
-
-@pytest.mark.skipif(os.name != "posix", reason="links are POSIX")
-def test_a_link_to_a_journal_leads_to_the_same_lock(path, tmp_path):
-    link = tmp_path / "elsewhere" / "link.sqlite"
-    link.parent.mkdir()
-    link.symlink_to(path)
-    with Journal(path, "fp") as journal:
-        plan(journal, "k")
-        journal.send("k", "T")
-        with pytest.raises(StorageError, match="in use"):
-            Journal(link, "fp")
-        journal.outcome("k", State.OK, OK, b"{}")
-    with Journal(link, "fp") as journal:
-        assert journal.states()[State.OK] == 1
-
-
-@pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX")
-def test_an_open_lock_file_is_closed_to_others(path):
-    path.parent.mkdir()
-    lock = path.with_name(f"{path.name}.lock")
-    lock.touch(mode=0o644)
-    lock.chmod(0o644)
-    Journal(path, "fp").close()
-    assert lock.stat().st_mode & 0o777 == 0o600
-
-
-def test_a_state_that_there_is_not_is_damage(path):
-    with Journal(path, "fp") as journal:
-        plan(journal, "k")
-    with sqlite3.connect(path) as db:
-        db.execute("update calls set state = 'WHAT'")
-    db.close()
-    with Journal(path, "fp") as journal:
-        for question in (journal.states, journal.calls, lambda: journal.standing(["k"])):
-            with pytest.raises(StorageError, match="damaged"):
-                question()
-
-
-def test_somebody_elses_database_is_refused(path):
-    path.parent.mkdir(mode=0o700)
-    os.close(os.open(path, os.O_CREAT, 0o600))
-    with sqlite3.connect(path) as db:
-        db.execute("create table t (x)")
-    db.close()
-    with pytest.raises(StorageError, match="not a journal"):
-        Journal(path, "fp")
-
-
-def test_closed_means_closed(path):
-    journal = Journal(path, "fp")
-    journal.close()
-    journal.close()
-    with pytest.raises(StorageError, match="closed"):
-        journal.states()
-
-
-def test_a_close_lets_nobody_wait(path):
-    """Whoever asks at that moment is either served or told that the journal is closed."""
-    for _ in range(20):
-        journal = Journal(path, "fp")
-        begun = threading.Barrier(9)
-
-        def work(journal=journal, begun=begun):
-            begun.wait()
-            served = 0
-            try:
-                while True:
-                    journal.states()
-                    served += 1
-            except StorageError:
-                return served
-
-        with ThreadPoolExecutor(8) as pool:
-            asking = [pool.submit(work) for _ in range(8)]
-            begun.wait()
-            journal.close()
-            assert all(done.result(20) >= 0 for done in asking)
-
-
-def test_a_piece_that_fails_by_itself_fails_alone(journal):
-    plan(journal, "a")
-    journal.send("a", "T")
-    journal.outcome("a", State.IN_DOUBT, LOST)
-    with pytest.raises(UnicodeEncodeError):
-        journal.settle("a", State.NOT_PROCESSED, None, note="console says no \udcff")
-    assert journal.call("a").state is State.IN_DOUBT
-    with pytest.raises(OverflowError):
-        journal.settle("a", State.REJECTED, Reply(Outcome.REJECTED, code=1 << 70))
-    journal.settle("a", State.OK, OK, b"{}")
-    assert journal.call("a").state is State.OK
-
-
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_nobody_waits_for_a_writer_that_is_gone(journal):
-    plan(journal, "a")
-    with pytest.raises(StorageError, match="writer ended: SystemExit"):
-        journal._ask(lambda db: sys.exit())
-    with pytest.raises(StorageError, match="closed"):
-        journal.send("a", "T")
-
-
-FORKED = textwrap.dedent("""
-    import os, sys
-    from pathlib import Path
-    from verifyanalytics.errors import StorageError
-    from verifyanalytics.journal.journal import Journal
-    journal = Journal(Path(sys.argv[1]), "fp")
-    journal.plan([("k", "CertVerify", "q")])
-    pid = os.fork()
-    if not pid:
-        try:
-            journal.send("k", "T")
-        except StorageError as error:
-            print(error, flush=True)
-        journal.close()
-        os._exit(0)
-    os.waitpid(pid, 0)
-    try:
-        Journal(Path(sys.argv[1]), "fp")
-    except StorageError as error:
-        print(error)
-    print(journal.send("k", "T"))
-""")
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks are POSIX")
-def test_a_fork_leaves_the_journal_to_its_parent(path):
-    done = subprocess.run(
-        [sys.executable, "-c", FORKED, str(path)],
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    in_child, still_held, sent = done.stdout.splitlines()
-    assert "before this process was forked" in in_child
-    assert "in use" in still_held
-    assert sent == "1"
-
-
-def test_a_view_reads_beside_the_owner_and_changes_nothing(journal, path):
-    plan(journal, *"abcd")
-    for key in "cba":
-        journal.send(key, f"TOKEN{key}")
-        if key != "b":
-            journal.outcome(key, State.IN_DOUBT, LOST)
-    with JournalView(path, "fp") as view:
-        assert view.uuid == journal.uuid
-        assert view.states() == journal.states()
-        assert view.states()[State.SENT] == 1
-        assert view.standing("adx") == {"a": State.IN_DOUBT, "d": State.PLANNED}
-        assert [call.key for call in view.oldest(State.IN_DOUBT, limit=1)] == ["c"]
-        journal.settle("c", State.OK, OK, b"{}")
-        assert [call.key for call in view.oldest(State.IN_DOUBT, limit=9)] == ["a"]
-        assert (view.n_answers(), view.n_answers(above=1)) == (1, 0)
-        with pytest.raises(StorageError):
-            view._ask(lambda db: db.execute("delete from calls"))
-    with pytest.raises(StorageError, match="another store key"):
-        JournalView(path, "other")
-    with pytest.raises(UsageError, match="collect first"):
-        JournalView(path.with_name("none"), "fp")
 
 
 KILLED = textwrap.dedent("""
@@ -459,32 +163,6 @@ def test_a_kill_loses_nothing_that_was_said(path):
         assert all(call.token == f"TOKEN{int(call.key)}" for call in in_doubt)
         assert len(journal.answers(limit=10_000)) == journal.states()[State.OK]
         assert journal.states()[State.SENT] == 0
-
-
-FULL = textwrap.dedent("""
-    import resource, signal, sys
-    from pathlib import Path
-    from verifyanalytics.errors import StorageError
-    from verifyanalytics.journal.journal import Journal
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    journal = Journal(Path(sys.argv[1]), "fp")
-    journal.plan([(str(n), "CertVerify", "q") for n in range(100)])
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
-    try:
-        journal.send("0", "T")
-    except StorageError as error:
-        print(error.exit_code)
-""")
-
-
-@pytest.mark.skipif(os.name != "posix", reason="file size limits are POSIX")
-def test_a_full_disk_stops_the_intent(path):
-    done = subprocess.run(
-        [sys.executable, "-c", FULL, str(path)], capture_output=True, text=True, check=False
-    )
-    assert done.stdout == "7\n", done.stderr
-    with Journal(path, "fp") as journal:
-        assert journal.states()[State.PLANNED] == 100
 
 
 def test_no_token_is_left_in_any_file_after_its_outcome(path):
