@@ -22,7 +22,7 @@ def answers(n: int, *, seed: int = 1, image_bytes: int = 0, bad: float = 0.0) ->
     ----------
     n, seed : int
     image_bytes : int
-        Bytes of the two pictures together, before base64.
+        Bytes of the two images together, before base64.
     bad : float
         Share of lines that no strict reader accepts, or that need a coercion (half and half).
     """

@@ -31,16 +31,10 @@ MAX_JSON5 = 4 << 20
 """JSON5 is for samples pasted by hand: its parser is slow."""
 
 UTF8_MARK = b"\xef\xbb\xbf"
-_FOREIGN = (
-    (b"\xff\xfe\0\0", "UTF-32"),
-    (b"\0\0\xfe\xff", "UTF-32"),
-    (b"\xff\xfe", "UTF-16"),
-    (b"\xfe\xff", "UTF-16"),
-    (b"{\0", "UTF-16"),
-    (b"[\0", "UTF-16"),
-    (b"\0{", "UTF-16"),
-    (b"\0[", "UTF-16"),
-)
+_FOREIGN = {
+    "UTF-32": (b"\xff\xfe\0\0", b"\0\0\xfe\xff"),
+    "UTF-16": (b"\xff\xfe", b"\xfe\xff", b"{\0", b"[\0", b"\0{", b"\0["),
+}
 _BINARY = (
     (0, b"PK\x03\x04", "a ZIP archive; unpack it first"),
     (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive; unpack it first"),
@@ -54,8 +48,8 @@ _TRIES = 20  # lines that vote on the form
 
 def refusal_of(head: bytes) -> tuple[str, str] | None:
     """Give reason and detail when a source's first bytes say that it holds no UTF-8 text."""
-    for mark, name in _FOREIGN:
-        if head.startswith(mark):
+    for name, marks in _FOREIGN.items():
+        if head.startswith(marks):
             return "encoding", f"{name}; convert it to UTF-8"
     for place, mark, what in _BINARY:
         if head.startswith(mark, place):

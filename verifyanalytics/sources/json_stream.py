@@ -232,21 +232,17 @@ class JsonStream:
 
     def _begin_value(self) -> None:
         """Take a value that lies whole and clean in the buffer at once; follow any other."""
-        start = self._at
-        match = _whole_value().match(self._data, start)
-        if match is None or match.end() - start > self._max_document:
-            self._scanner = Scanner(start)
-            return
-        self._at = match.end()
-        self._learn(start)
-        self._document(start, self._at)
+        match = _whole_value().match(self._data, self._at)
+        if match is None or match.end() - self._at > self._max_document:
+            self._scanner = Scanner(self._at)
+        else:
+            self._take_value(self._at, match.end())
 
     def _take_loose(self, *, final: bool) -> bool:
         """Take what is neither object nor array: a scalar, or garbage."""
         start, end = self._at, _end(_LOOSE, self._data, self._at)
         if end - start > self._max_document:
-            self._scanner = Scanner(start)
-            self._break_off(self._scanner, "size", self._too_large, start + 1)
+            self._break_off(start, "size", self._too_large, start + 1)
         elif end == len(self._data) and not final:
             return False
         else:
@@ -256,30 +252,28 @@ class JsonStream:
 
     def _follow(self, scanner: Scanner, *, final: bool) -> bool:
         """Follow a bracketed value to its end or its break; False: more bytes are needed."""
-        verdict = scanner.advance(self._data)
-        if scanner.position - scanner.start > self._max_document:
-            self._break_off(scanner, "size", self._too_large, scanner.start + 1)
+        verdict, start = scanner.advance(self._data), scanner.start
+        reason, detail, search = scanner.reason, scanner.detail, max(scanner.resume, start + 1)
+        if scanner.position - start > self._max_document:
+            reason, detail, search = "size", self._too_large, start + 1
         elif verdict == "ended":
-            self._at, self._scanner = scanner.position, None
-            self._learn(scanner.start)
-            self._document(scanner.start, scanner.position)
-        elif verdict == "broken":
-            self._break_off(
-                scanner, scanner.reason, scanner.detail, max(scanner.resume, scanner.start + 1)
-            )
-        elif final:
-            self._break_off(
-                scanner, "syntax", "the input ends inside a document", scanner.start + 1
-            )
-        else:
-            return False
+            self._take_value(start, scanner.position)
+            return True
+        elif verdict == "more":
+            if not final:
+                return False
+            reason, detail, search = "syntax", "the input ends inside a document", start + 1
+        self._break_off(start, reason, detail, search)
         return True
 
-    def _learn(self, start: int) -> None:
+    def _take_value(self, start: int, end: int) -> None:
+        """Take an object or array; its first name may tell where another begins."""
+        self._at, self._scanner = end, None
         match = _FIRST_NAME.match(self._data, start)
         if match and match[1] not in self._names and len(self._names) < _MAX_NAMES:
             self._names.append(match[1])
             self._start = _start_pattern(self._names)
+        self._document(start, end)
 
     def _document(self, start: int, end: int) -> None:
         self._documents.append(Document(self._row, start, end))
@@ -294,9 +288,8 @@ class JsonStream:
         self._row += 1
         self._cut_when_full()
 
-    def _break_off(self, scanner: Scanner, reason: str, detail: str, search: int) -> None:
-        self._at, self._search = scanner.start, search
-        self._scanner = None
+    def _break_off(self, start: int, reason: str, detail: str, search: int) -> None:
+        self._at, self._search, self._scanner = start, search, None
         self._broken = _Broken(self._row, self._offset + self._at, reason, detail)
         self._row += 1
         self._wants_element = self._is_fresh = False
@@ -312,9 +305,8 @@ class JsonStream:
             self._scanner = Scanner(self._at)
             return True
         if not final:
-            decided = max(self._search, len(self._data) - _LONGEST_START)
-            self._search = decided
-            self._drop_broken(broken, max(self._at, decided - _LOOK_BACK - 1))
+            self._search = max(self._search, len(self._data) - _LONGEST_START)
+            self._drop_broken(broken, max(self._at, self._search - _LOOK_BACK - 1))
             self._cut()
             self._let_go(self._at)
         return False
@@ -358,8 +350,7 @@ class JsonStream:
         start = self._documents[0].start if self._documents else self._at
         end = self._documents[-1].end if self._documents else self._at
         documents = tuple(Document(d.row, d.start - start, d.end - start) for d in self._documents)
-        data = bytes(memoryview(self._data)[start:end])
-        place = self._offset + start
+        data, place = bytes(memoryview(self._data)[start:end]), self._offset + start
         self._ready.append(Block(self._name, data, row, place, documents, tuple(self._rejects)))
         self._documents, self._rejects = [], []
         self._let_go(end)

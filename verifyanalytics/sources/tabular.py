@@ -29,11 +29,9 @@ _MAX_BATCH = 1 << 14  # rows
 _SHOWN = 40  # columns named in an error, and characters of a name
 _STRINGS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
 _BYTES = (
-    pa.types.is_binary,
-    pa.types.is_large_binary,
-    pa.types.is_binary_view,
+    pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view,
     pa.types.is_fixed_size_binary,
-)
+)  # fmt: skip
 
 _Cell = str | bytes
 """A cell on its way: text, or bytes that are still to be checked for UTF-8."""
@@ -135,8 +133,7 @@ class _EnvelopeLines:
     def cut(self) -> Iterator[Block]:
         """Give out what there is."""
         if self._lines:
-            data = b"".join(self._lines)
-            rejects = tuple(self._rejects)
+            data, rejects = b"".join(self._lines), tuple(self._rejects)
             yield Block(self._name, data, self._first_row, None, None, rejects)
         self._lines, self._rejects, self._n_bytes = [], [], 0
         self._first_row = self.row
@@ -299,11 +296,10 @@ class _Records:
         digest.update(self._data[: max(end, 0)])
         n_bytes += max(end, 0)
         self._drop(end + 1)
+        reason, detail = "source", "a quote that is not closed"
         if n_bytes > self._max_document:
-            detail = f"a line larger than {self._max_document} bytes"
-            return start, b"", _Fault("size", detail, digest.hexdigest(), n_bytes)
-        fault = _Fault("source", "a quote that is not closed", digest.hexdigest(), n_bytes)
-        return start, b"", fault
+            reason, detail = "size", f"a line larger than {self._max_document} bytes"
+        return start, b"", _Fault(reason, detail, digest.hexdigest(), n_bytes)
 
     def _drop(self, n_bytes: int) -> None:
         del self._data[:n_bytes]

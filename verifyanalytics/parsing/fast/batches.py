@@ -55,7 +55,10 @@ def joined_batch(fast: pa.RecordBatch, kept: Flags, rows: list[Row]) -> pa.Recor
     if rows:
         batches = [fast, row_batch(rows)]
         names = {name for part in batches for name in part.schema.names}
-        batch = pa.concat_batches([_widened(part, names) for part in batches])
+        batch = pa.concat_batches(
+            column_batch({n: part[n] if n in part.schema.names else None for n in names})
+            for part in batches
+        )
         kept = np.concatenate([kept, np.ones(len(rows), bool)])
     if not kept.all() or rows:
         places = np.flatnonzero(kept)
@@ -67,15 +70,6 @@ def joined_batch(fast: pa.RecordBatch, kept: Flags, rows: list[Row]) -> pa.Recor
     context = batch.schema.names[len(_FIELDS) :]
     return batch.select(
         [*_NAMES, *(name for name in context if batch[name].null_count < len(batch))]
-    )
-
-
-def _widened(batch: pa.RecordBatch, names: set[str]) -> pa.RecordBatch:
-    """The batch with all of these columns, null where it has none."""
-    if len(names) == batch.num_columns:
-        return batch
-    return column_batch(
-        {name: batch[name] if name in batch.schema.names else None for name in names}
     )
 
 

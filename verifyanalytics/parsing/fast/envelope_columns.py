@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ class EnvelopeColumns:
 
     def __init__(self, options: ReadOptions) -> None:
         self._options = options
-        self._plans: dict[tuple[str, ...], dict[str, str] | None] = {}
+        self._plan = lru_cache(_MAX_PLANS)(self._plan_of)
 
     def columns(
         self, envelopes: Sequence[Any] | None, n: int, needs_reference: set[int]
@@ -77,7 +78,7 @@ class EnvelopeColumns:
     def _contexts(
         self, contexts: list[dict[str, str | None]], needs_reference: set[int]
     ) -> dict[str, list[str | None]]:
-        plans = [self._plan(context) for context in contexts]
+        plans = [self._plan(tuple(context)) for context in contexts]
         needs_reference.update(place for place, plan in enumerate(plans) if plan is None)
         constants = self._options.context
         columns: dict[str, list[str | None]] = {
@@ -91,15 +92,10 @@ class EnvelopeColumns:
                     columns[name][place] = text
         return {f"ctx_{name}": texts for name, texts in columns.items()}
 
-    def _plan(self, context: dict[str, str | None]) -> dict[str, str] | None:
-        """Column → name in the context; None when something of it has to go to `extra`."""
-        names = tuple(context)
-        if names not in self._plans:
-            if len(self._plans) >= _MAX_PLANS:
-                self._plans.clear()
-            chosen = context_names(context, self._options)
-            self._plans[names] = chosen if len(chosen) == len(names) else None
-        return self._plans[names]
+    def _plan_of(self, names: tuple[str, ...]) -> dict[str, str] | None:
+        """Column → name in a context; None when something of it has to go to `extra`."""
+        chosen = context_names(dict.fromkeys(names), self._options)
+        return chosen if len(chosen) == len(names) else None
 
 
 def moments(

@@ -258,7 +258,7 @@ class Flattener:
 
 @contextmanager
 def _no_cyclic_gc() -> Iterator[None]:
-    """decoding.Decoded replies form no cycles; the collector would walk them again and again."""
+    """Decoded replies form no cycles; the collector would walk them again and again."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

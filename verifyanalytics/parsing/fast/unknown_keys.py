@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -67,7 +68,6 @@ class UnknownKeys:
         self.learnt = [UnknownKey("reply", "status", "learnt_0")]
         self._names_in_use = names_in_use
         self._counts: Counter[tuple[str, str]] = Counter()
-        self._texts: dict[tuple[tuple[UnknownKey, bytes], ...], Extra | None] = {}
 
     def notice(self, error: Exception) -> bool:
         """Tell whether an error is about an unknown key; count the key and learn a frequent one."""
@@ -108,19 +108,13 @@ class UnknownKeys:
                     if raw is not UNSET:
                         found.setdefault(place, []).append((key, bytes(raw)))
         return {
-            place: self._extra(tuple(keys)) if _is_sound(text_of(place)) else None
+            place: _extra(tuple(keys)) if _is_sound(text_of(place)) else None
             for place, keys in found.items()
         }
 
-    def _extra(self, keys: tuple[tuple[UnknownKey, bytes], ...]) -> Extra | None:
-        if keys not in self._texts:
-            if len(self._texts) >= MAX_TEXTS:
-                self._texts.clear()
-            self._texts[keys] = _written(keys)
-        return self._texts[keys]
 
-
-def _written(keys: tuple[tuple[UnknownKey, bytes], ...]) -> Extra | None:
+@lru_cache(MAX_TEXTS)
+def _extra(keys: tuple[tuple[UnknownKey, bytes], ...]) -> Extra | None:
     extra: dict[str, Any] = {}
     try:
         for key, raw in keys:
