@@ -29,7 +29,7 @@ from verifyanalytics.vendor.client import query_body
 from verifyanalytics.vendor.replies import State
 
 RETENTION_S = 30 * 86400.0
-"""Seconds for which raw answers are kept after their rows are in the store."""
+"""Seconds for which raw responses are kept after their rows are in the store."""
 
 DELIVERED_AT = 5000
 """Responses in the journal after which they are delivered while the run goes on."""
@@ -172,7 +172,7 @@ MOST_SHOWN = 100
 
 @dataclass(slots=True)
 class CollectSummary:
-    """What a run did, and how the journal stands after it.
+    """The counts of a run, and of the journal after it.
 
     Attributes
     ----------
@@ -185,7 +185,7 @@ class CollectSummary:
     billed, not_billed, unknown : int
         Calls of the whole journal by what is known of their billing.
     added, known, rejected : int
-        What became of the answers in the store: new rows, rows that were there, rejects.
+        What became of the responses in the store: new rows, rows that were there, rejects.
     refused : list of (int, str)
         Line numbers and what was wrong, at most 100.
     stopped : str or None
@@ -255,7 +255,7 @@ class OpenCall:
         Of the call; `mark` takes its beginning.
     state : str
     seconds : float
-        Since it went out, or since it stands so.
+        Since it went out, or since it is in this state.
     message : str or None
         What is known of it.
     """

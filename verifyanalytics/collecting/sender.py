@@ -159,7 +159,7 @@ class Sender:
                     between()
 
     def halt(self, exit_code: int, reason: str) -> None:
-        """Let no new call go out; the first reason stands unless a worse one comes."""
+        """Let no new call go out; the first reason is kept, unless the disk fails later."""
         with self._lock:
             if self.stopped is None or (exit_code == 7 != self.stopped.exit_code):
                 self.stopped = Stopped(exit_code, reason)
@@ -190,7 +190,7 @@ class Sender:
                 self._try(call)
             except VerifyAnalyticsError as error:
                 self.halt(error.exit_code, str(error))
-            except Exception as error:  # noqa: BLE001 - it ends the run, told by its name
+            except Exception as error:  # noqa: BLE001 - it ends the run and is named
                 self.halt(1, f"a worker failed: {_where(error)}")
             with self._lock:
                 self.n_done += 1

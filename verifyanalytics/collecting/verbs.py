@@ -1,7 +1,7 @@
 """The collector's verbs: planned calls are sent once each, and each response becomes a row once.
 
 `collect` sends CertVerify calls, `query` asks for stored outcomes, `resolve` settles calls in
-doubt, `status` and `mark` show and settle them by hand. The journal stands between vendor and
+doubt, `status` and `mark` show and settle them by hand. The journal is between vendor and
 store: after a crash some calls may be in doubt, but none is sent twice and no response is lost.
 Responses go through the same parser and the same commits as imports; a stamp in the store says up
 to which response of the journal.
@@ -43,7 +43,7 @@ GRACE_S = 120.0
 
 
 def journal_path(store: Store) -> Path:
-    """Where a store's journal is unless told otherwise: beside the store, never in it."""
+    """Give the default place of a store's journal: beside the store, never in it."""
     return store.path.with_name(f"{store.path.name}.journal") / "journal.sqlite"
 
 

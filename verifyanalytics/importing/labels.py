@@ -86,7 +86,7 @@ class LabelSummary:
     added, known, refused : int
         Those that went in, were there already (or twice in the file), could not be right.
     unknown : int
-        Of the added and known: labels whose request_id or token no stored answer has.
+        Of the added and known: labels whose request_id or token no stored response has.
     undecided : int
         Of the added and known: labels that say neither mated nor attack ("cannot tell").
     refusals : list of Refusal
@@ -141,7 +141,7 @@ def import_labels(
         `mated` is true or false, `inclusion_prob` in (0, 1], `labelled_at` an ISO 8601 time
         (without a zone UTC), `origin` one of `ORIGINS`.
     store : Store or path, optional
-        A store with answers in it; default as `Store`.
+        A store with responses in it; default as `Store`.
     ignore : sequence of str
         Columns to leave out. Any other column that labels do not have is refused.
     strict : bool
@@ -157,8 +157,8 @@ def import_labels(
     ------
     NoStoreError
     UsageError
-        No such file, a form or a column that is not known, no key, nothing said, or no label
-        names a stored answer.
+        No such file, a form or a column that is not known, no key, no column mated or attack,
+        or no label names a stored response.
     InputError
         The file is damaged or not UTF-8; nothing is added.
 
@@ -279,74 +279,54 @@ def _wanted(source: str, names: Sequence[str], ignore: frozenset[str]) -> set[st
 
 
 def _csv(path: Path, ignore: frozenset[str]) -> _Rows:
-    is_packed = path.name.lower().endswith(".gz")
-    # Excel writes a mark in front
-    with (gzip.open if is_packed else open)(path, "rt", encoding="utf-8-sig", newline="") as file:
-        try:
-            yield from _csv_rows(path.name, file, ignore)
-        except UnicodeDecodeError as error:
-            raise InputError(
-                f"{path}: not UTF-8; save it as CSV UTF-8",
-                source=path.name,
-                reason="encoding",
-            ) from error
-        except (csv.Error, EOFError, OSError) as error:
-            raise InputError(
-                f"{path}: cannot be read to its end: {error}", source=path.name, reason="source"
-            ) from error
-
-
-def _csv_rows(source: str, file: Any, ignore: frozenset[str]) -> _Rows:
-    first = file.readline()
-    delimiter = max(_DELIMITERS, key=first.count)
-    names = [name.strip() for name in next(csv.reader([first], delimiter=delimiter), [])]
-    wanted = _wanted(source, names, ignore)
-    reader = csv.reader(file, delimiter=delimiter, strict=True)
-    row = 0
-    for cells in reader:
-        if not cells:  # a blank line
-            continue
-        row += 1
-        place = _Place(row, reader.line_num + 1)
-        if len(cells) != len(names):
-            yield place, None
-            continue
-        pairs = zip(names, cells, strict=True)
-        yield place, {name: cell.strip() for name, cell in pairs if name in wanted}
+    how: Any = gzip.open if path.name.lower().endswith(".gz") else open
+    try:
+        # Excel writes a byte order mark in front
+        with how(path, "rt", encoding="utf-8-sig", newline="") as file:
+            first = file.readline()
+            delimiter = max(_DELIMITERS, key=first.count)
+            names = [name.strip() for name in next(csv.reader([first], delimiter=delimiter), [])]
+            wanted = _wanted(path.name, names, ignore)
+            reader = csv.reader(file, delimiter=delimiter, strict=True)
+            for row, cells in enumerate(filter(None, reader), 1):  # blank lines are no rows
+                place = _Place(row, reader.line_num + 1)
+                pairs = zip(names, cells, strict=False)
+                fits = len(cells) == len(names)
+                yield place, {n: cell.strip() for n, cell in pairs if n in wanted} if fits else None
+    except UnicodeDecodeError as error:
+        message = f"{path}: not UTF-8; save it as CSV UTF-8"
+        raise InputError(message, source=path.name, reason="encoding") from error
+    except (csv.Error, EOFError, OSError) as error:
+        message = f"{path}: cannot be read to its end: {error}"
+        raise InputError(message, source=path.name, reason="source") from error
 
 
 def _parquet(path: Path, ignore: frozenset[str]) -> _Rows:
+    row = 0
     try:
         with pq.ParquetFile(path) as file:
             wanted = _wanted(path.name, file.schema_arrow.names, ignore)
             columns = [name for name in file.schema_arrow.names if name in wanted]
-            row = 0
             for block in file.iter_batches(_BLOCK, columns=columns):
-                for cells in _pylist(block):
+                arrays = [  # times lose what is finer than a microsecond
+                    pc.cast(column, pa.timestamp("us", tz=column.type.tz), safe=False)
+                    if pa.types.is_timestamp(column.type)
+                    else column
+                    for column in block.columns
+                ]
+                for cells in pa.RecordBatch.from_arrays(arrays, block.schema.names).to_pylist():
                     row += 1
                     yield _Place(row, None), cells
     except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{path}: {reason}", source=path.name, reason="source") from error
+        message = f"{path}: {str(error).splitlines()[0]}"
+        raise InputError(message, source=path.name, reason="source") from error
 
 
-def _pylist(block: pa.RecordBatch) -> list[dict[str, Any]]:
-    """Give a block's rows as Python values; times lose what is finer than a microsecond."""
-    arrays = [
-        pc.cast(column, pa.timestamp("us", tz=column.type.tz), safe=False)
-        if pa.types.is_timestamp(column.type)
-        else column
-        for column in block.columns
-    ]
-    rows: list[dict[str, Any]] = pa.RecordBatch.from_arrays(arrays, block.schema.names).to_pylist()
-    return rows
-
-
-# ------------------------------------------------------------------ the stored answers
+# ------------------------------------------------------------------ the stored responses
 
 
 def _stored(store: Store, labels: pa.Table) -> list[bool]:
-    """Tell for each label whether a stored answer has its key: one pass over the key columns."""
+    """Say for each label whether a stored response has its key: one pass over the key columns."""
     known: list[pa.Array] = []
     for name in ("request_id", "token"):
         keys = pc.unique(labels[name].drop_null())

@@ -59,7 +59,7 @@ class Prepared:
     n_bytes : int
         How many were hashed.
     state : tuple of int or None
-        What the file system said before the first byte was hashed; None for a remote source.
+        What `file_state` gave before the first byte was hashed; None for a remote source.
     ranges : list of SourceRange
         Of a plain file of lines; else one, the whole source.
     rows_done, bytes_done : int

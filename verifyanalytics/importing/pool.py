@@ -133,7 +133,7 @@ class Worker:
         return WorkerDiedError(f"a worker {how}{': ' + last[:300] if last else ''}")
 
     def close(self) -> None:
-        """Wait until the process is gone and close its pipes."""
+        """Wait until the process has ended and close its pipes."""
         self.process.wait()
         for stream in (self._stdin, self._stdout, self._stderr):
             with contextlib.suppress(OSError):
@@ -263,12 +263,12 @@ def child_environment() -> dict[str, str]:
     """
     root = Path(package_file).resolve().parents[1]
     main_file = getattr(sys.modules.get("__main__"), "__file__", None)
-    strangers = {Path.cwd(), *([Path(main_file).resolve().parent] if main_file else [])}
+    foreign = {Path.cwd(), *([Path(main_file).resolve().parent] if main_file else [])}
     by_itself = {Path(path) for path in (*site.getsitepackages(), site.getusersitepackages())}
     standard = Path(sysconfig.get_path("stdlib"))
     entries = [root] if root not in by_itself else []
     for path in (Path(entry) for entry in sys.path if entry):
-        ours = path not in strangers | by_itself and path not in entries
+        ours = path not in foreign | by_itself and path not in entries
         if ours and path.exists() and path != standard and standard not in path.parents:
             entries.append(path)
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}

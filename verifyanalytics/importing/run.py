@@ -136,7 +136,7 @@ def import_responses(
     See Also
     --------
     verifyanalytics.import_labels : Ground truth for the stored responses.
-    verifyanalytics.collect : Call the vendor and store what it answers.
+    verifyanalytics.collect : Call the vendor and store the responses.
     verifyanalytics.Store : What was imported, for reading.
     """
     if workers is not None:
@@ -261,7 +261,7 @@ class _Import:
         return sorted(distinct.values(), key=lambda source: source.name)
 
     def _deliver(self, journals: list[Source]) -> list[str]:
-        """Take the answers of journals; the store's stamps say how far each of them is in it."""
+        """Deliver the responses of journals; the store's stamps say which are delivered."""
         total = Delivered()
         for source in journals:
             path = Path(source.location)

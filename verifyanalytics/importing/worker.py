@@ -301,7 +301,7 @@ def main() -> None:
         send(out, Hello(str(Path(package_file).resolve())))
         _serve(_Inbox(sys.stdin.buffer), out)
     except BrokenPipeError:
-        os._exit(0)  # the parent is gone
+        os._exit(0)  # the parent has ended
 
 
 if __name__ == "__main__":

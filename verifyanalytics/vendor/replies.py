@@ -46,7 +46,7 @@ REDACTED = "[redacted]"
 
 
 class State(StrEnum):
-    """Where a call stands in the journal."""
+    """The state of a call in the journal."""
 
     PLANNED = "PLANNED"
     SENT = "SENT"
@@ -81,7 +81,7 @@ class Rule:
     Attributes
     ----------
     state : State
-        Where the call stands afterwards.
+        The state of the call afterwards.
     tries : int
         How often the call may be sent in all before the run gives it up; 1 is never again.
     stop : int or None

@@ -166,7 +166,7 @@ class SignedRequest(AuthBase):
     Parameters
     ----------
     access_key, secret_key : str
-        Long-lived or temporary credentials; neither stands in the repr.
+        Long-lived or temporary credentials; neither is in the repr.
     session_token : str, optional
         Security token of temporary (STS) credentials; it becomes a signed header.
     x_date : callable
