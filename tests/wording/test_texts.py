@@ -91,7 +91,7 @@ def test_a_value_is_written_in_each_language():
 
 
 def test_both_languages_stand_once_where_they_are_the_same():
-    assert text("d_of", "both", x="1", n="2") == "1 / 2"
+    assert text("named_count", "both", name="a", n="2") == "a 2"
     assert spoken(percent(0.5), "both") == [("", "50.0\u00a0%")]
     assert spoken("app", "zh") == [("", "app")]
     assert spoken(Say("yes", "是"), "both") == [("en", "yes"), ("zh", "是")]

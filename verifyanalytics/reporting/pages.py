@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from verifyanalytics.analysis.base.regimes import INCOMPLETE
 from verifyanalytics.analysis.verdicts.decisions import acceptance_rate
@@ -103,9 +103,8 @@ def key_figures(r: ReportData) -> Table:
                   withheld=number(withheld)), change),
         (_counted("f_faults", change := r.change("faults")), change),
     ]  # fmt: skip
-    columns: list[Words] = [say("c_figure"), say("c_now", period=r.period.words)]
-    if r.before is not None:
-        columns += [_before(r), say("c_difference"), say("c_reading")]
+    columns = _columns(r, say("c_figure"), say("c_now", period=r.period.words),
+                       compared=("c_difference", "c_reading"))  # fmt: skip
     return table(
         say("key_figures"), columns,
         [[name, _rate(change.now), *_against(change)] for name, change in rows], texts=[4],
@@ -117,8 +116,11 @@ def _counted(key: str, change: Change, **values: Words) -> Say:
     return say(key, x=number(change.now.x), n=number(change.now.n), **values)
 
 
-def _before(r: ReportData) -> Words:
-    return say("c_before", period=r.compared.head) if r.compared else ""
+def _columns(r: ReportData, *heads: Words, compared: Iterable[str] = ()) -> list[Words]:
+    """Head a table; what is compared follows the period before, if there is one."""
+    if r.before is None or r.compared is None:
+        return list(heads)
+    return [*heads, r.compared.head, *map(say, compared)]
 
 
 def _rate(count: Count) -> Words:
@@ -150,9 +152,8 @@ def reading(change: Change) -> Words:
 
 def turned_away(r: ReportData) -> Table | Paragraph:
     """Rejections by the first gate that failed; or that there are none."""
-    columns: list[Words] = [say("c_gate"), say("answers"), say("c_share")]
-    if r.before is not None:
-        columns += [_before(r), say("c_difference"), say("c_reading"), say("c_split")]
+    columns = _columns(r, say("c_gate"), say("answers"), say("c_share"),
+                       compared=("c_difference", "c_reading", "c_split"))  # fmt: skip
     rows = []
     for gate in REJECTING:
         change = r.change("turned_away", gate)
@@ -187,24 +188,19 @@ def by_groups(r: ReportData) -> Iterable[Block]:
     if not r.by:
         return []
     groups = _groups(r)
-    small = hidden([g["sizes"] for g in groups], r.asked.min_group)
-    open_ = [g for g, is_small in zip(groups, small, strict=True) if not is_small]
-    open_.sort(key=lambda g: (-g["now"].n, g["key"]))
+    small = hidden([[c.n for c in (g.now, g.before) if c] for g in groups], r.asked.min_group)
     rest = [g for g, is_small in zip(groups, small, strict=True) if is_small]
-    rows = [_group_row(r, g["name"], [g]) for g in open_[:_MOST_GROUPS]]
-    if len(open_) > _MOST_GROUPS:
-        more = open_[_MOST_GROUPS:]
-        rows.append(_group_row(r, say("g_more", n=number(len(more))), more))
-    if rest:
-        rows.append(_group_row(r, say("g_small", n=number(len(rest))), rest))
+    large = [g for g, is_small in zip(groups, small, strict=True) if not is_small]
+    large.sort(key=lambda g: (-g.now.n, g.key))
+    rows = [_group_row(r, names_words(g.key), [g]) for g in large[:_MOST_GROUPS]]
+    for key, more in (("g_more", large[_MOST_GROUPS:]), ("g_small", rest)):
+        rows += [_group_row(r, say(key, n=number(len(more))), more)] if more else []
     rows.append(_group_row(r, say("g_all"), groups))
     by = by_words(r)
-    columns: list[Words] = [
-        say("c_group", by=by), say("c_decided"), say("c_of_all"),
-        say("c_acceptance", period=r.period.words),
-    ]  # fmt: skip
-    if r.before is not None:
-        columns += [_before(r), say("c_difference"), say("c_contribution")]
+    columns = _columns(
+        r, by, say("c_decided"), say("c_of_all"), say("c_acceptance", period=r.period.words),
+        compared=("c_difference", "c_contribution"),
+    )  # fmt: skip
     return [
         Heading(say("by_groups", by=by)),
         table(say("by_groups", by=by), columns, rows),
@@ -212,52 +208,51 @@ def by_groups(r: ReportData) -> Iterable[Block]:
     ]
 
 
-def _groups(r: ReportData) -> list[dict[str, Any]]:
-    """Each group: its name, decided and accepted rows of both periods, and what it contributes."""
-    if r.explained is None:
-        held = acceptance_rate(r.now.v, by=list(r.by))
+class _Group(NamedTuple):
+    """A group: its names, accepted of those with a verdict, and what it adds to the change."""
+
+    key: list[str]
+    now: Count
+    before: Count | None = None
+    mix: float = 0.0
+    rate: float = 0.0
+
+
+def _groups(r: ReportData) -> list[_Group]:
+    if r.explained is None or r.before is None:
         return [
-            {**_group(row, r.by), "sizes": [int(row["n_decided"])],
-             "now": Count(int(row["n_accepted"]), int(row["n_decided"]), r.now.deff),
-             "before": None, "mix": 0.0, "rate": 0.0}
-            for row in held.to_dict("records")
+            _Group([str(row[column]) for column in r.by],
+                   Count(int(row["n_accepted"]), int(row["n_decided"]), r.now.deff))
+            for row in acceptance_rate(r.now.v, by=list(r.by)).to_dict("records")
         ]  # fmt: skip
+
+    def count(row: dict[Any, Any], which: str, deff: float) -> Count:
+        n = int(row[f"n_{which}"])
+        return Count(round(row[f"rate_{which}"] * n) if n else 0, n, deff)
+
     each = r.explained.iloc[r.explained["part"].nunique() :]
-    found = []
-    for row in each[each["part"] == "accepted"].to_dict("records"):
-        n1, n0 = int(row["n_current"]), int(row["n_previous"])
-        x1, x0 = (
-            round(rate * n) if n else 0
-            for rate, n in ((row["rate_current"], n1), (row["rate_previous"], n0))
-        )
-        before = r.before.deff if r.before else 1.0
-        found.append(
-            {**_group(row, r.groups), "sizes": [n1, n0],
-             "now": Count(x1, n1, r.now.deff), "before": Count(x0, n0, before),
-             "mix": row["mix"], "rate": row["rate"]}
-        )  # fmt: skip
-    return found
+    return [
+        _Group([str(row[column]) for column in r.groups], count(row, "current", r.now.deff),
+               count(row, "previous", r.before.deff), row["mix"], row["rate"])
+        for row in each[each["part"] == "accepted"].to_dict("records")
+    ]  # fmt: skip
 
 
-def _group(row: dict[Any, Any], columns: Iterable[str]) -> dict[str, Any]:
-    key = [str(row[column]) for column in columns]
-    return {"key": key, "name": names_words(key)}
-
-
-def _group_row(r: ReportData, name: Words, groups: list[dict[str, Any]]) -> list[Words]:
-    now = _together([g["now"] for g in groups])
+def _group_row(r: ReportData, name: Words, groups: list[_Group]) -> list[Words]:
+    now = _together(g.now for g in groups)
     share = now.n / r.now.accepted.n if r.now.accepted.n else math.nan
     row = [name, number(now.n), percent(share), _rate(now)]
     if r.before is None:
         return row
-    change = Change(now, _together([g["before"] for g in groups]))
+    change = Change(now, _together(g.before for g in groups if g.before))
     digits = places(*r.change("accepted").limits)  # parts of one whole
-    mix, rate = (sum(g[part] for g in groups) for part in ("mix", "rate"))
-    return [*row, *_against(change)[:2], split(mix, rate, digits)]
+    parts = split(sum(g.mix for g in groups), sum(g.rate for g in groups), digits)
+    return [*row, *_against(change)[:2], parts]
 
 
-def _together(counts: list[Count]) -> Count:
-    return Count(sum(c.x for c in counts), sum(c.n for c in counts), counts[0].deff)
+def _together(counts: Iterable[Count]) -> Count:
+    x, n, deff = zip(*counts, strict=True)
+    return Count(sum(x), sum(n), deff[0])
 
 
 # ------------------------------------------------------------------ regimes
@@ -276,11 +271,8 @@ def regimes(r: ReportData) -> Iterable[Block]:
         rows.append([told, NOTHING, *counts, *_compared(r, NOTHING)])
     if not rows:
         return [Paragraph(say("regimes_nothing"))]
-    columns: list[Words] = [
-        say("c_regime"), say("c_first"), say("c_n_now", period=r.period.words)
-    ]  # fmt: skip
-    if r.before is not None:
-        columns += [_before(r), say("c_state")]
+    columns = _columns(r, say("c_regime"), say("c_first"), say("c_n_now", period=r.period.words),
+                       compared=["c_state"])  # fmt: skip
     left = len(known) - len(few) - _MOST_REGIMES
     more = [Paragraph(say("regimes_more", n=number(left)), "note")] if left > 0 else []
     return [table(say("regimes"), columns, rows, texts=[1, 4]), *more]
@@ -309,12 +301,10 @@ def tags(r: ReportData) -> Iterable[Block]:
     lifts = shown_lifts(r.now, r.asked.min_group)
     if lifts.empty:
         return [Paragraph(tags_sentence(r))]
-    columns: list[Words] = [
-        say("c_tag"), say("c_meaning"), say("answers"), say("c_lift"),
-        say("c_tag_share", period=r.period.words),
-    ]  # fmt: skip
-    if r.before is not None:
-        columns += [_before(r), say("c_difference")]
+    columns = _columns(
+        r, say("c_tag"), say("c_meaning"), say("answers"), say("c_lift"),
+        say("c_tag_share", period=r.period.words), compared=["c_difference"],
+    )  # fmt: skip
     rows = []
     for row in lifts.head(_MOST_TAGS).itertuples():
         change = r.change("with_tag", row.tag)
@@ -344,9 +334,7 @@ def quality(r: ReportData) -> Iterable[Block]:
     ]
     rows.append([say("d_latency"), *(f"{ms} ms" for ms in latencies), *_compared(r, NOTHING)])
     fine = [say(check.key) for check in looked if check.absent]
-    columns: list[Words] = [say("c_check"), say("c_before", period=r.period.head)]
-    if r.before is not None:
-        columns += [_before(r), say("c_difference")]
+    columns = _columns(r, say("c_check"), r.period.head, compared=["c_difference"])
     blocks: list[Block] = [table(say("quality"), columns, rows)]
     if fine:
         blocks.append(Paragraph(say("d_fine", names=enumerated(fine)), "note"))
@@ -384,7 +372,7 @@ def _most(frame: Any, column: str, words: Callable[[str], Words]) -> Words:
 
 
 def _of(count: Count) -> Words:
-    return say("d_of", x=number(count.x), n=number(count.n))
+    return f"{number(count.x)} / {number(count.n)}"
 
 
 def _rules(r: ReportData) -> list[Block]:

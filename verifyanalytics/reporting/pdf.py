@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 import tempfile
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -28,122 +29,6 @@ from verifyanalytics.reporting.blocks import (
 )
 from verifyanalytics.wording.fonts import cjk_font, drawable, font_files, font_names
 from verifyanalytics.wording.words import Words, plain, spoken
-
-_TEMPLATE = """
-#let data = json("report.json")
-#let ink = rgb("#222222")
-#let grey = rgb("#555555")
-#let blue = rgb("#004a75")
-#let mid = rgb("#999999")
-#let pale = rgb("#e3e3e3")
-
-#set document(title: data.name, author: (), date: none)
-#set page(
-  paper: "a4",
-  margin: (x: 13mm, top: 9mm, bottom: 11mm),
-  footer: context align(right, text(size: 7.5pt, fill: grey,
-    counter(page).display("1 / 1", both: true))),
-)
-#set text(font: data.fonts, size: 8.8pt, fill: ink, lang: data.lang, hyphenate: false)
-#set par(leading: 0.58em, spacing: 0.8em)
-// Typst pushes neighbouring Chinese signs together, for fonts whose signs stand to one side; in
-// fonts that centre them, such as WenQuanYi, they would overlap. Signs of another style are no
-// neighbours.
-#show regex("[，。：；、！？]"): set text(kerning: true)
-#show regex("--[a-z]+"): box // an option of the command line is not broken
-#show heading: set text(weight: "regular", fill: blue)
-#show heading.where(level: 1): set text(size: 15pt, fill: ink)
-#show heading.where(level: 1): set block(below: 2mm)
-#show heading.where(level: 2): set text(size: 10.5pt)
-#show heading.where(level: 2): set block(above: 4.5mm, below: 2mm, sticky: true)
-
-// where a long name may be broken there is a space of no width, and nothing to copy
-#let broken(words) = words.split("\\u{200b}").map(part => text(part)).join(h(0pt))
-
-#let say(parts, joint: linebreak()) = {
-  for (i, part) in parts.enumerate() {
-    if i > 0 { joint }
-    let (name, words) = part
-    if name == "" { broken(words) } else { text(lang: name, broken(words)) }
-  }
-}
-
-#let tiles(all) = grid(
-  columns: (1fr,) * all.len(),
-  column-gutter: 2.5mm,
-  fill: rgb("#eef4f8"),
-  inset: (x: 1.8mm, y: 2mm),
-  ..all.map(tile => {
-    text(size: 7.5pt, fill: grey, say(tile.label))
-    v(-1mm)
-    text(size: 14pt, fill: blue, say(tile.value))
-    v(-1mm)
-    text(size: 7.2pt, fill: grey, say(tile.note))
-  }),
-)
-
-// numbers stand on one line, and texts if there is room; the widest text takes what is left
-#let rows(it) = context {
-  set text(size: 7.6pt)
-  set par(leading: 0.5em)
-  let width(words) = measure(text(size: 7.6pt, say(words))).width
-  let natural(x) = {
-    let cells = (it.columns.at(x), ..it.rows.map(row => row.at(x)))
-    calc.max(..cells.map(width)) + 2.5mm
-  }
-  let widths = range(it.columns.len()).map(natural)
-  let fits = widths.sum() <= 184mm
-  let widest = it.left.sorted(key: x => widths.at(x)).last()
-  let column(x) = {
-    if x == (if fits or widths.len() == 2 { widest } else { 0 }) { 1fr }
-    else if fits or not it.left.contains(x) { widths.at(x) }
-    else { calc.min(widths.at(x), 46mm) }
-  }
-  table(
-    columns: range(widths.len()).map(column),
-    align: (x, y) => (if it.left.contains(x) { left } else { right })
-      + (if y == 0 { bottom } else { top }),
-    inset: (x: 1.2mm, y: 0.7mm),
-    stroke: (x, y) => (bottom: if y == 0 { 0.3mm + mid } else { 0.2mm + pale }),
-    table.header(..it.columns.map(words => text(fill: grey, say(words)))),
-    ..it.rows.sum(default: ()).map(say),
-  )
-}
-
-#heading(level: 1, say(data.title))
-#text(fill: grey, say(data.subtitle))
-
-#let set-block(it) = {
-  if it.kind == "heading" { heading(level: 2, say(it.words, joint: h(0.6em))) }
-  else if it.kind == "plain" { par(say(it.words)) }
-  else if it.kind == "note" { par(text(size: 7.6pt, fill: grey, say(it.words))) }
-  else if it.kind == "warning" {
-    block(width: 100%, fill: rgb("#fdf1dc"), inset: 2mm, say(it.words))
-  }
-  else if it.kind == "bullets" {
-    list(tight: false, spacing: 0.75em, ..it.items.map(words => say(words)))
-  }
-  else if it.kind == "tiles" { tiles(it.tiles) }
-  else if it.kind == "table" { rows(it) }
-  else if it.kind == "figure" {
-    block(breakable: false, above: 4mm, below: 5mm, {
-      image(it.file, width: it.share * 100%, alt: it.alternative)
-      v(-2mm)
-      text(size: 7.6pt, fill: grey, say(it.caption))
-    })
-  }
-}
-
-// a section stays on one page if one page can hold it; charts do, each for itself
-#for section in data.sections {
-  let body = section.blocks.map(set-block).join()
-  if section.kept {
-    block(above: 3.2mm, width: 100%, layout(page => block(
-      breakable: measure(block(width: page.width, body)).height > 240mm, width: 100%, body,
-    )))
-  } else { body }
-}
-"""
 
 _WIDTH_POINTS, _MOST_POINTS = 521.0, 640.0
 """Width of the page between its margins, and the greatest height of a drawing."""
@@ -173,7 +58,8 @@ def pdf(document: Document) -> bytes:
             root = Path(folder)
             data = _data(document, root)
             (root / "report.json").write_text(json.dumps(data), encoding="utf-8")
-            (root / "report.typ").write_text(_TEMPLATE, encoding="utf-8")
+            template = files(__package__).joinpath("report.typ").read_text(encoding="utf-8")
+            (root / "report.typ").write_text(template, encoding="utf-8")
             made: bytes = typst.compile(
                 str(root / "report.typ"), root=folder, format="pdf", ignore_system_fonts=True,
                 font_paths=[str(file.parent) for file in font_files()],

@@ -12,12 +12,11 @@ set the blocks.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from uuid import uuid4
 
 from verifyanalytics.analysis.base.periods import TZ
 from verifyanalytics.codebook.book import checked_lang
@@ -169,24 +168,14 @@ def _write(document: Document, kind: str, target: Path, name: str) -> Path:
     """Set the document and put it in place whole: a reader never sees half a report."""
     content = html(document).encode() if kind == "html" else pdf(document)
     path = target if target.suffix.lower() == f".{kind}" else target / f"{name}.{kind}"
+    draft = path.with_name(f".{uuid4().hex}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            _put(content, file, path)
+        try:
+            draft.write_bytes(content)
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
     except OSError as error:
         raise StorageError(f"{path}: {error.strerror or error}", path=path) from error
     return path
-
-
-def _put(content: bytes, file: Any, path: Path) -> None:
-    """Write a file that has another name until it is whole; of what fails nothing is left."""
-    written = Path(file.name)
-    try:
-        with file:
-            file.write(content)
-        umask = os.umask(0)
-        os.umask(umask)
-        written.chmod(0o666 & ~umask)  # as any file of this person's
-        written.replace(path)
-    finally:
-        written.unlink(missing_ok=True)

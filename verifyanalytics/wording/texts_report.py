@@ -134,7 +134,6 @@ REPORT: dict[str, Say] = {
     "key_figures": Say("Key figures", "核心指标"),
     "c_figure": Say("figure", "指标"),
     "c_now": Say("{period}\n(95\u00a0% interval)", "{period}\n（95% 区间）"),
-    "c_before": Say("{period}", "{period}"),
     "c_difference": Say("difference, points\n(95\u00a0% interval)", "变化，百分点\n（95% 区间）"),
     "c_reading": Say("reading", "判断"),
     "f_acceptance": Say("accepted: {x} of {n} with a verdict",
@@ -174,7 +173,6 @@ REPORT: dict[str, Say] = {
         "论。"),
     # ---------------------------------------------------------------- groups
     "by_groups": Say("By {by}", "按 {by} 划分"),
-    "c_group": Say("{by}", "{by}"),
     "c_acceptance": Say("acceptance, {period}\n(95\u00a0% interval)",
         "{period}通过率\n（95% 区间）"),
     "c_decided": Say("with a\nverdict", "有结论"),
@@ -233,7 +231,6 @@ REPORT: dict[str, Say] = {
         "全库（不分时段）：{read} 条应答中 {rejects} 条无法解析，{stored} 条入库应答中 {undated} 条"
         "时间未知，未计入任何一期。"),
     "d_fine": Say("Looked for and not found: {names}.", "已检查且未发现：{names}。"),
-    "d_of": Say("{x} / {n}", "{x} / {n}"),
     "reject_encoding": Say("not UTF-8", "编码不是 UTF-8"),
     "reject_syntax": Say("not JSON", "不是合法 JSON"),
     "reject_depth": Say("nested too deep", "嵌套过深"),
