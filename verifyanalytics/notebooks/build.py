@@ -194,7 +194,17 @@ def _comparable(notebook: nbformat.NotebookNode) -> Any:
 
 
 def folder() -> Path:
-    """Return the folder of the notebooks: of the clone, else the one that came with the wheel."""
+    """Return the folder of the notebooks: of the clone, else the one that came with the wheel.
+
+    See Also
+    --------
+    names, read, copy
+
+    Examples
+    --------
+    >>> folder().name
+    'notebooks'
+    """
     return _existing(_PLACES, "notebooks")
 
 
@@ -206,17 +216,36 @@ def _existing(places: Sequence[Path], what: str) -> Path:
 
 
 def names() -> list[str]:
-    """Return the notebooks' names without suffix, in the order in which they are read."""
+    """Return the notebooks' names without suffix, in the order in which they are read.
+
+    See Also
+    --------
+    read, copy, execute
+
+    Examples
+    --------
+    >>> names()[:2]
+    ['01_first_look', '02_thresholds']
+    """
     return sorted(path.stem for path in (folder() / "src").glob("[0-9][0-9]_*.py"))
 
 
 def read(name: str) -> nbformat.NotebookNode:
-    """Return one of the notebooks, without outputs, from its source.
+    """Return one of the notebooks (format 4.5), without outputs, from its source.
 
     Raises
     ------
     UsageError
         There is none of this name.
+
+    See Also
+    --------
+    names, copy, execute
+
+    Examples
+    --------
+    >>> read("01_first_look").cells[0].id
+    '01-first-look-1'
     """
     if name not in names():
         raise UsageError(f"no notebook {name!r}; there are: {', '.join(names())}")
@@ -316,11 +345,23 @@ def copy(
     Raises
     ------
     UsageError
-        Notebooks of these names are there already; nothing is written then. NoStoreError: a store
-        was given, or is needed to run, and there is none.
+        Notebooks of these names are there already; nothing is written then.
+    NoStoreError
+        A store was given, or is needed to run, and there is none.
     CheckError
         Notebooks did not run to their end: one finding each. They are written all the same, with
         what went wrong in them.
+
+    See Also
+    --------
+    execute : Runs one and writes it as an HTML page.
+    va.report : The weekly page for people who do not program.
+
+    Examples
+    --------
+    >>> with tempfile.TemporaryDirectory() as place:
+    ...     [path.name for path in copy(place, lang="zh")][:2]
+    ['01_first_look.ipynb', '02_thresholds.ipynb']
     """
     out, language = Path(target), checked_lang(lang)
     values = {**_OWN, "STORE": _found(store, needed=run), "LANG": language}
@@ -398,7 +439,7 @@ def execute(notebook: str, parameters: Mapping[str, Any], out: str | os.PathLike
     Returns
     -------
     Path
-        The page: pictures are in it, there is no script, and it asks nobody for anything.
+        The page, self-contained: pictures are in it, no script, no network requests.
 
     Raises
     ------
@@ -406,6 +447,16 @@ def execute(notebook: str, parameters: Mapping[str, Any], out: str | os.PathLike
         No such notebook or parameter.
     CheckError
         A cell failed.
+
+    See Also
+    --------
+    copy : Writes all of them to be opened in Jupyter.
+
+    Examples
+    --------
+    >>> execute("01_first_look", {"STOR": "data/store"}, "page.html")
+    Traceback (most recent call last):
+    verifyanalytics.errors.UsageError: no parameter STOR; there are: STORE, LANG
     """
     page, target = html(run(read(notebook), parameters)), Path(out)
     target.parent.mkdir(parents=True, exist_ok=True)

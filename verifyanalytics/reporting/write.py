@@ -4,9 +4,8 @@ It is read from one version of the store, counted by the public statistics, writ
 Chinese or both, and set as one HTML page without any script or reference to the outside, or as PDF.
 There is no clock in it: the same store version, parameters and code give the same bytes.
 
-The street: `_report_figures` reads and counts, `_report_summary`, `_report_pages`,
-`_report_charts` and `_report_making` say it as blocks of words, `_report_html` and `_report_pdf`
-set the blocks.
+`data` reads and counts; `summary`, `pages` and `drawings` write it as blocks; `html` and `pdf` set
+the blocks.
 """
 
 from __future__ import annotations
@@ -118,6 +117,25 @@ def report(
         A parameter that cannot be, or no answers in the period.
     StorageError
         The store cannot be read, or a file cannot be written.
+
+    See Also
+    --------
+    va.verdicts.acceptance_rate, va.verdicts.change_explained : What the first page compares.
+    va.notebooks.copy : The same questions as notebooks, for an analyst.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import verifyanalytics as va
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     store = va.Store(f"{folder}/store", create=True)
+    ...     va.simulate(300, seed=1, out=f"{folder}/answers").n_answers
+    ...     va.import_responses(f"{folder}/answers/*.ndjson.gz", store, workers=1).added
+    ...     made = va.report(store, f"{folder}/may.html", period="2024-05", compare="none")
+    ...     made.paths[0].name, made.period, made.alone
+    300
+    300
+    ('may.html', '2024-05', 'asked')
     """
     language = checked_lang(lang)
     targets = _targets(Path(out), [formats] if isinstance(formats, str) else list(formats))
