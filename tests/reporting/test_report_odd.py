@@ -24,10 +24,9 @@ import verifyanalytics as va
 from verifyanalytics.cli import app as cli
 from verifyanalytics.errors import StorageError, UsageError
 from verifyanalytics.reporting import blocks
-from verifyanalytics.reporting import drawings as _report_charts
 from verifyanalytics.reporting import write as reporting
 from verifyanalytics.reporting.data import Asked, moves, read_data
-from verifyanalytics.reporting.drawings import compact
+from verifyanalytics.reporting.drawings import CHARTS, compact
 from verifyanalytics.reporting.html import html
 from verifyanalytics.reporting.pages import first_page, last_page, second_page
 from verifyanalytics.reporting.pdf import pdf
@@ -59,9 +58,9 @@ def sentences(store, **asked):
     return " ".join(item.en for item in found.items)
 
 
-def told_by(chart, store):
+def told_by(name, store):
     """A chart in words, and its caption."""
-    axes, alternative, caption = chart(asked_for(store), "en")
+    axes, alternative, caption = CHARTS[name](asked_for(store), "en")
     plt.close(np.ravel(axes)[0].figure)
     return alternative.en, caption.en
 
@@ -225,8 +224,8 @@ def test_a_regime_that_is_too_small_is_named_nowhere(crowd):
     assert "tiny_key" not in seen.text
     rows = {r[0]: r for r in seen.tables["Threshold regimes"]}
     assert rows["1 small group"][2:4] == ["3", "3"]
-    assert "Histogram of 100 scores in 2 regimes" in told_by(_report_charts._scores, crowd)[0]
-    assert "2 regimes shown" in told_by(_report_charts._thresholds, crowd)[0]
+    assert "Histogram of 100 scores in 2 regimes" in told_by("scores", crowd)[0]
+    assert "2 regimes shown" in told_by("thresholds", crowd)[0]
 
 
 def test_verdicts_that_are_all_the_same_follow_every_rule(crowd):
@@ -281,7 +280,7 @@ def test_names_that_nobody_could_see_say_so(tmp_path):
         assert any(
             re.match(rf"{re.escape(empty)} #[0-9a-f]{{6}} 60/70/80/90", first) for first in firsts
         )
-    assert told_by(_report_charts._tags, store)[0] == (
+    assert told_by("tags", store)[0] == (
         "Dot chart of 5 risk tags over 100 answers with a risk result."
     )
 
@@ -339,7 +338,7 @@ def test_outlines_of_letters_stay_where_they_are(points):
     ],
 )
 def test_the_funnel_in_words_is_the_funnel(odd, name, told):
-    alternative, _ = told_by(_report_charts._funnel, odd(name))
+    alternative, _ = told_by("funnel", odd(name))
     assert alternative == f"Bar chart: of 60 calls, answers and faults, {told}"
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any, TypeAlias
 
 import matplotlib as mpl
@@ -35,18 +34,10 @@ Chart: TypeAlias = tuple[Any, Words, Say]
 
 def drawn(r: ReportData, lang: Lang) -> list[Drawing]:
     """Draw what there is to draw, in the order of the report."""
-    now = r.now
-    each: list[Callable[[], Chart]] = [
-        *(partial(make, r, lang) for make in (_trend, _funnel, _reasons, _tags)),
-        lambda: _by_regime(r, lang, "scores", now.histogram, "n_scored"),
-        lambda: _by_regime(r, lang, "match", now.matched, "n"),
-        lambda: _by_regime(r, lang, "thresholds", r.thresholds, "n"),
-        lambda: _by_regime(r, lang, "bounds", now.label_free, "n_compared"),
-    ]
     found: list[Drawing] = []
-    for make in each:
+    for make in CHARTS.values():
         try:
-            figure, alternative, caption = make()
+            figure, alternative, caption = make(r, lang)
         except UsageError:  # what a chart raises when its frame has nothing to draw
             continue
         numbered = say("figure", n=len(found) + 1, text=caption)
@@ -144,15 +135,9 @@ def _tags(r: ReportData, lang: Lang) -> Chart:
     return axes, alternative, say("fig_tags", period=r.period.words)
 
 
-_BY_REGIME = {
-    "scores": charts.scores.histogram,
-    "match": charts.scores.match_rates,
-    "thresholds": charts.scores.vendor_thresholds,
-    "bounds": charts.bounds.label_free,
-}
-
-
-def _by_regime(r: ReportData, lang: Lang, what: str, frame: pd.DataFrame, size: str) -> Chart:
+def _by_regime(
+    r: ReportData, lang: Lang, what: str, frame: pd.DataFrame, size: str, draw: Any
+) -> Chart:
     """Draw the largest regimes, so that panels stay readable; say so when not all.
 
     Regimes that are too small to be named are left out.
@@ -162,12 +147,33 @@ def _by_regime(r: ReportData, lang: Lang, what: str, frame: pd.DataFrame, size: 
     sizes = held.groupby("regime", sort=False)[size].max().sort_values(ascending=False)
     kept = sizes[sizes > 0].index[:_MOST_REGIMES]
     shown = _named(held[held["regime"].isin(kept)], lang)
-    axes = _BY_REGIME[what](shown, lang=lang)
+    axes = draw(shown, lang=lang)
     caption = say(f"fig_{what}", period=r.period.words)
     if len(sizes) > len(kept):
         caption = joined([caption, say("largest", n=len(kept), all=len(sizes))], "")
     n = number(shown["n"].sum()) if "n" in shown else ""
     return axes, say(f"alt_{what}", k=len(kept), n=n), caption
+
+
+CHARTS: dict[str, Callable[[ReportData, Lang], Chart]] = {
+    "trend": _trend,
+    "funnel": _funnel,
+    "reasons": _reasons,
+    "tags": _tags,
+    "scores": lambda r, lang: _by_regime(
+        r, lang, "scores", r.now.histogram, "n_scored", charts.scores.histogram
+    ),
+    "match": lambda r, lang: _by_regime(
+        r, lang, "match", r.now.matched, "n", charts.scores.match_rates
+    ),
+    "thresholds": lambda r, lang: _by_regime(
+        r, lang, "thresholds", r.thresholds, "n", charts.scores.vendor_thresholds
+    ),
+    "bounds": lambda r, lang: _by_regime(
+        r, lang, "bounds", r.now.label_free, "n_compared", charts.bounds.label_free
+    ),
+}
+"""The charts in the order of the report."""
 
 
 # ------------------------------------------------------------------ SVG in few bytes
