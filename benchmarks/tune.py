@@ -94,7 +94,7 @@ def asked_anew(v: Any, truth: Any, threshold: float) -> dict[str, pd.DataFrame]:
     """Ask the functions themselves, over all answers."""
     return {
         "match_rates": va.scores.match_rates(v, threshold),
-        "label_free_bounds": va.bounds.label_free(v, threshold),
+        "label_free": va.bounds.label_free(v, threshold),
         "what_if": va.scores.what_if(
             v.project("* EXCLUDE (subject)"), threshold
         ),  # rows, no sessions

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from verifyanalytics.analysis.bounds import implied as b
+from verifyanalytics import bounds as b
+from verifyanalytics.analysis.bounds.formulas import false_matches_high, impostors_high
 from verifyanalytics.errors import MissingColumnError, UsageError
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
@@ -55,18 +56,18 @@ def quantile(cdf, q=0.975):
 @pytest.mark.parametrize("k", [1, 3, 10])
 def test_strangers_above_are_failures_before_the_next_one_below(n, k):
     expected = n + quantile(lambda c: stats.nbinom.cdf(c, n + 1, 1 - k * 1e-3))
-    assert b.impostors_high(n, k) == expected
-    assert b.impostors_high(n, k, 20) == min(expected, 20)
+    assert impostors_high(n, k) == expected
+    assert impostors_high(n, k, 20) == min(expected, 20)
 
 
 def test_a_mean_is_less_than_the_bound():
     example = json.loads((GOLDEN / "calibration.json").read_text(encoding="utf-8"))
     example = example["label_free_bound_example"]
-    assert b.impostors_high(example["n_below_60"], 1) > example["N_imp_upper_point"]
+    assert impostors_high(example["n_below_60"], 1) > example["N_imp_upper_point"]
     for t, mean in example["expected_FA_upper_at"].items():
         rate = log_linear(w.PAGE, float(t))
         assert example["N_imp_upper_point"] * rate == pytest.approx(mean)
-    assert b.false_matches_high(1504, 1e-3) > example["expected_FA_upper_at"]["60"]
+    assert false_matches_high(1504, 1e-3) > example["expected_FA_upper_at"]["60"]
 
 
 def test_tries_of_one_stranger_match_together():
@@ -74,7 +75,7 @@ def test_tries_of_one_stranger_match_together():
         alone = quantile(lambda c, mu=mean: stats.poisson.cdf(c, mu))
         for m in (1.0, 2.5, 10.0):
             c = quantile(lambda c, mu=mean / m: stats.poisson.cdf(c, mu))
-            assert b.false_matches_high(mean * 1000, 1e-3, m) == max(math.ceil(m * c), alone)
+            assert false_matches_high(mean * 1000, 1e-3, m) == max(math.ceil(m * c), alone)
 
 
 def tries_a_person(rows):

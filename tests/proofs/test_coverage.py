@@ -19,7 +19,6 @@ from scipy import stats
 
 import verifyanalytics as va
 from verifyanalytics.analysis.base import intervals as iv
-from verifyanalytics.analysis.bounds import implied as bounds
 from verifyanalytics.analysis.labels import audits
 
 NIGHTLY = os.environ.get("VERIFYANALYTICS_NIGHTLY") == "1"
@@ -204,7 +203,7 @@ BOUNDED = [
 def test_bounds_hold_the_truth_and_are_no_wider_than_their_formula(setting):
     frame, truth = bounded_world(N_WORLDS, seed=7, **setting)
     k, thresholds = setting["k"], [60.0, 70.0, 75.0, 90.0]
-    table = bounds.label_free(frame, thresholds, k=[k], by="world")
+    table = va.bounds.label_free(frame, thresholds, k=[k], by="world")
     owners = truth[~truth["stranger"]]
     for t in thresholds:
         mine = table[table["threshold"] == t].sort_values("world")
@@ -238,7 +237,7 @@ def formula_width(row, k, t, m):
 def test_the_bounds_are_not_the_whole_interval():
     """[0, 1] would cover: among owners alone the width is nothing."""
     frame, _ = bounded_world(20, seed=3, share=0.0, tries=1, k=1, withheld=0.0)
-    table = bounds.label_free(frame, 75.0, k=[1], by="world")
+    table = va.bounds.label_free(frame, 75.0, k=[1], by="world")
     assert table["fnmr_high"].to_numpy() == pytest.approx(1 - table["match_rate"].to_numpy())
     assert ((table["fnmr_high"] - table["fnmr_low"]) < 0.01).all()
 

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 import verifyanalytics as va
 from verifyanalytics.analysis.accuracy import curves
 from verifyanalytics.analysis.base import intervals as iv
-from verifyanalytics.analysis.bounds import implied as bounds
 from verifyanalytics.analysis.verdicts import decisions
 
 counts = st.integers(0, 10**6).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
@@ -110,7 +109,7 @@ def test_the_order_of_the_rows_does_not_matter(seed):
     for statistic in (
         decisions.funnel,
         decisions.contradictions,
-        lambda v: bounds.label_free(v, [65.0, 75.0]),
+        lambda v: va.bounds.label_free(v, [65.0, 75.0]),
     ):
         pd.testing.assert_frame_equal(statistic(frame), statistic(shuffled))
 
@@ -122,7 +121,7 @@ def test_bounds_widen_with_k_and_the_false_matches_fall_with_the_threshold(seed)
         w.row(i, score=float(s))
         for i, s in enumerate(np.random.default_rng(seed).uniform(20, 100, 400))
     ]
-    table = bounds.label_free(w.frame(rows), [60.0, 70.0, 80.0, 90.0])
+    table = va.bounds.label_free(w.frame(rows), [60.0, 70.0, 80.0, 90.0])
     wide = table.pivot_table(index="threshold", columns="k", values="false_matches_high")
     assert (wide[1.0] <= wide[3.0]).all()
     assert (wide[3.0] <= wide[10.0]).all()

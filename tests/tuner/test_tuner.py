@@ -91,7 +91,7 @@ def test_the_numbers_are_those_of_the_functions(tally, column):
     alone = V.drop(columns="subject")  # rows, without sessions, are what the tuner shows
     theirs = {
         "match_rates": va.scores.match_rates(V, thresholds, by=by),
-        "label_free_bounds": va.bounds.label_free(V, thresholds, by=by),
+        "label_free": va.bounds.label_free(V, thresholds, by=by),
         "what_if": stacked([va.scores.what_if(alone, t, by=by) for t in thresholds]),
     }
     groups = [(r, s) for r, s in tally.groups if s.column == column]

@@ -1,9 +1,8 @@
-"""What the tuner knows of the verifications: counted once, asked at any threshold; a part of it.
+"""Counts of the verifications, made once and read at any threshold.
 
 Cumulative counts at every hundredth of a score point, and at each regime's own thresholds, stand
-for the rows. So a move of the threshold reads a few numbers where `va.scores.match_rates`,
-`va.bounds.label_free` and `va.scores.what_if` would pass over the data, and gives the same rows as
-they.
+for the rows. A move of the threshold reads a few of them and hands them to the finishing halves of
+`va.scores.match_rates`, `va.bounds.label_free` and `va.scores.what_if`: same rows, no pass.
 """
 
 from __future__ import annotations
@@ -17,10 +16,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from verifyanalytics.analysis.base import intervals, rows
 from verifyanalytics.analysis.base.frames import lazy_rows
-from verifyanalytics.analysis.base.groups import add_up, bin_counts, group_counts
-from verifyanalytics.analysis.base.regimes import REGIME, implied_fmr, name_regimes
+from verifyanalytics.analysis.base.groups import group_counts
+from verifyanalytics.analysis.base.regime_counts import regime_counts
+from verifyanalytics.analysis.base.regimes import REGIME, implied_fmr
 from verifyanalytics.analysis.base.rows import (
     OPTIONAL,
     OWN_THRESHOLD,
@@ -28,11 +27,14 @@ from verifyanalytics.analysis.base.rows import (
     answered,
     complete,
     gate,
+    scored,
     withheld,
 )
-from verifyanalytics.analysis.bounds import implied as bounds
-from verifyanalytics.analysis.scores.distributions import SCORE_RANGE
-from verifyanalytics.analysis.scores.distributions import histogram as score_histogram
+from verifyanalytics.analysis.bounds.formulas import with_bounds
+from verifyanalytics.analysis.bounds.unlabelled import label_free
+from verifyanalytics.analysis.scores.distributions import SCORE_RANGE, histogram
+from verifyanalytics.analysis.scores.matches import with_match_rates
+from verifyanalytics.analysis.scores.swap_sets import LINES, passes, with_shares
 from verifyanalytics.errors import UsageError
 from verifyanalytics.schema import THRESHOLD_COLUMNS
 
@@ -44,10 +46,6 @@ K = (1, 3, 10)
 
 MOST_SEGMENTS = 60
 """More values of a column do not fit a list that a person chooses from."""
-
-_LINES = ("both", "only_old", "only_new", "neither", "unexplained", "unknown")
-_REPRODUCED = 0.99
-_EVERY_ROW = nw.col("code").is_null() | ~nw.col("code").is_null()
 
 
 class Segment(NamedTuple):
@@ -100,7 +98,7 @@ class Tally:
     Raises
     ------
     MissingColumnError, UsageError
-        A needed column is not there; no row has a score under a complete regime; a column has too
+        A needed column is missing; no row has a score under a complete regime; a column has too
         many values.
 
     Notes
@@ -115,19 +113,24 @@ class Tally:
         needed = (*REQUIRED, "sub_code", "alive", "result", *by)
         frame = lazy_rows(v, needed, (*OPTIONAL, "risk_score"))
         frame = frame.filter(answered(), complete())
-        for column in by:
-            _refuse_many_values(frame, column)
-        own = _own_points(frame)
+        for column in by:  # one value more than fits is enough to see, of a million values
+            some = frame.select(column).unique().head(MOST_SEGMENTS + 1).collect(backend="pyarrow")
+            if len(some) > MOST_SEGMENTS:
+                raise UsageError(f"{column} has more values than a list takes: {MOST_SEGMENTS}")
+        scored_regimes = group_counts(frame.filter(scored()), REGIME, counts={"n": None})
+        if scored_regimes.empty:
+            raise UsageError("no answer has a score under four rising thresholds: nothing to tune")
+        own = np.unique(scored_regimes[list(THRESHOLD_COLUMNS)].to_numpy(dtype=float))
         grid = np.round(np.arange(SCORE_RANGE[0], SCORE_RANGE[1] + 0.005, 0.01), 2)
         self.edges: NDArray[np.float64] = np.union1d(grid, own)
         self.groups: dict[tuple[str, Segment], Group] = {}
         self.histograms: dict[str, pd.DataFrame] = {}
         for column in ("", *by):
             keys = [column] if column else []
-            table = _binned(frame, self.edges, keys)
-            tries = bounds.label_free(v, threshold=0.0, k=K[:1], by=keys)
+            table = regime_counts(frame, keys, counts=_row_counts(), edges=self.edges)
+            tries = label_free(v, threshold=0.0, k=K[:1], by=keys)
             self._add(table, column, tries)
-            self.histograms[column] = score_histogram(v, by=keys)
+            self.histograms[column] = histogram(v, by=keys)
 
     def _add(self, table: pd.DataFrame, column: str, tries: pd.DataFrame) -> None:
         keys = [column] if column else []
@@ -180,28 +183,15 @@ class Tally:
     def match_rates(self, regime: str, segment: Segment, threshold: float) -> pd.DataFrame:
         """Return the row that `va.scores.match_rates` has for a regime, segment and threshold."""
         group = self.groups[regime, segment]
-        total = group.totals
-        n, n_match = total["n_scored"] + total["n_withheld"], int(group.reached[self.at(threshold)])
-        claim = float(implied_fmr(group.points, threshold))
-        below = threshold < group.points[1]  # a withheld score may reach what its own rule does not
-        high = n_match + total["n_withheld"] if below else n_match
-        outside = "> 1e-3" if threshold < group.points[0] else "< 1e-6"
-        row = _front(group, regime, segment) | {
-            "threshold": threshold,
-            "nominal_fmr": claim,
-            "n": n,
-            "n_match": n_match,
-            "match_rate": n_match / n,
-            "match_rate_low": float(intervals.rate_interval(n_match, n).low),
-            "match_rate_high": float(intervals.rate_interval(high, n).high),
-            "n_withheld": total["n_withheld"],
-            "n_without_score": total["n_without_score"],
-            "reason": outside if np.isnan(claim) else "",
-        }
-        return pd.DataFrame([row])
+        counted = {n: group.totals[n] for n in ("n_scored", "n_withheld", "n_without_score")}
+        row = _front(group, regime, segment) | counted
+        row |= {"threshold": threshold, "nominal_fmr": float(implied_fmr(group.points, threshold))}
+        row |= {"n_match": int(group.reached[self.at(threshold)])}
+        row |= {"_own": group.points[1], "_lowest": group.points[0]}
+        return with_match_rates(pd.DataFrame([row]))
 
-    def label_free_bounds(self, regime: str, segment: Segment, threshold: float) -> pd.DataFrame:
-        """Return the three rows of `va.bounds.label_free`, k = 1, 3 and 10."""
+    def label_free(self, regime: str, segment: Segment, threshold: float) -> pd.DataFrame:
+        """Return the rows that `va.bounds.label_free` has, k = 1, 3 and 10."""
         group = self.groups[regime, segment]
         n = group.totals["n_scored"] + group.totals["n_withheld"]
         row: dict[str, Any] = {"regime": regime}
@@ -210,31 +200,24 @@ class Tally:
         row |= {"n_compared": n, "n_withheld": group.totals["n_withheld"]}
         row |= {"n_below_1e_3": n - int(group.reached[self.at(group.points[0])])}
         row |= {"attempts_per_person": group.attempts}
-        at = pd.DataFrame([row | {"n_below": n - int(group.reached[self.at(threshold)])}])
-        table = pd.concat([bounds.bound(at, k, None) for k in K], ignore_index=True)
-        return table.drop(columns=list(THRESHOLD_COLUMNS))
+        row |= {"n_below": n - int(group.reached[self.at(threshold)])}
+        return with_bounds(pd.DataFrame([row]), K)
 
     def what_if(self, regime: str, segment: Segment, threshold: float) -> pd.DataFrame:
         """Return the lines that `va.scores.what_if` has for rows, but for `not_needed`."""
         group = self.groups[regime, segment]
         total, new, own = group.totals, self.at(threshold), self.at(group.points[1])
         low, high = min(new, own), max(new, own)
-        n = dict.fromkeys(_LINES, 0)
+        n = dict.fromkeys(LINES, 0)
         n["both"] = int(group.stays[high])
         n["only_new" if new < own else "only_old"] = int(group.stays[low] - group.stays[high])
         n["unexplained"], n["unknown"] = total["n_unexplained"], int(group.open[low])
         n["neither"] = total["n_answered"] - sum(n.values())
-        lines = [("reproduced", total["n_reproduced"], total["n_known"])]
-        lines += [(line, n[line], total["n_answered"]) for line in _LINES]
-        table = pd.DataFrame(lines, columns=["line", "n", "n_of"])
-        front = _front(group, regime, segment) | {"threshold": threshold, "baseline": np.nan}
-        for place, (name, value) in enumerate((front | {"unit": "rows"}).items()):
-            table.insert(place, name, value)
-        table["share"] = table["n"] / table["n_of"].where(table["n_of"] > 0)
-        table["share_low"], table["share_high"] = intervals.rate_interval(table["n"], table["n_of"])
-        unclear = (table["line"] == "reproduced") & (table["share"] < _REPRODUCED)
-        reason = np.where(unclear, "gates_do_not_explain_result", "")
-        return table.assign(reason=pd.Series(reason, dtype="str"))
+        lines = pd.DataFrame({"line": ["reproduced", *n]}).assign(
+            **_front(group, regime, segment), unit="rows", n=[total["n_reproduced"], *n.values()],
+            n_of=[total["n_known"], *[total["n_answered"]] * len(n)],
+        )  # fmt: skip
+        return with_shares(lines, threshold, None)
 
 
 def _front(group: Group, regime: str, segment: Segment) -> dict[str, Any]:
@@ -244,48 +227,23 @@ def _front(group: Group, regime: str, segment: Segment) -> dict[str, Any]:
 # ------------------------------------------------------------------ counting
 
 
-def _refuse_many_values(frame: nw.LazyFrame[Any], column: str) -> None:
-    """Stop before counting by a column of a million values: one more than fits is enough to see."""
-    some = frame.select(column).unique().head(MOST_SEGMENTS + 1).collect(backend="pyarrow")
-    if len(some) > MOST_SEGMENTS:
-        raise UsageError(f"{column} has more values than a list takes: {MOST_SEGMENTS}")
-
-
-def _own_points(frame: nw.LazyFrame[Any]) -> NDArray[np.float64]:
-    table = group_counts(frame.filter(rows.scored()), REGIME, counts={"n": None})
-    if table.empty:
-        raise UsageError("no answer has a score under four rising thresholds: nothing to tune")
-    own: NDArray[np.float64] = np.unique(table[list(THRESHOLD_COLUMNS)].to_numpy(dtype=float))
-    return own
-
-
-def _binned(frame: nw.LazyFrame[Any], edges: Any, keys: list[str]) -> pd.DataFrame:
-    table = bin_counts(frame, edges, list(dict.fromkeys([*keys, *REGIME])), counts=_row_counts())
-    holders = list(dict.fromkeys([*keys, "regime", *REGIME]))
-    return add_up(name_regimes(table), [*holders, "bin"])
-
-
-def _row_counts() -> dict[str, nw.Expr]:
+def _row_counts() -> dict[str, nw.Expr | None]:
     """Count, per score bin, what no threshold changes in a row; rows are answered already."""
-    score, told = nw.col("score"), ~nw.col("score").is_null()
-    stays = told & nw.col("alive") & gate("risk")  # null: not known
-    own = stays & (score >= nw.col(OWN_THRESHOLD))
-    sure, result = own.fill_null(value=False), nw.col("result")
-    unexplained = sure & (~result).fill_null(value=False)
-    # a row below its own threshold fails for sure, whatever else is not known of it
-    below = (~told | (score < nw.col(OWN_THRESHOLD))).fill_null(value=False)
-    passes = nw.when(below).then(nw.lit(value=False)).otherwise(own)
-    known = ~passes.is_null() & ~result.is_null()
+    is_scored, result = ~nw.col("score").is_null(), nw.col("result")
+    stays = is_scored & nw.col("alive") & gate("risk")  # null: not known
+    own = passes(nw.col("score") >= nw.col(OWN_THRESHOLD))
+    unexplained = own.fill_null(value=False) & (~result).fill_null(value=False)
+    known = ~own.is_null() & ~result.is_null()
     return {
-        "n_answered": _EVERY_ROW,
-        "n_scored": told,
+        "n_answered": None,
+        "n_scored": is_scored,
         "n_withheld": withheld(),
-        "n_without_score": ~told,
+        "n_without_score": ~is_scored,
         "n_stays": stays.fill_null(value=False) & ~unexplained,
-        "n_open": told & stays.is_null(),
+        "n_open": is_scored & stays.is_null(),
         "n_unexplained": unexplained,
         "n_known": known,
-        "n_reproduced": known & (passes == result).fill_null(value=False),
+        "n_reproduced": known & (own == result).fill_null(value=False),
     }
 
 

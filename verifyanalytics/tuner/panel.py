@@ -51,7 +51,7 @@ def sections(
     Parameters
     ----------
     tables : dict of DataFrame
-        `match_rates`, `label_free_bounds`, `what_if` and, with labels, `error_rates`.
+        `match_rates`, `label_free`, `what_if` and, with labels, `error_rates`.
     own : float
         The regime's own 1e-4 threshold.
     lang : {"en", "zh", "both"}
@@ -60,7 +60,7 @@ def sections(
     """
     found = [
         _rates(tables["match_rates"].iloc[0], lang, segment),
-        _bounds(tables["label_free_bounds"], lang),
+        _bounds(tables["label_free"], lang),
         _swap(tables["what_if"], own, lang),
     ]
     if "error_rates" in tables:

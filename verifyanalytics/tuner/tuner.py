@@ -197,13 +197,13 @@ class Tuner:
         Returns
         -------
         dict of DataFrame
-            `match_rates`, `label_free_bounds`, `what_if` (unit `rows`, without `not_needed`) and,
+            `match_rates`, `label_free`, `what_if` (unit `rows`, without `not_needed`) and,
             with labels, `error_rates` (empty where none is labelled).
         """
         at = (self._regime, self._segment, self._threshold)
         found = {
             "match_rates": self._tally.match_rates(*at),
-            "label_free_bounds": self._tally.label_free_bounds(*at),
+            "label_free": self._tally.label_free(*at),
             "what_if": self._tally.what_if(*at),
         }
         if self._labelled is not None:

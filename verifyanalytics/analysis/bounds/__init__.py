@@ -5,8 +5,8 @@ from verifyanalytics.lazy import face
 __getattr__, __dir__, __all__ = face(
     __name__,
     {
-        "implied_fmr": "analysis.bounds.implied",
-        "label_free": "analysis.bounds.implied",
-        "threshold_for_budget": "analysis.bounds.implied",
+        "implied_fmr": "analysis.bounds.unlabelled",
+        "label_free": "analysis.bounds.unlabelled",
+        "threshold_for_budget": "analysis.bounds.unlabelled",
     },
 )

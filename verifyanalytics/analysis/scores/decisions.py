@@ -18,16 +18,13 @@ import pandas as pd
 from verifyanalytics.analysis.accuracy.rates import error_rates
 from verifyanalytics.analysis.base.regimes import INCOMPLETE
 from verifyanalytics.analysis.base.statistic import statistic
-from verifyanalytics.analysis.bounds.implied import COVERS
-from verifyanalytics.analysis.bounds.implied import label_free as label_free_bounds
-from verifyanalytics.analysis.scores.distributions import match_rates
+from verifyanalytics.analysis.bounds.formulas import COVERS
+from verifyanalytics.analysis.bounds.unlabelled import label_free as label_free_bounds
+from verifyanalytics.analysis.scores.matches import OWN_FMR, match_rates
 from verifyanalytics.analysis.scores.swap_sets import what_if
 from verifyanalytics.arguments import numbers
 from verifyanalytics.schema import THRESHOLD_LEVELS
 from verifyanalytics.wording.numbers import short
-
-TODAY = float(THRESHOLD_LEVELS[1])
-"""The claimed false-match rate of the threshold that passes today."""
 
 _LEVELS = tuple(float(level) for level in THRESHOLD_LEVELS)
 _RATES = ("n", "n_match", "match_rate", "match_rate_low", "match_rate_high", "n_withheld",
@@ -60,7 +57,7 @@ def decision_table(
     truth : frame, optional
         From `join_labels`: error rates are added.
     k, impostor_share
-        As in `label_free_bounds`.
+        As in `label_free`.
     assume_random : bool
         As in `error_rates`.
 
@@ -113,7 +110,7 @@ def _rated(v: Any, asked: list[float] | None) -> pd.DataFrame:
     """Match rates as the table has them; rows of no regime once, for they face no threshold."""
     rates = match_rates(v, asked)
     today = rates if asked is None else match_rates(v)
-    at_today = today[today["nominal_fmr"] == TODAY].set_index("regime")["n_match"]
+    at_today = today[today["nominal_fmr"] == OWN_FMR].set_index("regime")["n_match"]
     incomplete = rates["regime"] == INCOMPLETE
     claim = rates["nominal_fmr"]
     table = pd.DataFrame({"regime": rates["regime"], "threshold": rates["threshold"]})
@@ -121,7 +118,7 @@ def _rated(v: Any, asked: list[float] | None) -> pd.DataFrame:
     table["claimed_fmr"] = claim
     words = [short(x) if x == x else said for x, said in zip(claim, rates["reason"], strict=True)]
     table["claim_says"] = pd.Series(words, index=table.index).mask(incomplete, "")
-    table["today"] = np.isclose(claim, TODAY, rtol=1e-9, atol=0)
+    table["today"] = np.isclose(claim, OWN_FMR, rtol=1e-9, atol=0)
     table["gates_reproduce_result"] = table["regime"].map(_reproduced(v))
     table[list(_RATES)] = rates[list(_RATES)]
     more = rates["regime"].map(at_today).astype("Int64") - rates["n_match"]

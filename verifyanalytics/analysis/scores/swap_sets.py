@@ -1,7 +1,7 @@
-"""What another threshold would change, and how much stands close to one; a part of `thresholds`.
+"""What another threshold would change: the swap set of two thresholds, in rows and sessions.
 
 Only the comparison moves: liveness and risk are held as they are. Whether those who would be let in
-or turned away are who they say they are is not in these rows, so nobody is called right or wrong.
+or turned away are who they say they are is not in these rows, so no line is called right or wrong.
 """
 
 from __future__ import annotations
@@ -13,38 +13,33 @@ import narwhals as nw
 import numpy as np
 import pandas as pd
 
-from verifyanalytics.analysis.base import intervals
 from verifyanalytics.analysis.base.frames import lazy_rows
-from verifyanalytics.analysis.base.groups import add_up, group_counts
+from verifyanalytics.analysis.base.groups import add_up
+from verifyanalytics.analysis.base.intervals import rate_interval
 from verifyanalytics.analysis.base.keys import group_keys
-from verifyanalytics.analysis.base.regimes import INCOMPLETE, REGIME, name_regimes
+from verifyanalytics.analysis.base.regime_counts import regime_counts
+from verifyanalytics.analysis.base.regimes import INCOMPLETE
 from verifyanalytics.analysis.base.rows import (
     OPTIONAL,
     OWN_THRESHOLD,
     REQUIRED,
     answered,
-    complete,
     gate,
     scored,
     withheld,
 )
 from verifyanalytics.analysis.base.sessions import GAP, attempts
 from verifyanalytics.analysis.base.statistic import statistic
-from verifyanalytics.arguments import number, numbers
+from verifyanalytics.arguments import number
 from verifyanalytics.codebook.book import current
-from verifyanalytics.schema import THRESHOLD_COLUMNS, THRESHOLD_LEVELS
 
 REPRODUCED = 0.99
 """Below this share the gates do not explain the vendor's verdict, and the what-if says so."""
 
-_LINES = ("both", "only_old", "only_new", "neither", "unexplained", "unknown")
-_LINE = ("regime", "threshold", "baseline", "unit", "line", "n", "n_of", "share", "reason")
-_MARGIN = (
-    "regime", "level", "threshold", "width", "n_below", "n_above", "n", "share_below",
-    "share_above",
-)  # fmt: skip
-_NEEDED = (*REQUIRED, "sub_code", "alive", "result")
-_WELCOME = (*OPTIONAL, "risk_score")
+LINES = ("both", "only_old", "only_new", "neither", "unexplained", "unknown")
+"""What becomes of a row under two thresholds; the six add up to the answered """
+
+_MADE = ("regime", "threshold", "baseline", "unit", "line", "n", "n_of", "share", "reason")
 
 
 @statistic("scores.what_if")
@@ -87,134 +82,107 @@ def what_if(
     Raises
     ------
     MissingColumnError, UsageError
-        A needed column is not there; a threshold that is no number.
+        A needed column is missing; a threshold that is no number.
+
+    See Also
+    --------
+    decision_table, match_rates, verifyanalytics.verdicts.result_rule
+
+    Examples
+    --------
+    >>> v = pd.DataFrame({"code": 10000, "sub_code": 0, "score": [65.0, 75.0, 85.0], "alive": True,
+    ...     "result": [False, True, True], "threshold_1e_3": 60, "threshold_1e_4": 70,
+    ...     "threshold_1e_5": 80, "threshold_1e_6": 90})
+    >>> table = what_if(v, 80)
+    >>> table.loc[table["n"] > 0, ["line", "n", "n_of"]].values.tolist()
+    [['reproduced', 3, 3], ['both', 1, 3], ['only_old', 1, 3], ['neither', 1, 3]]
     """
     number(threshold, "threshold")
     if baseline is not None:
         number(baseline, "baseline")
-    keys = group_keys(by, _LINE)
+    keys = group_keys(by, _MADE)
     table = _row_lines(v, threshold, baseline, keys)
     if {"subject", "occurred_at"} <= set(nw.from_native(v).collect_schema().names()):
         sessions = _session_lines(v, threshold, baseline, keys, gap)
         table = pd.concat([table, sessions], ignore_index=True)
-    order = {name: i for i, name in enumerate(("reproduced", *_LINES, "not_needed"))}
-    table["_line"], table["_unit"] = table["line"].map(order), table["unit"] == "sessions"
-    table = table.sort_values([*keys, "regime", "_unit", "_line"], kind="stable", ignore_index=True)
-    return _shares(table.drop(columns=["_line", "_unit"]), threshold, baseline, keys)
+    order = {name: i for i, name in enumerate(("reproduced", *LINES, "not_needed"))}
+    table = table.sort_values(
+        [*keys, "regime", "unit", "line"],
+        key=lambda c: c.map(order) if c.name == "line" else c,
+        kind="stable",
+        ignore_index=True,
+    )
+    return with_shares(table, threshold, baseline)
 
 
-@statistic("scores.margins")
-def margins(
-    v: Any, widths: Sequence[float] = (1, 2, 5), by: str | Sequence[str] | None = None
-) -> pd.DataFrame:
-    """Count how much stands just below and just above each vendor threshold, per regime.
+def with_shares(lines: pd.DataFrame, threshold: float, baseline: float | None) -> pd.DataFrame:
+    """Turn the counts `n` and `n_of` of lines into shares: the finishing half of `what_if`.
 
     Parameters
     ----------
-    v : frame of verifications
-    widths : sequence of float
-        Score points on either side.
-    by : str or sequence of str, optional
-        Columns to split by.
-
-    Returns
-    -------
-    DataFrame
-        One row a group, regime, level and width: the `by` columns, `regime`, `level`, `threshold`,
-        `width`, `n_below` (threshold − width ≤ score < threshold), `n_above` (threshold ≤ score <
-        threshold + width), `n` (scored plus withheld), `share_below`, `share_above` (NaN when n is
-        0). Rows of no complete regime have no margin and are left to `regimes`.
-
-    Raises
-    ------
-    MissingColumnError, UsageError
-        A needed column is not there; a width that is not above 0.
+    lines : DataFrame
+        Any keys; `regime`, `unit`, `line`, `n`, `n_of`.
+    threshold, baseline
+        As in `what_if`.
     """
-    widths = numbers(widths, "widths", above=0)
-    keys = group_keys(by, _MARGIN)
-    frame = lazy_rows(v, (*REQUIRED, "sub_code", *keys), OPTIONAL)
-    frame = frame.filter(answered(), complete())
-    score, near = nw.col("score"), {"n": scored() | withheld()}
-    for level, name in zip(THRESHOLD_LEVELS, THRESHOLD_COLUMNS, strict=True):
-        for width in widths:
-            point = nw.col(name)
-            near[f"below {level} {width}"] = (score >= point - width) & (score < point)
-            near[f"above {level} {width}"] = (score >= point) & (score < point + width)
-    table = group_counts(frame, list(dict.fromkeys([*keys, *REGIME])), counts=near)
-    table = name_regimes(table)
-    parts = [
-        table[[*keys, "regime"]].assign(
-            level=level,
-            threshold=table[name],
-            width=width,
-            n_below=table[f"below {level} {width}"],
-            n_above=table[f"above {level} {width}"],
-            n=table["n"],
-        )
-        for level, name in zip(THRESHOLD_LEVELS, THRESHOLD_COLUMNS, strict=True)
-        for width in widths
-    ]
-    long = pd.concat(parts).sort_index(kind="stable").reset_index(drop=True)
-    for side in ("below", "above"):
-        long[f"share_{side}"] = long[f"n_{side}"] / long["n"].where(long["n"] > 0)
-    return long
+    share = lines["n"] / lines["n_of"].where(lines["n_of"] > 0)
+    low, high = rate_interval(lines["n"], lines["n_of"])
+    unclear = (lines["line"] == "reproduced") & (share < REPRODUCED)
+    table = lines.assign(
+        threshold=float(threshold), baseline=np.nan if baseline is None else float(baseline),
+        share=share, share_low=low, share_high=high,
+        reason=np.where(unclear, "gates_do_not_explain_result", ""),
+    )  # fmt: skip
+    last = [*_MADE[1:-1], "share_low", "share_high", "reason"]
+    return table[[*table.columns.drop(last), *last]]
 
 
 # ------------------------------------------------------------------ rows
 
 
-def _passes(match: nw.Expr) -> nw.Expr:
-    """Join a comparison with the gates that stay: one false fails, else one unknown is unknown."""
+def passes(match: nw.Expr) -> nw.Expr:
+    """Join a comparison with the other gates: one false fails, else one unknown is unknown."""
     seen = nw.when(withheld()).then(nw.lit(value=False)).otherwise(match)
     return scored() & nw.col("alive") & seen & gate("risk")
 
 
 def _row_lines(v: Any, threshold: float, baseline: float | None, keys: list[str]) -> pd.DataFrame:
-    frame = lazy_rows(v, (*_NEEDED, *keys), _WELCOME).filter(answered())
-    own = _passes(gate("match"))
+    frame = lazy_rows(
+        v, (*REQUIRED, "sub_code", "alive", "result", *keys), (*OPTIONAL, "risk_score")
+    ).filter(answered())
+    own = passes(gate("match"))
     frame = frame.with_columns(
         _own=own,
-        _old=own if baseline is None else _passes(nw.col("score") >= float(baseline)),
-        _new=_passes(nw.col("score") >= float(threshold)),
+        _old=own if baseline is None else passes(nw.col("score") >= float(baseline)),
+        _new=passes(nw.col("score") >= float(threshold)),
         _result=nw.col("result"),
     )
-    state = ["_own", "_old", "_new", "_result"]
-    by = list(dict.fromkeys([*keys, *REGIME, *state]))
-    table = name_regimes(group_counts(frame, by, counts={"n": None}))
+    table = regime_counts(frame, [*keys, "_own", "_old", "_new", "_result"], counts={"n": None})
     known = (table["_own"].notna() & table["_result"].notna()).to_numpy(dtype=bool)
     agree = (table["_own"] == table["_result"]).fillna(value=False).to_numpy(dtype=bool)
-    table["line"] = _line(table)
-    holders = [*keys, "regime"]
-    lines = add_up(table[[*holders, "line", "n"]], [*holders, "line"])
-    lines = _all_lines(lines, holders)
-    first = table[holders].assign(
-        n=np.where(known & agree, table["n"], 0), n_of=np.where(known, table["n"], 0)
+    own, old, new = (
+        table[name].fillna(value=False).to_numpy(dtype=bool) for name in ("_own", "_old", "_new")
     )
-    first = add_up(first, holders).assign(line="reproduced")
-    return pd.concat([first, lines], ignore_index=True).assign(unit="rows")
-
-
-def _line(table: pd.DataFrame) -> np.ndarray[Any, Any]:
-    true = {
-        name: table[name].fillna(value=False).to_numpy(dtype=bool)
-        for name in table
-        if name[0] == "_"
-    }
     refused = ~table["_result"].fillna(value=True).to_numpy(dtype=bool)
     unknown = (table["_old"].isna() | table["_new"].isna()).to_numpy(dtype=bool)
-    old, new = true["_old"], true["_new"]
-    return np.select(
-        [true["_own"] & refused, unknown, old & new, old, new],
+    table["line"] = np.select(
+        [own & refused, unknown, old & new, old, new],
         ["unexplained", "unknown", "both", "only_old", "only_new"],
         "neither",
     )
+    groups = [*keys, "regime"]
+    n_known, n_agree = np.where(known, table["n"], 0), np.where(known & agree, table["n"], 0)
+    first = add_up(table[groups].assign(n=n_agree, n_of=n_known), groups).assign(line="reproduced")
+    lines = [first, _all_lines(table[[*groups, "line", "n"]], groups)]
+    return pd.concat(lines, ignore_index=True).assign(unit="rows")
 
 
-def _all_lines(lines: pd.DataFrame, holders: list[str]) -> pd.DataFrame:
-    """Fill in the lines that did not occur, and put the total to each."""
-    total = add_up(lines.drop(columns="line"), holders).rename(columns={"n": "n_of"})
-    full = total.merge(pd.DataFrame({"line": pd.Series(_LINES, dtype="str")}), how="cross")
-    full = full.merge(lines.astype({"line": "str"}), how="left", on=[*holders, "line"])
+def _all_lines(counts: pd.DataFrame, groups: list[str]) -> pd.DataFrame:
+    """Add up per line, fill in the lines that did not occur, and put the total to each."""
+    lines = add_up(counts, [*groups, "line"])
+    total = add_up(lines.drop(columns="line"), groups).rename(columns={"n": "n_of"})
+    full = total.merge(pd.DataFrame({"line": pd.Series(LINES, dtype="str")}), how="cross")
+    full = full.merge(lines.astype({"line": "str"}), how="left", on=[*groups, "line"])
     return full.assign(n=full["n"].fillna(0).astype("int64"))
 
 
@@ -235,31 +203,14 @@ def _session_lines(
     table["_old"] = (own if baseline is None else stays & (score >= baseline)) & explained
     table["_new"] = stays & (score >= threshold) & explained
     passed = table.groupby("session")["_new"].cumsum() - table["_new"] > 0
-    holders = [*keys, "regime"]
-    late = add_up(table[holders].assign(n=passed.astype("int64"), n_of=1), holders).assign(
-        line="not_needed", unit="rows"
-    )
+    groups = [*keys, "regime"]
+    late = add_up(table[groups].assign(n=passed.astype("int64"), n_of=1), groups)
+    late = late.assign(line="not_needed", unit="rows")
     each = table.groupby("session").agg(
-        {**dict.fromkeys(holders, "first"), "_old": "any", "_new": "any"}
+        {**dict.fromkeys(groups, "first"), "_old": "any", "_new": "any"}
     )
     old, new = each["_old"].to_numpy(), each["_new"].to_numpy()
     names = np.select([old & new, old, new], ["both", "only_old", "only_new"], "neither")
-    lines = add_up(each[holders].assign(line=names, n=1), [*holders, "line"])
-    lines = _all_lines(lines, holders)
-    lines = lines[lines["line"].isin(_LINES[:4])]
+    lines = _all_lines(each[groups].assign(line=names, n=1), groups)
+    lines = lines[lines["line"].isin(LINES[:4])]
     return pd.concat([lines.assign(unit="sessions"), late], ignore_index=True)
-
-
-def _shares(
-    table: pd.DataFrame, threshold: float, baseline: float | None, keys: list[str]
-) -> pd.DataFrame:
-    table["threshold"] = float(threshold)
-    table["baseline"] = np.nan if baseline is None else float(baseline)
-    table["share"] = table["n"] / table["n_of"].where(table["n_of"] > 0)
-    table["share_low"], table["share_high"] = intervals.rate_interval(table["n"], table["n_of"])
-    unclear = (table["line"] == "reproduced") & (table["share"] < REPRODUCED)
-    table["reason"] = np.where(unclear, "gates_do_not_explain_result", "")
-    return table[
-        [*keys, "regime", "threshold", "baseline", "unit", "line", "n", "n_of", "share",
-         "share_low", "share_high", "reason"]
-    ]  # fmt: skip

@@ -1,11 +1,7 @@
-"""Without labels: what the vendor's four points still allow to be said, and what they do not.
+"""Statements without labels, from the false-match rate that the vendor claims at four scores.
 
-The vendor claims a false-match rate at four scores. If that claim holds up to a factor k, rows
-below the 1e-3 threshold bound the number of strangers, strangers times the claim bound the
-zero-effort false matches above, and rows below a threshold bound the owners turned away. Every
-bound is printed for k = 1, 3 and 10, never as one number, and covers zero-effort strangers only: no
-presentation or injection attacks, no chosen look-alikes; neither liveness nor risk is applied. One
-group-by a table, and a second one for subjects.
+Every bound is printed for k = 1, 3 and 10 times the claim, never as one number. One group-by counts
+the rows of a table, a second one the tries of each person.
 """
 
 from __future__ import annotations
@@ -17,18 +13,14 @@ from typing import Any
 import narwhals as nw
 import numpy as np
 import pandas as pd
-from scipy import special
 
 from verifyanalytics.analysis.base import regimes
-from verifyanalytics.analysis.base.frames import lazy_rows
-from verifyanalytics.analysis.base.groups import group_counts
-from verifyanalytics.analysis.base.intervals import (
-    FloatArray,
-    negative_binomial_quantile,
-    poisson_quantile,
-)
+from verifyanalytics.analysis.base.frames import collected, lazy_rows
+from verifyanalytics.analysis.base.groups import add_up, group_counts
 from verifyanalytics.analysis.base.keys import group_keys
 from verifyanalytics.analysis.base.periods import HOUR_US
+from verifyanalytics.analysis.base.persons import person_sums
+from verifyanalytics.analysis.base.regime_counts import regime_keys
 from verifyanalytics.analysis.base.regimes import (
     REGIME,
     name_regimes,
@@ -44,7 +36,13 @@ from verifyanalytics.analysis.base.rows import (
     withheld,
 )
 from verifyanalytics.analysis.base.statistic import statistic
-from verifyanalytics.analysis.bounds.persons import reached, with_attempts
+from verifyanalytics.analysis.bounds.formulas import (
+    COVERS,
+    impostors_high,
+    sample_cap,
+    smallest_threshold,
+    with_bounds,
+)
 from verifyanalytics.arguments import number, numbers
 from verifyanalytics.errors import UsageError
 from verifyanalytics.schema import THRESHOLD_COLUMNS
@@ -52,25 +50,14 @@ from verifyanalytics.wording.numbers import short
 
 By = str | Sequence[str] | None
 
-COVERS = (
-    "zero-effort false matches only: no presentation or injection attack, no chosen look-alike; "
-    "liveness and risk are not applied"
-)
-"""What every bound on false matches is silent about; on each table and chart."""
-
 MEANING = "P(score >= s | impostor), not P(impostor | score)"
 """What the vendor's claim says about a score."""
-
-BELOW = "below_calibration"
-"""Reason of a missing false-match bound: the vendor claims nothing below its 1e-3 threshold."""
 
 SHORT = "shorter_than_an_hour"
 """Reason of a missing budget threshold: so little time says nothing about a month."""
 
-_Q = 0.975
 _T3 = THRESHOLD_COLUMNS[0]
 _HOURS_A_MONTH = 365.25 * 24 / 12
-_MOST = 2.0**53
 _BUDGET = ("regime", "k", "budget_per_month", "months", "n_compared", "n_withheld",
            "impostors_high", "attempts_per_person", "threshold", "claimed_fmr",
            "false_matches_high", "false_matches_per_month_high", "n_below_own",
@@ -105,7 +92,7 @@ def implied_fmr(v: Any) -> pd.DataFrame:
     frame = (
         lazy_rows(v, [*ids, *REQUIRED], OPTIONAL).filter(scored()).select(*ids, *REGIME, "score")
     )
-    table: pd.DataFrame = frame.collect(backend="pyarrow").to_native().to_pandas()
+    table = collected(frame)
     table["req_key"] = table["req_key"].fillna("unknown").astype("str")
     table = name_regimes(table)
     points = table[list(THRESHOLD_COLUMNS)].to_numpy(dtype=float)
@@ -176,8 +163,8 @@ def label_free(
         at = table.drop(columns=list(below)).assign(n_below=table[f"below:{i}"])
         own = [float(score_at_fmr(p, nominal)) for p in table[list(THRESHOLD_COLUMNS)].to_numpy()]
         at.insert(len(keys) + 1, "threshold", own if math.isnan(t) else t)
-        parts += [bound(at, factor, impostor_share) for factor in factors]
-    result = pd.concat(parts, ignore_index=True).drop(columns=list(THRESHOLD_COLUMNS))
+        parts.append(at)
+    result = with_bounds(pd.concat(parts, ignore_index=True), factors, impostor_share)
     return result.sort_values(["regime", *keys, "threshold", "k"], kind="stable", ignore_index=True)
 
 
@@ -198,7 +185,7 @@ def threshold_for_budget(
     false_matches_per_month : float
         Zero-effort false matches that may happen, per month of 30.4 days.
     k, impostor_share
-        As in `label_free_bounds`.
+        As in `label_free`.
     months : float, optional
         How long the data are, above 0; default from the first to the last time of the regime.
 
@@ -227,110 +214,6 @@ def threshold_for_budget(
     return _turned_away(frame, pd.DataFrame(found, columns=[*_BUDGET]))
 
 
-# ------------------------------------------------------------------ formulas
-
-
-def impostors_high(n_below: Any, k: float, cap: Any = np.inf, m: Any = 1.0) -> FloatArray:
-    """Upper limit (97.5 %) for strangers among the rows, given how many lie below 1e-3.
-
-    A stranger lies below with probability 1 − k·1e-3, so those above are the failures before the
-    (n+1)-th that lies below: n + NegBin quantile. n/(1 − k·1e-3) would only be a mean. Where one
-    person makes m tries, persons lie below or above: ⌈m·NegBin(n/m + 1)⌉, if that is more.
-
-    Examples
-    --------
-    >>> float(impostors_high(1500, 1)), float(impostors_high(1500, 1, m=10.0))
-    (1504.0, 1510.0)
-    """
-    low = np.asarray(n_below, dtype=float)
-    tries = np.maximum(np.asarray(m, dtype=float), 1.0)
-    p = 1 - k * 1e-3
-    alone = negative_binomial_quantile(_Q, low + 1, p)
-    together = np.ceil(tries * negative_binomial_quantile(_Q, low / tries + 1, p) - 1e-9)
-    high: FloatArray = np.minimum(low + np.maximum(alone, together), cap)
-    return high
-
-
-def false_matches_high(impostors: Any, rate: Any, m: Any = 1.0) -> FloatArray:
-    """Upper limit (97.5 %) for false matches of so many strangers at so small a rate.
-
-    Tries of one stranger match or fail together at worst: m tries a person make ⌈m·Poisson(·/m)⌉.
-    Where that is less than for independent tries (a mean so small that no person is expected to
-    match), the latter stands.
-
-    Examples
-    --------
-    >>> float(false_matches_high(1504, 1e-4)), float(false_matches_high(1504, 1e-4, 3.0))
-    (1.0, 3.0)
-    """
-    tries = np.maximum(np.asarray(m, dtype=float), 1.0)
-    mean = np.asarray(impostors, dtype=float) * np.minimum(1.0, np.asarray(rate, dtype=float))
-    mean = np.nan_to_num(mean)
-    together = np.ceil(tries * poisson_quantile(_Q, mean / tries) - 1e-9)
-    high: FloatArray = np.maximum(together, poisson_quantile(_Q, mean))
-    return high
-
-
-def claimed(points: FloatArray, threshold: Any) -> FloatArray:
-    """The vendor's claim at a threshold: NaN below 1e-3, the smallest claim above 1e-6."""
-    t = np.broadcast_to(np.asarray(threshold, dtype=float), points.shape[:1])
-    inside = regimes.implied_fmr(points, np.minimum(t, points[:, 3]))
-    return np.asarray(inside, dtype=float)
-
-
-def bound(at: pd.DataFrame, k: float, share: float | None) -> pd.DataFrame:
-    """Turn counts at a threshold into the bounds for one k: the columns of `label_free_bounds`."""
-    points = at[list(THRESHOLD_COLUMNS)].to_numpy(dtype=float)
-    n, n3, n_below = (
-        at[c].to_numpy(dtype=float) for c in ("n_compared", "n_below_1e_3", "n_below")
-    )
-    claim = claimed(points, at["threshold"]) if len(at) else np.zeros(0)
-    m = at["attempts_per_person"].to_numpy(dtype=float)
-    tries = np.nan_to_num(m, nan=1.0)
-    impostors = np.minimum(impostors_high(n3, k, _cap(n, share), tries), n)
-    known = ~np.isnan(claim)
-    rate = np.nan_to_num(k * claim)
-    at = at.assign(claimed_fmr=claim, k=k, impostors_high=impostors)
-    high = false_matches_high(impostors, rate, tries)
-    at["false_matches_high"] = np.where(known, np.minimum(high, impostors), np.nan)
-    three = np.minimum(false_matches_high(impostors, rate, 3.0), impostors)
-    at["false_matches_high_m3"] = np.where(known & np.isnan(m), three, np.nan)
-    at["match_rate"] = _divide(n - n_below, n)
-    # under the own 1e-4 threshold a withheld score may be above the one asked for
-    hidden = np.where(at["threshold"] < at[OWN_THRESHOLD], at["n_withheld"], 0).astype(float)
-    at["fnmr_low"] = _fnmr_low(n, n3, n_below, claim, k, impostors, tries, share, hidden)
-    at["fnmr_high"] = _divide(n_below, n)
-    at["impostor_share"] = np.nan if share is None else share
-    at["reason"] = np.where(known, "", BELOW)
-    return at.assign(covers=COVERS)
-
-
-def _fnmr_low(
-    n: FloatArray,
-    n3: FloatArray,
-    n_below: FloatArray,
-    claim: FloatArray,
-    k: float,
-    impostors: FloatArray,
-    m: FloatArray,
-    share: float | None,
-    hidden: FloatArray,
-) -> FloatArray:
-    """Owners surely below: rows between 1e-3 and the threshold that strangers cannot explain.
-
-    `hidden` rows count as below 1e-3, yet may be owners who match: owners they are then, not below.
-    """
-    between = np.maximum(n_below - n3, 0.0)
-    strangers = false_matches_high(impostors, k * (1e-3 - np.nan_to_num(claim, nan=1e-3)), m)
-    owners = np.minimum(n - impostors + hidden, n)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        low = np.where(owners > 0, np.maximum(0.0, between - strangers) / owners, 0.0)
-        if share is not None:
-            capped = (n_below - hidden - share * n) / (n - share * n)
-            low = np.maximum(low, np.nan_to_num(capped))
-    return np.where(n > 0, np.minimum(low, _divide(n_below, n)), np.nan)
-
-
 def _with_months(table: pd.DataFrame, length: float | None) -> pd.DataFrame:
     """Add how many months the data of each regime last, and whether that can be told."""
     if length is not None:
@@ -346,12 +229,12 @@ def _solve(row: dict[str, Any], k: float, budget: float, share: float | None) ->
     """Find the smallest threshold within a budget for one regime and k."""
     n, months = float(row["n_compared"]), row["months"]
     m = max(1.0, np.nan_to_num(row["attempts_per_person"], nan=1.0))
-    strangers = impostors_high(row["n_below_1e_3"], k, _cap(n, share), m)
+    strangers = impostors_high(row["n_below_1e_3"], k, sample_cap(n, share), m)
     impostors = float(np.minimum(strangers, n))
     threshold = claim = high = math.nan
     if row["_told"]:
         points = np.array([row[c] for c in THRESHOLD_COLUMNS], dtype=float)
-        threshold, claim, high = _smallest(points, impostors, k, m, budget * months)
+        threshold, claim, high = smallest_threshold(points, impostors, k, m, budget * months)
     missing = "not_reachable" if row["_told"] else SHORT
     return {
         **{name: row[name] for name in _BUDGET if name in row},
@@ -360,27 +243,6 @@ def _solve(row: dict[str, Any], k: float, budget: float, share: float | None) ->
         "false_matches_per_month_high": high / months if row["_told"] else math.nan,
         "reason": missing if math.isnan(threshold) else "",
     }  # fmt: skip
-
-
-def _smallest(
-    points: FloatArray, impostors: float, k: float, m: float, budget: float
-) -> tuple[float, float, float]:
-    """Return the smallest threshold within a budget, the claim there and the bound; or NaN."""
-    total = math.floor(min(budget, _MOST))
-    # P(Poisson(mean) ≤ c) ≥ 97.5 % up to this mean: the tail of the gamma distribution
-    together = m * float(special.gammainccinv(math.floor(total / m + 1e-12) + 1, _Q))
-    mean = min(together, float(special.gammainccinv(total + 1, _Q)))
-    target = math.inf if impostors == 0 else mean / (k * impostors)
-    if target < 1e-6:
-        return math.nan, math.nan, math.nan
-    threshold = float(points[0] if target >= 1e-3 else score_at_fmr(points, target))
-    while True:
-        claim = float(claimed(points[None], threshold)[0])
-        high = float(false_matches_high(impostors, k * claim, m))
-        if high <= budget:
-            return threshold, claim, high
-        # the last digit of the inverse fell on the wrong side
-        threshold = math.nextafter(threshold, math.inf)
 
 
 def _turned_away(frame: nw.LazyFrame[Any], result: pd.DataFrame) -> pd.DataFrame:
@@ -422,7 +284,7 @@ def _counted(
     counted |= {"n_below_1e_3": ~reached(nw.col(_T3)), **below}
     ends = {"_first": nw.col("occurred_us")} if times else None
     last = {"_last": nw.col("occurred_us")} if times else None
-    groups = [*keys, *(c for c in REGIME if c not in keys)]
+    groups = regime_keys(keys)
     table = group_counts(frame, groups, counts=counted, least=ends, most=last)
     if times:  # `_first` and `_last` are names that `add_up` drops
         table = _with_times(frame, table, groups)
@@ -464,11 +326,47 @@ def _share(impostor_share: float | None) -> float | None:
     return number(impostor_share, "impostor_share", low=0, below=1)
 
 
-def _cap(n: Any, share: float | None) -> Any:
-    return np.inf if share is None else np.ceil(share * n - 1e-9)
+# ------------------------------------------------------------------ tries a person
 
 
-def _divide(x: FloatArray, n: FloatArray) -> FloatArray:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        result: FloatArray = np.where(n > 0, x / n, np.nan)
-    return result
+def reached(threshold: nw.Expr) -> nw.Expr:
+    """Return true where the score reaches the threshold; a withheld one does not."""
+    return (nw.col("score") >= threshold).fill_null(value=False)
+
+
+def with_attempts(table: pd.DataFrame, frame: nw.LazyFrame[Any], keys: list[str]) -> pd.DataFrame:
+    """Put `attempts_per_person` beside the counts of each regime and group.
+
+    Raises
+    ------
+    UsageError
+        A group has no partner: the values of a column are not comparable.
+    """
+    groups = ["regime", *keys]
+    both = table.merge(_attempts(frame, keys), how="left", on=groups, indicator="_found")
+    if len(both) != len(table) or (both.pop("_found") != "both").any():
+        raise UsageError(f"groups of {', '.join(keys)} cannot be told apart; make it text")
+    return both
+
+
+def _attempts(frame: nw.LazyFrame[Any], keys: list[str]) -> pd.DataFrame:
+    """Tries a person, m = Σmᵢ²/Σmᵢ, per regime and group; NaN where no row has a subject.
+
+    The larger of all rows' and of the rows below the 1e-3 threshold: strangers are found there, and
+    a stranger who tries ten times among owners who try once must not count as one who tries twice.
+    The latter is rounded up, for owners are among those rows too and thin it out.
+    """
+    groups, low = regime_keys(keys), ~reached(nw.col(THRESHOLD_COLUMNS[0]))
+    unknown = frame.filter(nw.col("subject").is_null())
+    alone = group_counts(unknown, groups, counts={"alone": None, "alone_low": low})
+    persons = {"_person": nw.col("subject")}
+    sums = person_sums(frame, groups, persons, {"all": None, "low": low}, {})
+    added = ["all:m", "all:mm", "low:m", "low:mm", "alone", "alone_low"]
+    table = name_regimes(pd.concat([sums, alone], ignore_index=True))
+    table = table[["regime", *keys, *added]].fillna(dict.fromkeys(added, 0.0))
+    table = add_up(table.astype(dict.fromkeys(added, float)), ["regime", *keys])
+    everywhere = (table["all:mm"] + table["alone"]) / (table["all:m"] + table["alone"])
+    n_low = table["low:m"] + table["alone_low"]
+    below = ((table["low:mm"] + table["alone_low"]) / n_low).where(n_low > 0)
+    m = np.fmax(everywhere, np.ceil(below - 1e-9))
+    return table[["regime", *keys]].assign(attempts_per_person=m.where(table["all:m"] > 0))
