@@ -11,8 +11,8 @@ from builders import frames as w
 from scipy import stats
 
 import verifyanalytics as va
+from verifyanalytics import verdicts as decisions
 from verifyanalytics.analysis.base import intervals as iv
-from verifyanalytics.analysis.verdicts import decisions
 from verifyanalytics.errors import UsageError
 
 

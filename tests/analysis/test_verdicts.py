@@ -8,7 +8,7 @@ from builders import frames as w
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from verifyanalytics.analysis.verdicts import decisions as d
+from verifyanalytics import verdicts as d
 from verifyanalytics.errors import MissingColumnError, UsageError
 
 ROWS = w.messy(400)

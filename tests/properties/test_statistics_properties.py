@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import verifyanalytics as va
+from verifyanalytics import verdicts as decisions
 from verifyanalytics.analysis.accuracy import curves
 from verifyanalytics.analysis.base import intervals as iv
-from verifyanalytics.analysis.verdicts import decisions
 
 counts = st.integers(0, 10**6).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 scores = st.lists(st.floats(0, 100, allow_nan=False, width=32), min_size=1, max_size=60)

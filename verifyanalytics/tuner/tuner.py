@@ -83,6 +83,22 @@ def tune(
     -----
     Making it passes over the data a few times; a move does not. Labelled rows are kept in memory,
     some 100 bytes each.
+
+    See Also
+    --------
+    verifyanalytics.scores.match_rates, verifyanalytics.bounds.label_free,
+    verifyanalytics.scores.what_if, verifyanalytics.accuracy.error_rates
+
+    Examples
+    --------
+    >>> from matplotlib import pyplot
+    >>> v = pd.DataFrame({"code": 10000, "sub_code": 0, "score": [65.0, 75.0, 85.0], "alive": True,
+    ...     "result": [False, True, True], "threshold_1e_3": 60, "threshold_1e_4": 70,
+    ...     "threshold_1e_5": 80, "threshold_1e_6": 90})
+    >>> tuner = tune(v, threshold=80)
+    >>> tuner.tables()["match_rates"][["threshold", "n_match", "n"]].values.tolist()
+    [[80.0, 1.0, 3.0]]
+    >>> pyplot.close("all")
     """
     keys = [by] if isinstance(by, str) else list(by or ())
     usable(lang)  # refuses what is no language before anything is counted

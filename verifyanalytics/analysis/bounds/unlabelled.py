@@ -80,6 +80,10 @@ def implied_fmr(v: Any) -> pd.DataFrame:
         `implied_fmr` (log-linear between the vendor's points, NaN outside them), `says` (in words,
         "> 1e-3" and "< 1e-6" outside), `meaning`. As long as the data.
 
+    See Also
+    --------
+    label_free, verifyanalytics.scores.vendor_thresholds
+
     Examples
     --------
     >>> row = {"code": [10000], "score": [75.0], "threshold_1e_3": [60.0], "threshold_1e_4": [70.0],
@@ -151,6 +155,18 @@ def label_free(
     UsageError
         Neither or both of threshold and nominal_fmr; k or impostor_share out of range; `by` names
         the score, the time or what makes a regime.
+
+    See Also
+    --------
+    threshold_for_budget, verifyanalytics.accuracy.error_rates
+
+    Examples
+    --------
+    >>> v = pd.DataFrame({"code": 10000, "score": [50.0] * 10 + [75.0] * 90,
+    ...     "threshold_1e_3": 60, "threshold_1e_4": 70, "threshold_1e_5": 80, "threshold_1e_6": 90})
+    >>> table = label_free(v, 70)
+    >>> table[["k", "n_below", "impostors_high", "false_matches_high"]].values.tolist()
+    [[1.0, 10.0, 10.0, 0.0], [3.0, 10.0, 11.0, 0.0], [10.0, 10.0, 11.0, 0.0]]
     """
     keys = group_keys(by, _MADE)
     points = _asked(threshold, nominal_fmr)
@@ -198,6 +214,17 @@ def threshold_for_budget(
         `false_matches_high` in the data and `…_per_month`; `n_below` rows at the threshold and
         `n_below_own` at the vendor's own 1e-4; `n_more_turned_away`, their difference (negative:
         fewer), also per month; `fnmr_high`. Rows below a threshold are owners and strangers alike.
+
+    See Also
+    --------
+    label_free, verifyanalytics.scores.decision_table
+
+    Examples
+    --------
+    >>> v = pd.DataFrame({"code": 10000, "score": [50.0] * 10 + [75.0] * 90,
+    ...     "threshold_1e_3": 60, "threshold_1e_4": 70, "threshold_1e_5": 80, "threshold_1e_6": 90})
+    >>> threshold_for_budget(v, 1, months=1)[["k", "threshold", "n_below"]].values.tolist()
+    [[1.0, 60.0, 10], [3.0, 60.0, 10], [10.0, 60.0, 10]]
     """
     budget = number(false_matches_per_month, "false_matches_per_month", above=0)
     factors, impostor_share = _factors(k), _share(impostor_share)

@@ -67,7 +67,11 @@ def coaching(v: Any, outcome: str = "non_match", train: float = 0.5) -> pd.DataF
     Raises
     ------
     MissingColumnError, UsageError
-        A needed column is not there; `train` not in (0, 1).
+        A needed column is missing; `train` not in (0, 1).
+
+    See Also
+    --------
+    limits, error_versus_discard
 
     Notes
     -----
@@ -75,8 +79,16 @@ def coaching(v: Any, outcome: str = "non_match", train: float = 0.5) -> pd.DataF
     the one with the largest standardised difference of rates. Held-out rows of persons who are in
     the first part too are left out. Counts are divided by the design effect Σm²/Σm of the held-out
     rows (an upper limit) before difference and test; without subjects nothing is called
-    significant. That the turned away would have come back with a better
-    image, and with other people's reject rate, is an assumption.
+    significant. That the turned away would have come back with a better image, and with other
+    people's reject rate, is an assumption.
+
+    Examples
+    --------
+    >>> v = pd.DataFrame({"occurred_at": pd.date_range("2024-05-01", periods=8, tz="UTC"),
+    ...     "face_clarity": [2.0, 5.0] * 4, "poor": [True, False] * 4})
+    >>> table = coaching(v, "poor")
+    >>> table[["measure", "turned_away_if", "n_turned_away", "n_rejected"]].values.tolist()
+    [['clarity', '< 3.001', 2, 2]]
     """
     share = number(train, "train", above=0, below=1)
     names = quality_columns(v)

@@ -74,8 +74,11 @@ def error_versus_discard(
     Raises
     ------
     MissingColumnError, UsageError
-        A needed column is not there, or holds no numbers; both thresholds given, or one that is no
-        number.
+        A needed column is missing, or holds no numbers; both thresholds given, or one that is none.
+
+    See Also
+    --------
+    bands, coaching, verifyanalytics.accuracy.error_rates
 
     Notes
     -----

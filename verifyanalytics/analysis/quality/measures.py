@@ -59,10 +59,15 @@ def limits(v: Any) -> pd.DataFrame:
         with 95 % limits (NaN without a limit); `p01` `p05` `p25` `p50` `p75` `p95` `p99`: the
         smallest value with that share of the graded rows at or below it, exact to `resolution`.
 
-    Raises
-    ------
-    MissingColumnError
-        No quality column is there.
+    See Also
+    --------
+    bands, coaching
+
+    Examples
+    --------
+    >>> v = pd.DataFrame({"face_clarity": [2.0, 4.0, 5.0, None]})
+    >>> limits(v)[["image", "measure", "limit", "n", "n_missing", "p50"]].values.tolist()
+    [['face', 'clarity', '<= 3', 3, 1, 4.0]]
     """
     names = quality_columns(v)
     frame = lazy_rows(v, names)
@@ -128,6 +133,18 @@ def bands(v: Any, measure: str, bands: Sequence[float] = BANDS) -> pd.DataFrame:
     ------
     UsageError
         No such measure; bands that do not rise from 0 to 100.
+
+    See Also
+    --------
+    limits, error_versus_discard
+
+    Examples
+    --------
+    >>> v = pd.DataFrame({"code": 10000, "sub_code": 0, "score": [65.0, 85.0],
+    ...     "face_clarity": [20.0, 90.0], "result": [False, True], "threshold_1e_3": 60,
+    ...     "threshold_1e_4": 70, "threshold_1e_5": 80, "threshold_1e_6": 90})
+    >>> bands(v, "face_clarity", (0, 50, 100))[["band", "n", "match_rate"]].values.tolist()
+    [['0-50', 1, 0.0], ['50-100', 1, 1.0], ['missing', 0, nan]]
     """
     levels = _levels(bands)
     have = quality_columns(v)
@@ -213,10 +230,16 @@ def face_vs_environment(v: Any) -> pd.DataFrame:
         `n_beyond_face_only`, `n_beyond_env_only`, `n_beyond_both`, `p_value` of McNemar's test
         between the two (NaN without a limit; counts divided by Σm²/Σm for m rows a person).
 
-    Raises
-    ------
-    MissingColumnError
-        No measure is there for both images.
+    See Also
+    --------
+    limits, bands
+
+    Examples
+    --------
+    >>> v = pd.DataFrame({"face_clarity": [2.0, 4.0, 5.0], "env_clarity": [2.0, 3.0, None]})
+    >>> table = face_vs_environment(v)
+    >>> table[["measure", "n_both", "n_equal", "n_beyond_env_only"]].values.tolist()
+    [['clarity', 2, 1, 1]]
     """
     have = quality_columns(v)
     measures = [m for m in QUALITY_MEASURES if {f"face_{m}", f"env_{m}"} <= {*have}]

@@ -88,7 +88,19 @@ def decision_table(
         One class is not labelled.
     UsageError
         Thresholds that are no numbers; k or impostor_share out of range.
-    MissingColumnError
+
+    See Also
+    --------
+    match_rates, what_if, verifyanalytics.bounds.label_free, verifyanalytics.accuracy.error_rates
+
+    Examples
+    --------
+    >>> v = pd.DataFrame({"code": 10000, "sub_code": 0, "score": [50.0] * 10 + [75.0] * 90,
+    ...     "threshold_1e_3": 60, "threshold_1e_4": 70,
+    ...     "threshold_1e_5": 80, "threshold_1e_6": 90})
+    >>> table = decision_table(v, [70, 80])
+    >>> table[["threshold", "today", "n_match", "n_more_turned_away"]].values.tolist()
+    [[70.0, True, 90, 0], [80.0, False, 0, 90]]
     """
     asked = None if thresholds is None else sorted({*numbers(thresholds, "thresholds")})
     k = numbers(k, "k", above=0, below=1000)

@@ -46,10 +46,17 @@ def regime_changes(v: Any, tz: str = TZ) -> pd.DataFrame:
         days when both ran; `shift_1e_3` … `shift_1e_6`: points that each threshold rose;
         `n_unknown_time`: answered rows of complete regimes without a time, which take no part.
 
-    Raises
-    ------
-    MissingColumnError
-        A needed column is not there.
+    See Also
+    --------
+    verifyanalytics.scores.vendor_thresholds, alerts
+
+    Examples
+    --------
+    >>> v = pd.DataFrame({"code": 10000, "sub_code": 0, "score": 75.0,
+    ...     "occurred_at": pd.date_range("2024-05-01", periods=4, tz="UTC"), "threshold_1e_3": 60,
+    ...     "threshold_1e_4": [70, 70, 72, 72], "threshold_1e_5": 80, "threshold_1e_6": 90})
+    >>> regime_changes(v)[["kind", "n_before", "n_after", "shift_1e_4"]].values.tolist()
+    [['changed', 2, 2, 2.0]]
     """
     frame = lazy_rows(v, (*REQUIRED, "sub_code", "occurred_at"), OPTIONAL)
     moment = nw.col("occurred_us")

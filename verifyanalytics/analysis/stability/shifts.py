@@ -86,6 +86,10 @@ def psi(reference: ArrayLike, current: ArrayLike, deff: float = 1.0) -> Psi:
     UsageError
         The two have not as many bins, or hold something that is no count.
 
+    See Also
+    --------
+    drift, over_time
+
     References
     ----------
     Siddiqi (2006) Credit Risk Scorecards; the critical value after Yurdakul (2018).
@@ -156,13 +160,24 @@ def drift(
     Raises
     ------
     MissingColumnError, UsageError
-        A column named is not there; edges that do not rise.
+        A column named is missing; edges that do not rise.
+
+    See Also
+    --------
+    over_time, psi, alerts
 
     Notes
     -----
     Rows are the answered ones. `deff` is Σm²/Σm for m rows a person, an upper limit. Distances are
     exact to a cell of 10⁻² for scores, of at most a thousandth of the range for other columns.
     Without threshold columns all rows are one regime, `not told`.
+
+    Examples
+    --------
+    >>> old = pd.DataFrame({"score": [65.0] * 50 + [85.0] * 50})
+    >>> new = pd.DataFrame({"score": [65.0] * 90 + [85.0] * 10})
+    >>> drift(old, new, edges=[70])[["column", "psi", "alert"]].round(3).values.tolist()
+    [['score', 0.879, True]]
     """
     names = wanted_columns([reference, current], columns)
     both = sides([reference, current], names, edges, cluster)
@@ -202,6 +217,17 @@ def over_time(
         `period`, `period_start`, `partial`, `regime`, `column`, `reference` (the period compared
         with; `given` for a frame), then as `drift`. More reasons: `reference` (the period itself),
         `partial` and `unknown` (periods that are not compared), `no_reference`. In order of time.
+
+    See Also
+    --------
+    drift, alerts, regime_changes
+
+    Examples
+    --------
+    >>> v = pd.DataFrame({"occurred_at": pd.date_range("2024-05-05", "2024-05-20", tz="UTC"),
+    ...     "score": [65.0] * 8 + [85.0] * 8})
+    >>> over_time(v, edges=[70]).loc[1:2, ["period", "reference", "reason"]].values.tolist()
+    [['2024-W19', '2024-W19', 'reference'], ['2024-W20', '2024-W19', '']]
     """
     if every not in ("day", "week", "month"):
         raise UsageError(f"every is day, week or month; {every!r} was given")

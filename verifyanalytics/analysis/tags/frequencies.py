@@ -51,7 +51,7 @@ def rates(
     by : str or sequence of str, optional
         Columns to split by.
     every : {"day", "week", "month"}, optional
-        Split by local time too; see `group_counts` for the columns.
+        Split by local time too: adds `period`, `period_start` and `partial`.
     tz : str
         Where days begin.
 
@@ -69,8 +69,11 @@ def rates(
     Raises
     ------
     MissingColumnError, UsageError
-        A needed column is not there; `risk_tags` holds no lists; `by` names a column that the
-        result has of its own.
+        A needed column is missing; `risk_tags` holds no lists; `by` names a column of the result.
+
+    See Also
+    --------
+    lift, pairs, scores
 
     Notes
     -----

@@ -43,6 +43,18 @@ def scores(v: Any, bin_width: float = 5.0) -> pd.DataFrame:
     ------
     UsageError
         `bin_width` does not divide 100.
+
+    See Also
+    --------
+    rates, verifyanalytics.scores.histogram
+
+    Examples
+    --------
+    >>> v = pd.DataFrame({"code": 10000, "sub_code": 0, "score": [65.0, 85.0, 85.0],
+    ...     "risk_tags": [["13001"], [], []], "threshold_1e_3": 60, "threshold_1e_4": 70,
+    ...     "threshold_1e_5": 80, "threshold_1e_6": 90})
+    >>> scores(v, 50)[["tag", "score_low", "n_with", "n_without", "ks"]].values.tolist()
+    [['13001', 0.0, 0, 0, 0.0], ['13001', 50.0, 1, 2, 0.0]]
     """
     bin_width = number(bin_width, "bin_width", low=0.1, high=100)
     n_bins = round(100 / bin_width)

@@ -10,14 +10,15 @@ import numpy as np
 import pandas as pd
 
 from verifyanalytics.analysis.base.frames import lazy_rows
-from verifyanalytics.analysis.base.groups import add_up
-from verifyanalytics.analysis.base.intervals import FloatArray, clustered, newcombe
+from verifyanalytics.analysis.base.groups import add_up, group_counts
+from verifyanalytics.analysis.base.intervals import clustered, newcombe, ratio
 from verifyanalytics.analysis.base.keys import group_keys
 from verifyanalytics.analysis.base.periods import UNKNOWN
+from verifyanalytics.analysis.base.persons import person_sums
 from verifyanalytics.analysis.base.regimes import REGIME, name_regimes
-from verifyanalytics.analysis.base.rows import GATES, complete, gate, scored, withheld
+from verifyanalytics.analysis.base.rows import GATES, OPTIONAL, complete, gate, scored, withheld
 from verifyanalytics.analysis.base.statistic import statistic
-from verifyanalytics.analysis.verdicts.decisions import NEEDED, WELCOME, outcomes
+from verifyanalytics.analysis.verdicts.decisions import VERDICT, outcomes
 from verifyanalytics.errors import UsageError
 
 _EIGHTY = 2.8
@@ -28,6 +29,7 @@ _COLUMNS = (
     "change", "says",
 )  # fmt: skip
 
+_MEASURES = ("acceptance_rate", "match_rate")
 _PARTS = ("accepted", *GATES, "unknown", "unexplained")
 
 
@@ -62,6 +64,19 @@ def change_explained(previous: Any, current: Any, by: str | Sequence[str]) -> pd
     -----
     Kitagawa (1955): change = Σ(w₁−w₀)·r̄ + Σw̄·(r₁−r₀), w shares and r rates. A group that is in
     one period only is all mix: its rate in the other is taken as the same.
+
+    See Also
+    --------
+    acceptance_rate, minimal_change
+
+    Examples
+    --------
+    >>> old = pd.DataFrame({"code": 10000, "score": 85.0, "alive": True,
+    ...     "result": [True, True, False, False], "threshold_1e_3": 60, "threshold_1e_4": 70,
+    ...     "threshold_1e_5": 80, "threshold_1e_6": 90, "channel": ["app", "app", "web", "web"]})
+    >>> table = change_explained(old, old.assign(channel=["app", "web", "web", "web"]), "channel")
+    >>> table[["channel", "part", "mix", "rate"]].round(3).values.tolist()[0]
+    ['all', 'accepted', -0.208, 0.208]
     """
     keys = group_keys(by, _COLUMNS)
     if not keys:
@@ -74,7 +89,7 @@ def change_explained(previous: Any, current: Any, by: str | Sequence[str]) -> pd
     weights = [t["n"].to_numpy(dtype=float) / t["n"].sum() for t in (old, new)]
     parts = []
     for part in _PARTS:
-        rates = [_rates(t, part) for t in (old, new)]
+        rates = [ratio(t[f"part {part}"], t["n"]) for t in (old, new)]
         r0 = np.where(np.isnan(rates[0]), rates[1], rates[0])
         r1 = np.where(np.isnan(rates[1]), rates[0], rates[1])
         mix = (weights[1] - weights[0]) * (r0 + r1) / 2
@@ -111,27 +126,42 @@ def minimal_change(v: Any, cluster: str | None = "subject") -> pd.DataFrame:
         2.8·√(2·p·(1−p)·DEFF/n): found with 80 % power at two-sided 5 %. The normal curve behind it
         fails where a rate is near 0 or 1; at 0 and 1 themselves it would call every change
         visible, so nothing is said there: NaN.
+
+    See Also
+    --------
+    change_explained, verifyanalytics.accuracy.sample_size
+
+    Examples
+    --------
+    >>> v = pd.DataFrame({"code": 10000, "score": [85.0] * 90 + [65.0] * 10, "alive": True,
+    ...     "result": [True] * 90 + [False] * 10, "threshold_1e_3": 60, "threshold_1e_4": 70,
+    ...     "threshold_1e_5": 80, "threshold_1e_6": 90})
+    >>> minimal_change(v)[["regime", "measure", "minimal_change"]].round(3).values.tolist()[0]
+    ['all', 'acceptance_rate', 0.119]
     """
     wanted = [cluster] if cluster and cluster != "subject" else []
-    frame = lazy_rows(v, [*NEEDED, *wanted], [*WELCOME, "subject"])
+    frame = lazy_rows(v, [*VERDICT, *wanted], [*OPTIONAL, "risk_score", "subject"])
     person = nw.col(cluster).cast(nw.String) if cluster else nw.lit(None).cast(nw.String)
     compared = (scored() | withheld()) & complete()
-    flags = {
-        "acceptance_rate:m": ~nw.col("result").is_null(),
-        "acceptance_rate:y": nw.col("result").fill_null(value=False),
-        "match_rate:m": compared,
-        "match_rate:y": compared & gate("match").fill_null(value=False),
-    }
-    numbers = {name: flag.cast(nw.Int64) for name, flag in flags.items()}
     # one person in two kinds of incomplete regime is still one person
     own = [nw.when(complete()).then(nw.col(c)).alias(c) for c in REGIME]
-    frame = frame.select(*own, _person=person, **numbers)
+    flags = {
+        "acceptance_rate m": ~nw.col("result").is_null(),
+        "acceptance_rate y": nw.col("result").fill_null(value=False),
+        "match_rate m": compared,
+        "match_rate y": compared & gate("match").fill_null(value=False),
+    }
+    frame = frame.select(*own, _person=person, **flags)
     together = _moments(frame, []).assign(regime="all")
     table = name_regimes(_moments(frame, list(REGIME)))
     table = add_up(table.drop(columns=list(REGIME)), ["regime"])
-    found = [_smallest(together, "acceptance_rate")]
-    found += [_smallest(table, measure) for measure in ("acceptance_rate", "match_rate")]
-    return pd.concat(found, ignore_index=True)
+    return pd.concat(
+        [
+            _smallest(together, "acceptance_rate"),
+            *(_smallest(table, measure) for measure in _MEASURES),
+        ],
+        ignore_index=True,
+    )
 
 
 # ------------------------------------------------------------------ change_explained
@@ -159,13 +189,6 @@ def _aligned(old: pd.DataFrame, new: pd.DataFrame) -> tuple[pd.DataFrame, pd.Dat
     return first, second
 
 
-def _rates(table: pd.DataFrame, part: str) -> FloatArray:
-    n = table["n"].to_numpy(dtype=float)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        rate: FloatArray = np.where(n > 0, table[f"part {part}"].to_numpy(dtype=float) / n, np.nan)
-    return rate
-
-
 def _together(groups: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     weighted = groups.assign(
         rate_previous=groups["share_previous"] * groups["rate_previous"].fillna(0),
@@ -185,12 +208,12 @@ def _with_evidence(result: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     x0, x1 = round(first["rate_previous"] * n0), round(first["rate_current"] * n1)
     limits = newcombe(x1, n1, x0, n0)
     changed = limits.low > 0 or limits.high < 0
-    for name in ("change_low", "change_high"):
-        result[name] = np.nan
-    result.loc[0, ["change_low", "change_high"]] = [float(limits.low), float(limits.high)]
-    says = ["changed" if changed else "no evidence of change", *[""] * (len(result) - 1)]
-    result["says"] = pd.Series(says, index=result.index, dtype="str")
-    return result
+    top = np.arange(len(result)) == 0
+    return result.assign(
+        change_low=np.where(top, limits.low, np.nan),
+        change_high=np.where(top, limits.high, np.nan),
+        says=np.where(top, "changed" if changed else "no evidence of change", ""),
+    )  # fmt: skip
 
 
 # ------------------------------------------------------------------ minimal_change
@@ -198,43 +221,27 @@ def _with_evidence(result: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
 
 def _moments(frame: nw.LazyFrame[Any], groups: list[str]) -> pd.DataFrame:
     """Sums over persons, null ones each alone, of both measures."""
-    known = ~nw.col("_person").is_null()
-    flags = [f"{m}:{end}" for m in ("acceptance_rate", "match_rate") for end in ("m", "y")]
-    people = frame.filter(known).group_by([*groups, "_person"]).agg(nw.col(*flags).sum())
-    parts = [_sums(part, groups) for part in (frame.filter(~known), people)]
-    table = pd.concat(parts, ignore_index=True)
-    if "req_key" in groups:
-        table["req_key"] = table["req_key"].fillna("unknown").astype("str")
-    return add_up(table, groups)
-
-
-def _sums(part: nw.LazyFrame[Any], groups: list[str]) -> pd.DataFrame:
-    sums: dict[str, nw.Expr] = {}
-    for measure in ("acceptance_rate", "match_rate"):
-        y, m = nw.col(f"{measure}:y"), nw.col(f"{measure}:m")
-        sums |= {
-            f"{measure}:g": (m > 0).cast(nw.Int64).sum(),
-            f"{measure}:n": m.sum(),
-            f"{measure}:x": y.sum(),
-            f"{measure}:yy": (y * y).sum(),
-            f"{measure}:ym": (y * m).sum(),
-            f"{measure}:mm": (m * m).sum(),
-        }
-    grouped = part.group_by(groups).agg(**sums) if groups else part.select(**sums)
-    table: pd.DataFrame = grouped.collect(backend="pyarrow").to_native().to_pandas()
-    return table.astype(dict.fromkeys(sums, "float64")).fillna(dict.fromkeys(sums, 0.0))
+    bases = {name: nw.col(f"{name} m") for name in _MEASURES}
+    events = {name: (name, nw.col(f"{name} y")) for name in _MEASURES}
+    sums = person_sums(frame, groups, {"_who": nw.col("_person")}, bases, events)
+    alone = {f"{m}:{end}": nw.col(f"{m} m") for m in _MEASURES for end in ("g", "m", "mm")}
+    alone |= {f"{m}:{end}": nw.col(f"{m} y") for m in _MEASURES for end in ("y", "yy", "ym")}
+    unknown = group_counts(frame.filter(nw.col("_person").is_null()), groups, counts=alone)
+    parts = [part for part in (sums, unknown) if len(part)]
+    return add_up(pd.concat(parts, ignore_index=True) if parts else unknown, groups)
 
 
 def _smallest(table: pd.DataFrame, measure: str) -> pd.DataFrame:
-    at = {name: table[f"{measure}:{name}"].to_numpy() for name in ("x", "n", "yy", "ym", "mm", "g")}
-    spread = clustered(at["x"], at["n"], at["yy"], at["ym"], at["mm"], at["g"])
-    deff = np.where(at["g"] == at["n"], 1.0, np.maximum(spread.deff, 1.0))
+    ends = ("y", "m", "yy", "ym", "mm", "g")
+    y, n, yy, ym, mm, g = (table[f"{measure}:{end}"].to_numpy(dtype=float) for end in ends)
+    spread = clustered(y, n, yy, ym, mm, g)
+    deff = np.where(g == n, 1.0, np.maximum(spread.deff, 1.0))
     p = spread.rate
     with np.errstate(divide="ignore", invalid="ignore"):
-        smallest = _EIGHTY * np.sqrt(2 * p * (1 - p) * deff / at["n"])
+        smallest = _EIGHTY * np.sqrt(2 * p * (1 - p) * deff / n)
     smallest = np.where((p > 0) & (p < 1), smallest, np.nan)
-    result = pd.DataFrame({"regime": table["regime"].astype("str"), "measure": measure})
-    result["measure"] = result["measure"].astype("str")
-    result["n_rows"], result["n_subjects"] = at["n"].astype("int64"), at["g"].astype("int64")
-    result["rate"], result["deff"], result["minimal_change"] = p, deff, smallest
+    result = pd.DataFrame({
+        "regime": table["regime"].astype("str"), "measure": measure, "n_rows": n.astype("int64"),
+        "n_subjects": g.astype("int64"), "rate": p, "deff": deff, "minimal_change": smallest,
+    })  # fmt: skip
     return result[result["n_rows"] > 0].reset_index(drop=True)

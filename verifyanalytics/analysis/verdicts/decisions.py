@@ -1,4 +1,4 @@
-"""Which gate turned each person away, and where the verdict contradicts its own numbers.
+"""Gates and verdicts: which gate turned each row away, and what the vendor's `result` says to it.
 
 Five gates stand in a row: answered, scored, alive, match (score at or above the row's own 1e-4
 threshold), risk. Each passes, fails, or is unknown when its input is null. The vendor's `result` is
@@ -9,25 +9,27 @@ unexplained. One group-by over (gate pattern, result) yields every table here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import combinations
 from typing import Any
 
 import narwhals as nw
 import numpy as np
 import pandas as pd
 
-from verifyanalytics.analysis.base.frames import lazy_rows
+from verifyanalytics.analysis.base.frames import collected, lazy_rows
 from verifyanalytics.analysis.base.groups import add_up, group_counts
-from verifyanalytics.analysis.base.intervals import rate_interval
-from verifyanalytics.analysis.base.keys import group_keys
+from verifyanalytics.analysis.base.intervals import ratio
+from verifyanalytics.analysis.base.keys import By, group_keys
 from verifyanalytics.analysis.base.periods import TZ, Every
-from verifyanalytics.analysis.base.regimes import REGIME, name_regimes
+from verifyanalytics.analysis.base.rates import add_rate
+from verifyanalytics.analysis.base.regime_counts import period_columns, regime_counts
+from verifyanalytics.analysis.base.regimes import REGIME
 from verifyanalytics.analysis.base.rows import (
     GATES,
     NO_GATE,
+    OPTIONAL,
+    REQUIRED,
     SOME_UNKNOWN,
     UNKNOWN_SHIFT,
-    answered,
     complete,
     failing,
     first_gate,
@@ -37,17 +39,10 @@ from verifyanalytics.analysis.base.rows import (
     withheld,
 )
 from verifyanalytics.analysis.base.statistic import statistic
-from verifyanalytics.arguments import number
 from verifyanalytics.codebook.book import current
-from verifyanalytics.schema import THRESHOLD_COLUMNS
 
-By = str | Sequence[str] | None
-
-NEEDED = ("code", "score", *THRESHOLD_COLUMNS, "alive", "result")
+VERDICT = (*REQUIRED, "alive", "result")
 """Columns every decision needs."""
-
-WELCOME = ("gateway_code", "sub_code", "req_key", "risk_score")
-"""Columns that are used when there: without them nothing is withheld, no risk was asked."""
 
 _OUTCOME = (
     "first_gate", "failing_gates", "result", "n_rows", "n_withheld", "n_risk_not_asked", "share",
@@ -57,7 +52,7 @@ _ACCEPTANCE = (
     "n_scored", "n_withheld", "n_compared", "n_matched", "match_rate", "period", "period_start",
     "partial",
 )  # fmt: skip
-_EACH_ROW = nw.col("score").is_null() | ~nw.col("score").is_null()  # true, as an expression
+_RISK = (*OPTIONAL, "risk_score")
 
 
 @statistic("verdicts.gates")
@@ -80,37 +75,36 @@ def gates(v: Any, risk_fail: int | None = None) -> pd.DataFrame:
         not all are known); `failing_gates` joined by `+`; `withheld`, `risk_not_asked`. As long as
         the data: for many millions of rows use `funnel`.
 
-    Raises
-    ------
-    MissingColumnError
-        A column of `NEEDED`, or request_id, is not there.
+    See Also
+    --------
+    funnel, contradictions
+
+    Examples
+    --------
+    >>> v = pd.DataFrame({"request_id": ["a", "b"], "code": 10000, "score": [85.0, 65.0],
+    ...     "alive": [True, None], "result": [True, False], "threshold_1e_3": 60,
+    ...     "threshold_1e_4": 70, "threshold_1e_5": 80, "threshold_1e_6": 90})
+    >>> gates(v)[["request_id", "alive", "match", "first_gate"]].values.tolist()
+    [['a', 'pass', 'pass', 'none'], ['b', 'unknown', 'fail', 'match']]
     """
-    frame = lazy_rows(v, ["request_id", *NEEDED], WELCOME)
-    table = (
+    frame = lazy_rows(v, ["request_id", *VERDICT], _RISK)
+    table = collected(
         frame.select(
-            "request_id",
-            "result",
-            _pattern=gate_pattern(risk_fail),
-            withheld=withheld(),
+            "request_id", "result", _pattern=gate_pattern(risk_fail), withheld=withheld(),
             risk_not_asked=nw.col("risk_score").is_null(),
         )
-        .collect(backend="pyarrow")
-        .to_native()
-        .to_pandas()
-    )
-    table["request_id"] = table["request_id"].astype("str")
-    table["result"] = table["result"].astype("boolean")
+    ).astype({"request_id": "str", "result": "boolean"})  # fmt: skip
     patterns = table.pop("_pattern").to_numpy(dtype="int64")
-    at = 2
-    for i, name in enumerate(GATES):
-        states = np.array(["pass", "fail", "unknown"])
-        state = states[((patterns >> i) & 1) + 2 * ((patterns >> (i + UNKNOWN_SHIFT)) & 1)]
-        table.insert(at + i, name, pd.Series(state, dtype="str"))
+    states = np.array(["pass", "fail", "unknown"])
+    columns: dict[str, Any] = {
+        name: states[((patterns >> i) & 1) + 2 * ((patterns >> (i + UNKNOWN_SHIFT)) & 1)]
+        for i, name in enumerate(GATES)
+    }
     seen, index = np.unique(patterns, return_inverse=True)
-    first = np.array([first_gate(p) for p in seen], dtype=object)
-    named = np.array([failing(p) for p in seen], dtype=object)
-    table.insert(at + len(GATES), "first_gate", pd.Series(first[index], dtype="str"))
-    table.insert(at + len(GATES) + 1, "failing_gates", pd.Series(named[index], dtype="str"))
+    columns["first_gate"] = np.array([first_gate(p) for p in seen], dtype=object)[index]
+    columns["failing_gates"] = np.array([failing(p) for p in seen], dtype=object)[index]
+    for at, (name, values) in enumerate(columns.items(), 2):
+        table.insert(at, name, pd.Series(values, dtype="str"))
     return table
 
 
@@ -134,9 +128,21 @@ def funnel(v: Any, by: By = None, risk_fail: int | None = None) -> pd.DataFrame:
         result false), `unknown` (no gate fails, some input is null), `no verdict`; `n_rows`, of
         which `n_withheld` and `n_risk_not_asked`; `n_total`, the rows of the group; `share` of it
         with 95 % limits. The lines of a group add up to `n_total`.
+
+    See Also
+    --------
+    gates, reject_reasons, acceptance_rate
+
+    Examples
+    --------
+    >>> v = pd.DataFrame({"code": 10000, "score": [85.0, 65.0], "alive": True,
+    ...     "result": [True, False], "threshold_1e_3": 60, "threshold_1e_4": 70,
+    ...     "threshold_1e_5": 80, "threshold_1e_6": 90})
+    >>> funnel(v)[["line", "n_rows", "n_total"]].values.tolist()
+    [['match', 1, 2], ['accepted', 1, 2]]
     """
     keys = group_keys(by, (*_OUTCOME, "line", "n_total"))
-    table = _outcomes(v, keys, risk_fail)
+    table = outcomes(v, keys, risk_fail)
     table = add_up(table.drop(columns="failing_gates"), [*keys, "first_gate", "result"])
     table.insert(len(keys) + 2, "line", _lines(table))
     order = {name: i for i, name in enumerate((*GATES, SOME_UNKNOWN, NO_GATE))}
@@ -146,7 +152,7 @@ def funnel(v: Any, by: By = None, risk_fail: int | None = None) -> pd.DataFrame:
         kind="stable",
         ignore_index=True,
     )
-    return _with_share(table, "n_rows", "share", _totals(table, keys))
+    return _with_share(table, keys, "n_total")
 
 
 @statistic("verdicts.reject_reasons")
@@ -167,121 +173,34 @@ def reject_reasons(v: Any, by: By = None, risk_fail: int | None = None) -> pd.Da
         The `by` columns; `first_gate`, `failing_gates`, `gateway_code`, `code`, `sub_code`, `stage`
         and `meaning`, `meaning_zh` of the code that says most; `n_rows`; `n_not_accepted`, the rows
         of the group whose result is not true; `share` of them with limits. Most frequent first.
+
+    See Also
+    --------
+    funnel, contradictions, verifyanalytics.explain
+
+    Examples
+    --------
+    >>> v = pd.DataFrame({"code": 10000, "score": [85.0, 65.0], "alive": True, "sub_code": 0,
+    ...     "result": [True, False], "threshold_1e_3": 60, "threshold_1e_4": 70,
+    ...     "threshold_1e_5": 80, "threshold_1e_6": 90})
+    >>> reject_reasons(v)[["first_gate", "code", "n_rows", "share"]].values.tolist()
+    [['match', 10000, 1, 1.0]]
     """
     codes = ["gateway_code", "code", "sub_code"]
     keys = group_keys(by, (*_OUTCOME, *codes, "stage", "meaning", "meaning_zh", "n_not_accepted"))
-    table = _outcomes(v, [*keys, *codes], risk_fail)
-    table = table[~table["result"].fillna(value=False)]
-    table = add_up(
-        table[[*keys, "first_gate", "failing_gates", *codes, "n_rows"]],
-        [*keys, "first_gate", "failing_gates", *codes],
-    )
-    for name in ("code", "sub_code"):
-        table[name] = table[name].astype("Int64")
+    table = outcomes(v, [*keys, *codes], risk_fail)
+    front = [*keys, "first_gate", "failing_gates", *codes]
+    table = add_up(table.loc[~table["result"].fillna(value=False), [*front, "n_rows"]], front)
+    table = table.astype({"code": "Int64", "sub_code": "Int64"})
     table["gateway_code"] = table["gateway_code"].where(table["gateway_code"] != "unknown", "")
     words = [_words(*row) for row in zip(*(table[c] for c in codes), strict=True)]
-    for name, at in (("stage", 0), ("meaning", 1), ("meaning_zh", 2)):
-        table.insert(
-            table.columns.get_loc("n_rows"), name, pd.Series([w[at] for w in words], dtype="str")
-        )
+    for i, name in enumerate(("stage", "meaning", "meaning_zh")):
+        values = pd.Series([word[i] for word in words], dtype="str")
+        table.insert(table.columns.get_loc("n_rows"), name, values)
     table = table.sort_values(
         [*keys, "n_rows"], ascending=[True] * len(keys) + [False], kind="stable", ignore_index=True
     )
-    return _with_share(table, "n_rows", "share", _totals(table, keys), total="n_not_accepted")
-
-
-@statistic("verdicts.contradictions")
-def contradictions(v: Any, risk_fail: int | None = None) -> pd.DataFrame:
-    """Where `result` contradicts the gates, and what else cannot be, with example request_ids.
-
-    Parameters
-    ----------
-    v : frame of verifications
-    risk_fail : int, optional
-        The risk score that fails; default the code book's.
-
-    Returns
-    -------
-    DataFrame
-        regime, `kind`, `n_rows` of `n_of` rows that could show it, `share` with limits, `meaning`,
-        and `first_example`, `last_example`: smallest and largest request_id. Only kinds that occur.
-        `at_threshold_accepted` and `at_threshold_rejected` are rows whose score equals the pass
-        threshold and that pass every other gate: they tell whether the vendor means ≥ or >.
-    """
-    frame = lazy_rows(v, ["request_id", *NEEDED], WELCOME)
-    kinds = _kinds(risk_fail)
-    flags = {f"{name}:n": flag for name, (flag, _, _) in kinds.items()}
-    flags |= {f"{name}:of": of for name, (_, of, _) in kinds.items()}
-    frame = frame.select("request_id", *REGIME, **flags)
-    table = _regimes(group_counts(frame, REGIME, counts={name: nw.col(name) for name in flags}))
-    shown = [nw.col(f"{name}:n") for name in kinds]
-    examples = _examples(frame.filter(nw.any_horizontal(*shown, ignore_nulls=True)), kinds)
-    found = []
-    for _, row in table.iterrows():
-        for name, (_, _, meaning) in kinds.items():
-            n = int(row[f"{name}:n"])
-            if n:
-                ends = examples.get((row["regime"], name), ("", ""))
-                found.append((row["regime"], name, n, int(row[f"{name}:of"]), meaning, *ends))
-    columns = ["regime", "kind", "n_rows", "n_of", "meaning", "first_example", "last_example"]
-    result = pd.DataFrame(found, columns=columns).astype({"n_rows": "int64", "n_of": "int64"})
-    for name in ("regime", "kind", "meaning", "first_example", "last_example"):
-        result[name] = result[name].astype("str")
-    return _with_share(result, "n_rows", "share", result.pop("n_of"), total="n_of")
-
-
-@statistic("verdicts.result_rule")
-def result_rule(v: Any, max_tags: int = 20) -> pd.DataFrame:
-    """How well simple rules reproduce the vendor's verdict, per regime.
-
-    Parameters
-    ----------
-    v : frame of verifications
-    max_tags : int
-        So many of the most frequent risk tags are tried as well.
-
-    Returns
-    -------
-    DataFrame
-        regime, `rule`, `n_conditions`; `n_rows`, scored rows with a verdict for which the rule's
-        inputs are known (`n_unknown`: the others); `n_agree`, `agreement` with limits;
-        `n_only_rule` rows that the rule would accept and the vendor did not, `n_only_result` the
-        other way round. Best agreement first, simpler rules first among equals.
-
-    Notes
-    -----
-    The rules are score ≥ own 1e-4, score ≥ 90, risk < 600, risk < 900, alive, "no tag x", and
-    their conjunctions. A missing risk result passes. That a rule agrees does not prove that it is
-    the vendor's; a rule that disagrees is not.
-    """
-    frame = lazy_rows(v, NEEDED, (*WELCOME, "risk_tags"))
-    frame = frame.filter(scored(), ~nw.col("result").is_null())
-    conditions = _conditions()
-    tags = _top_tags(v, int(number(max_tags, "max_tags", low=0, whole=True)))
-    keyed = frame.with_columns(**{f"_{i}": expr for i, (_, expr) in enumerate(conditions)})
-    keys = [*REGIME, *(f"_{i}" for i in range(len(conditions))), "result"]
-    with_tag = {
-        f"tag:{i}": nw.col("risk_tags").list.contains(t).fill_null(value=False)
-        for i, t in enumerate(tags)
-    }
-    counts = {"n_rows": _EACH_ROW, **with_tag}
-    table = group_counts(keyed, keys, counts=counts)
-    table = name_regimes(table).drop(columns=list(REGIME))
-    found = [
-        (regime, *_score_rule(part, rule, tag, conditions, tags))
-        for regime, part in ((r, _as_arrays(p)) for r, p in table.groupby("regime", sort=True))
-        for rule, tag in _rules(len(conditions), len(tags))
-    ]
-    columns = ["regime", "rule", "n_conditions", "n_rows", "n_unknown", "n_agree", "n_only_rule"]
-    result = pd.DataFrame(found, columns=[*columns, "n_only_result"])
-    result[["regime", "rule"]] = result[["regime", "rule"]].astype("str")
-    result = _with_share(result, "n_agree", "agreement", result.pop("n_rows"), total="n_rows")
-    return result.sort_values(
-        ["regime", "agreement", "n_conditions", "rule"],
-        ascending=[True, False, True, True],
-        kind="stable",
-        ignore_index=True,
-    )
+    return _with_share(table, keys, "n_not_accepted")
 
 
 @statistic("verdicts.acceptance_rate")
@@ -306,13 +225,25 @@ def acceptance_rate(
         The keys; `n_rows`; `n_decided` (with a verdict), `n_accepted`, `acceptance_rate` with 95 %
         limits; `acceptance_of_all`, over n_rows; `n_scored`, `n_withheld`, `n_compared` (both, of
         complete regimes), `n_matched`, `match_rate` with limits. Rows are taken as independent.
+
+    See Also
+    --------
+    funnel, change_explained, verifyanalytics.scores.match_rates
+
+    Examples
+    --------
+    >>> v = pd.DataFrame({"code": 10000, "score": [85.0, 65.0], "alive": True,
+    ...     "result": [True, False], "threshold_1e_3": 60, "threshold_1e_4": 70,
+    ...     "threshold_1e_5": 80, "threshold_1e_6": 90})
+    >>> acceptance_rate(v)[["n_accepted", "acceptance_rate", "match_rate"]].values.tolist()
+    [[1.0, 0.5, 0.5]]
     """
     keys = group_keys(by, _ACCEPTANCE)
-    columns = [*NEEDED, *(["occurred_at"] if every else [])]
-    frame = lazy_rows(v, [*columns, *_plain_keys(keys)], WELCOME)
+    wanted = [*VERDICT, *(["occurred_at"] if every else []), *(k for k in keys if k != "regime")]
+    frame = lazy_rows(v, wanted, _RISK)
     compared = (scored() | withheld()) & complete()
     counted = {
-        "n_rows": _EACH_ROW,
+        "n_rows": None,
         "n_decided": ~nw.col("result").is_null(),
         "n_accepted": nw.col("result"),
         "n_scored": scored(),
@@ -320,40 +251,34 @@ def acceptance_rate(
         "n_compared": compared,
         "n_matched": compared & gate("match").fill_null(value=False),
     }
-    raw = group_counts(frame, _columns(keys), counts=counted, every=every, tz=tz)
-    periods = ["period", "period_start", "partial"] if every else []
-    table = _regimes(raw, [*keys, *periods]) if "regime" in keys else raw
-    table = _rate(table, "acceptance_rate", "n_accepted", "n_decided")
-    table["acceptance_of_all"] = _divide(table["n_accepted"], table["n_rows"])
-    return _rate(table, "match_rate", "n_matched", "n_compared")
+    table = _grouped(frame, keys, counts=counted, every=every, tz=tz)
+    table = add_rate(table, "acceptance_rate", table["n_accepted"], table["n_decided"])
+    table["acceptance_of_all"] = ratio(table["n_accepted"], table["n_rows"])
+    return add_rate(table, "match_rate", table["n_matched"], table["n_compared"])
 
 
 # ------------------------------------------------------------------ one group-by for all
 
 
 def outcomes(v: Any, by: Sequence[str], risk_fail: int | None = None) -> pd.DataFrame:
-    """Count rows over (by, first gate, set of failing gates, result): the ground of this module."""
-    return _outcomes(v, list(by), risk_fail)
-
-
-def _outcomes(v: Any, keys: list[str], risk_fail: int | None) -> pd.DataFrame:
-    frame = lazy_rows(v, [*NEEDED, *(k for k in _plain_keys(keys) if k not in WELCOME)], WELCOME)
+    """Count rows over (by, first gate, set of failing gates, result): what all tables add up."""
+    keys = list(by)
+    plain = [key for key in keys if key != "regime"]
+    frame = lazy_rows(v, [*VERDICT, *(k for k in plain if k not in _RISK)], _RISK)
     frame = frame.with_columns(_pattern=gate_pattern(risk_fail))
     counted = {
         "n_rows": None,
         "n_withheld": withheld(),
         "n_risk_not_asked": nw.col("risk_score").is_null(),
     }
-    table = group_counts(frame, [*_columns(keys), "_pattern", "result"], counts=counted)
+    table = _grouped(frame, keys, ["_pattern", "result"], counts=counted)
     patterns = table["_pattern"].astype("int64")
     # a frame without any verdict has a key of no type, which reads "unknown"
     table["result"] = table["result"].where(table["result"] != "unknown").astype("boolean")
     table["first_gate"] = patterns.map(first_gate).astype("str")
     table["failing_gates"] = patterns.map(failing).astype("str")
-    if "regime" in keys:
-        table = name_regimes(table)
-    merged = [*keys, "first_gate", "failing_gates", "result"]
-    return add_up(table[[*merged, *counted]], merged)
+    front = [*keys, "first_gate", "failing_gates", "result"]
+    return add_up(table[[*front, *counted]], front)
 
 
 def _lines(table: pd.DataFrame) -> pd.Series:
@@ -386,175 +311,27 @@ def _words(gateway: str, code: Any, sub_code: Any) -> tuple[str, str, str]:
     return "unknown", "no code", "无状态码"
 
 
-# ------------------------------------------------------------------ contradictions
-
-
-def _kinds(risk_fail: int | None) -> dict[str, tuple[nw.Expr, nw.Expr, str]]:
-    """Each kind: what shows it, the rows that could, and what it means."""
-    yes, no = nw.col("result").fill_null(value=False), (~nw.col("result")).fill_null(value=False)
-    decided = ~nw.col("result").is_null()
-    passes = {name: gate(name, risk_fail=risk_fail).fill_null(value=False) for name in GATES}
-    fails = {name: (~gate(name, risk_fail=risk_fail)).fill_null(value=False) for name in GATES}
-    kinds = {
-        f"accepted_despite_{name}": (yes & fails[name], yes, f"accepted, yet the gate {name} fails")
-        for name in GATES
-    }
-    all_pass = nw.all_horizontal(*passes.values(), ignore_nulls=True)
-    others = nw.all_horizontal(
-        *(p for name, p in passes.items() if name != "match"), ignore_nulls=True
-    )
-    equal = (nw.col("score") == nw.col("threshold_1e_4")).fill_null(value=False) & complete()
-    unanswered = ~answered() & ~nw.col("score").is_null()
-    in_range = ((nw.col("score") >= 0) & (nw.col("score") <= 100)).fill_null(value=True)
-    has_score = ~nw.col("score").is_null()
-    return kinds | {
-        "unexplained": (no & all_pass, decided & all_pass, "rejected, yet all gates pass"),
-        "no_verdict": (all_pass & ~decided, all_pass, "all gates pass, yet there is no verdict"),
-        "at_threshold_accepted": (
-            yes & equal & others, decided & equal & others,
-            "accepted with score equal to the 1e-4 threshold: the vendor means ≥",
-        ),
-        "at_threshold_rejected": (
-            no & equal & others, decided & equal & others,
-            "rejected with score equal to the 1e-4 threshold: the vendor means >",
-        ),
-        "score_on_unanswered": (unanswered, has_score, "a score on an answer with another code"),
-        "score_out_of_range": (~in_range, has_score, "a score outside 0–100"),
-        "thresholds_incomplete": (
-            has_score & ~complete(), has_score,
-            "a score whose four thresholds are not all there or do not rise: no own gate",
-        ),
-    }  # fmt: skip
-
-
-def _examples(frame: Any, kinds: dict[str, Any]) -> dict[tuple[str, str], tuple[str, str]]:
-    ends = []
-    for name in kinds:
-        shown = nw.when(nw.col(f"{name}:n")).then(nw.col("request_id"))
-        ends += [shown.min().alias(f"{name}:first"), shown.max().alias(f"{name}:last")]
-    table = frame.group_by(list(REGIME)).agg(*ends).collect(backend="pyarrow").to_native()
-    pandas = table.to_pandas()
-    pandas["req_key"] = pandas["req_key"].fillna("unknown").astype("str")
-    pandas = name_regimes(pandas)
-    found: dict[tuple[str, str], tuple[str, str]] = {}
-    for name in kinds:
-        for regime, part in pandas.groupby("regime"):
-            first, last = part[f"{name}:first"].dropna(), part[f"{name}:last"].dropna()
-            if len(first):
-                found[str(regime), name] = (str(first.min()), str(last.max()))
-    return found
-
-
-# ------------------------------------------------------------------ rules
-
-
-def _conditions() -> list[tuple[str, nw.Expr]]:
-    return [
-        ("score >= own 1e-4", gate("match")),
-        ("score >= 90", nw.col("score") >= 90),
-        ("risk < 600", gate("risk", risk_fail=600)),
-        ("risk < 900", gate("risk", risk_fail=900)),
-        ("alive", nw.col("alive")),
-    ]
-
-
-def _rules(n_conditions: int, n_tags: int) -> list[tuple[tuple[int, ...], int | None]]:
-    """All conjunctions that say something new: of two nested conditions only one is taken."""
-    sets = [s for size in range(1, 4) for s in combinations(range(n_conditions), size)]
-    sets = [s for s in sets if not {2, 3} <= {*s} and not {0, 1} <= {*s}]
-    plain: list[tuple[tuple[int, ...], int | None]] = [(s, None) for s in sets]
-    tagged = [(s, tag) for s in [(), *sets] for tag in range(n_tags)]
-    return plain + tagged
-
-
-def _score_rule(
-    part: dict[str, Any],
-    rule: tuple[int, ...],
-    tag: int | None,
-    conditions: list[Any],
-    tags: list[str],
-) -> tuple[str, int, int, int, int, int, int]:
-    n, accepted = part["n_rows"], part["result"]
-    fails = np.zeros(n.size, dtype=bool)
-    unknown = np.zeros(n.size, dtype=bool)
-    for i in rule:
-        fails |= part[f"_{i}"] == 0
-        unknown |= np.isnan(part[f"_{i}"])
-    unknown &= ~fails  # a false condition decides a conjunction even when another one is unknown
-    tagged = np.zeros_like(n) if tag is None else part[f"tag:{tag}"]
-    passing = np.where(fails | unknown, 0, n - tagged)
-    failing = np.where(fails, n, tagged)
-    only_rule, only_result = passing[~accepted].sum(), failing[accepted].sum()
-    agree = passing[accepted].sum() + failing[~accepted].sum()
-    without = [] if tag is None else [f"no tag {tags[tag]}"]
-    name = " and ".join([conditions[i][0] for i in rule] + without)
-    known = int(passing.sum() + failing.sum())
-    size = len(rule) + (tag is not None)
-    return name, size, known, int(n.sum()) - known, int(agree), int(only_rule), int(only_result)
-
-
-def _as_arrays(part: pd.DataFrame) -> dict[str, Any]:
-    """Counts as whole numbers, conditions as 1, 0 or NaN, the verdict as bool."""
-    arrays: dict[str, Any] = {}
-    for name in part:
-        if name == "result":
-            arrays[name] = part[name].to_numpy(dtype=bool)
-        elif name.startswith("_"):
-            held = part[name].where(part[name] != "unknown").astype("boolean")
-            arrays[name] = held.to_numpy(dtype=float, na_value=np.nan)
-        elif name != "regime":
-            arrays[name] = part[name].to_numpy(dtype="int64")
-    return arrays
-
-
-def _top_tags(v: Any, most: int) -> list[str]:
-    if "risk_tags" not in nw.from_native(v).collect_schema().names() or most < 1:
-        return []
-    frame = lazy_rows(v, ["risk_tags"]).filter(~nw.col("risk_tags").is_null())
-    table = frame.explode("risk_tags").group_by("risk_tags").agg(n=nw.len()).collect("pyarrow")
-    pandas = table.to_native().to_pandas().dropna()
-    pandas = pandas.sort_values(["n", "risk_tags"], ascending=[False, True])
-    return [str(tag) for tag in pandas["risk_tags"].head(most)]
-
-
 # ------------------------------------------------------------------ tables
 
 
-def _plain_keys(keys: Sequence[str]) -> list[str]:
-    return [key for key in keys if key != "regime"]
-
-
-def _columns(keys: Sequence[str]) -> list[str]:
-    """Grouping columns: `regime` stands for those that make it."""
-    plain = _plain_keys(keys)
-    return [*plain, *(k for k in REGIME if k not in plain)] if "regime" in keys else plain
-
-
-def _regimes(table: pd.DataFrame, keys: Sequence[str] = ("regime",)) -> pd.DataFrame:
-    table = name_regimes(table)
-    return add_up(table.drop(columns=[k for k in REGIME if k not in keys]), list(keys))
-
-
-def _totals(table: pd.DataFrame, keys: list[str]) -> pd.Series:
-    if not keys:
-        return pd.Series(table["n_rows"].sum(), index=table.index)
-    return table.groupby(keys, dropna=False)["n_rows"].transform("sum")
-
-
-def _with_share(
-    table: pd.DataFrame, count: str, name: str, of: pd.Series, total: str = "n_total"
+def _grouped(
+    frame: nw.LazyFrame[Any], keys: Sequence[str], more: Sequence[str] = (), **how: Any
 ) -> pd.DataFrame:
-    table = table.copy()
-    table[total] = of.astype("int64")
-    return _rate(table, name, count, total)
+    """Group by keys, of which `regime` may be one, and by more; see `group_counts`."""
+    plain = [key for key in keys if key != "regime"]
+    if "regime" not in keys:
+        return group_counts(frame, [*plain, *more], **how)
+    table = regime_counts(frame, [*plain, *more], **how)
+    table = table.drop(columns=[name for name in REGIME if name not in plain])
+    return add_up(table, [*keys, *more, *period_columns(how.get("every"))])
 
 
-def _rate(table: pd.DataFrame, name: str, x: str, n: str) -> pd.DataFrame:
-    low, high = rate_interval(table[x], table[n])
-    return table.assign(
-        **{name: _divide(table[x], table[n]), f"{name}_low": low, f"{name}_high": high}
+def _with_share(table: pd.DataFrame, keys: list[str], total: str) -> pd.DataFrame:
+    """Add the rows of each group and the share of a line among them."""
+    n = (
+        table.groupby(keys, dropna=False)["n_rows"].transform("sum")
+        if keys
+        else table["n_rows"].sum()
     )
-
-
-def _divide(x: pd.Series, n: pd.Series) -> pd.Series:
-    return (x / n.where(n > 0)).astype("float64")
+    table = table.assign(**{total: n}).astype({total: "int64"})
+    return add_rate(table, "share", table["n_rows"], table[total])
