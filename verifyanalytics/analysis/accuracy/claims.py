@@ -39,6 +39,21 @@ def claim_audit(truth: Any, *, assume_random: bool = False) -> pd.DataFrame:
         withheld scores may have matched, and k_high counts them), `believe`: the smallest row of
         `label_free_bounds` that k_high does not exceed, `none` when it is above 10 (label more, or
         do not trust the claim); `reason`.
+
+    See Also
+    --------
+    error_rates, va.bounds.label_free
+
+    Examples
+    --------
+    >>> row = {"code": 10000, "score": 85.0, "threshold_1e_3": 60.0, "threshold_1e_4": 70.0,
+    ...        "threshold_1e_5": 80.0, "threshold_1e_6": 90.0, "alive": True, "result": True}
+    >>> low, high = ({"score": score, "mated": False} for score in (50.0, 65.0))
+    >>> truth = pd.DataFrame([row | {"mated": True}, row | high] + [row | low] * 99)
+    >>> found = claim_audit(truth)[["n_nonmated", "n_false_matches", "k_hat", "k_low", "k_high"]]
+    >>> found.round(1).head(1)
+       n_nonmated  n_false_matches  k_hat  k_low  k_high
+    0         100                1   10.0    0.3    55.7
     """
     table = error_rates(truth, assume_random=assume_random)
     rate, n, claimed = (

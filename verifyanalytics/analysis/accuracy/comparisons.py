@@ -90,6 +90,20 @@ def compare(
     ----------
     McNemar (1947); for clusters Eliasziw & Donner (1991) Stat. Med. 10:1981, in the form
     (Σ(b−c))² / Σ(b−c)² over subjects.
+
+    See Also
+    --------
+    out_of_sample, error_rates
+
+    Examples
+    --------
+    >>> truth = pd.DataFrame({"score": [50, 65, 72, 80, 90, 60, 88, 91],
+    ...                       "mated": [False] * 3 + [True] * 5})
+    >>> truth["result"] = truth["score"] >= 75
+    >>> compare(truth, 70, "result")[["class", "n_errors_a", "n_errors_b", "n_only_a", "p_exact"]]
+          class  n_errors_a  n_errors_b  n_only_a  p_exact
+    0     mated           1           1         0      1.0
+    1  nonmated           1           0         1      1.0
     """
     rules = [_rule(r) for r in (a, b)]
     table = _accepted(truth, rules, cluster)
@@ -259,6 +273,19 @@ def out_of_sample(
     UsageError
         A part lacks a class in every regime; both fmr and fnmr, or one outside [0, 1]; a share
         outside (0, 1); no date.
+
+    See Also
+    --------
+    operating_points, compare
+
+    Examples
+    --------
+    >>> scores = range(40, 100)
+    >>> truth = pd.DataFrame({"score": scores, "mated": [s % 3 > 0 for s in scores],
+    ...                       "subject": [f"p{s}" for s in scores]})
+    >>> out_of_sample(truth, 0.5, fmr=0.2)[["threshold", "chosen_fmr", "scored_fmr"]].round(3)
+       threshold  chosen_fmr  scored_fmr
+    0       94.0         0.2         0.0
     """
     target = _target(fmr, fnmr)
     by_time = isinstance(choose_on, (str, dt.date, np.datetime64, tuple, list))

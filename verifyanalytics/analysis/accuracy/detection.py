@@ -122,6 +122,23 @@ def detection_rates(
     References
     ----------
     ISO/IEC 30107-3:2023, clauses 13.2 and 13.4.
+
+    See Also
+    --------
+    transaction_rates, error_rates
+
+    Examples
+    --------
+    >>> row = {"code": 10000, "score": 85.0, "threshold_1e_3": 60.0, "threshold_1e_4": 70.0,
+    ...        "threshold_1e_5": 80.0, "threshold_1e_6": 90.0, "alive": True, "result": True}
+    >>> truth = pd.DataFrame([row | {"mated": True}, row | {"attack": "print"},
+    ...                       row | {"attack": "print", "alive": False, "result": False}])
+    >>> found = detection_rates(truth)[["measure", "species", "n_errors", "n_rows", "rate"]]
+    >>> found.head(3)
+      measure species  n_errors  n_rows  rate
+    0   APCER   print         1       2   0.5
+    1   APNRR   print         0       2   0.0
+    2   IAPAR   print         1       2   0.5
     """
     frame = _sample(truth, cluster)
     attacked = ~nw.col("attack").is_null()
@@ -238,6 +255,22 @@ def transaction_rates(
     Rows drawn with unequal probability are weighted as in `error_rates`. Of a session nobody knows
     with which probability one of its rows was drawn: its rates are not given then
     (`unequal_inclusion`). Limits allow for persons who come several times, in rows or sessions.
+
+    See Also
+    --------
+    detection_rates, error_rates, va.attempts.sessions
+
+    Examples
+    --------
+    >>> row = {"code": 10000, "score": 85.0, "threshold_1e_3": 60.0, "threshold_1e_4": 70.0,
+    ...        "threshold_1e_5": 80.0, "threshold_1e_6": 90.0, "alive": True, "result": True}
+    >>> truth = pd.DataFrame([row | {"mated": True}, row | {"mated": True, "result": False},
+    ...                       row | {"mated": False, "score": 30.0, "result": False}])
+    >>> found = transaction_rates(truth)[["measure", "n_events", "n_transactions", "rate"]]
+    >>> found[found["measure"].isin(["FAR", "FNMR"])]
+      measure n_events n_transactions  rate
+    2     FAR        0              1   0.0
+    4    FNMR        0              2   0.0
     """
     told = ~nw.col("mated").is_null() & nw.col("attack").is_null() & nw.col("_drawn")
     frame = _sample(truth, cluster).filter(told)

@@ -102,6 +102,22 @@ def differentials(
     References
     ----------
     ISO/IEC 19795-10:2024; Benjamini & Hochberg (1995).
+
+    See Also
+    --------
+    error_rates, compare
+
+    Examples
+    --------
+    >>> truth = pd.DataFrame({"score": [50.0, 80] * 10, "mated": [False, True] * 10,
+    ...                       "camera": ["front"] * 10 + ["rear"] * 10})
+    >>> truth.loc[1, "score"] = 40.0
+    >>> differentials(truth, "camera", 70)[["camera", "measure", "n_errors", "n_rows", "rate"]]
+      camera measure  n_errors  n_rows  rate
+    0  front     fmr         0       5   0.0
+    1   rear     fmr         0       5   0.0
+    2  front    fnmr         1       5   0.2
+    3   rear    fnmr         0       5   0.0
     """
     keys = [by] if isinstance(by, str) else list(by)
     least = number(min_group, "min_group", low=0, whole=True)

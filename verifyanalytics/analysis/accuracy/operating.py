@@ -136,6 +136,20 @@ def operating_points(
     -----
     A target below what the sample can carry is answered with the threshold that makes no error on
     it, and `note` says "< … is all this sample can say".
+
+    See Also
+    --------
+    det_curve, out_of_sample, Cost
+
+    Examples
+    --------
+    >>> truth = pd.DataFrame({"score": [50, 65, 72, 80, 90, 60, 88, 91],
+    ...                       "mated": [False] * 3 + [True] * 5})
+    >>> found = operating_points(truth, fmr=0.1, eer=True)
+    >>> found[["rule", "threshold", "fmr", "fnmr", "eer"]]
+      rule  threshold  fmr  fnmr  eer
+    0  fmr       80.0  0.0   0.2  NaN
+    1  eer       80.0  0.0   0.2  0.1
     """
     rules = [("fmr", x) for x in _targets(fmr, "fmr")] + [
         ("fnmr", x) for x in _targets(fnmr, "fnmr")
@@ -201,6 +215,20 @@ def det_curve(
     DataFrame
         `regime`, `threshold` ascending, `claimed_fmr`, both rates with counts and limits as in
         `error_rates`, `auc`, `reason`. FMR falls and FNMR rises with the threshold.
+
+    See Also
+    --------
+    operating_points, error_rates
+
+    Examples
+    --------
+    >>> truth = pd.DataFrame({"score": [50, 65, 72, 80, 90, 60, 88, 91],
+    ...                       "mated": [False] * 3 + [True] * 5})
+    >>> det_curve(truth)[["threshold", "fmr", "fnmr"]].head(3).round(3)
+       threshold    fmr  fnmr
+    0       50.0  1.000   0.0
+    1       60.0  0.667   0.0
+    2       65.0  0.667   0.2
     """
     most = int(number(max_points, "max_points", low=2, whole=True))
     found = []

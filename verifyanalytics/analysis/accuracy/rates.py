@@ -161,6 +161,18 @@ def error_rates(
     `selected_labels` when coverage is uneven (see `label_coverage`), unless the rows carry an
     `inclusion_prob`, by which they are then weighted: a band of which nothing was drawn is still a
     gap.
+
+    See Also
+    --------
+    det_curve, operating_points, claim_audit, va.labels.coverage
+
+    Examples
+    --------
+    >>> truth = pd.DataFrame({"score": [50, 65, 72, 80, 90, 60, 88, 91],
+    ...                       "mated": [False] * 3 + [True] * 5})
+    >>> error_rates(truth, 70)[["n_nonmated", "fmr", "n_mated", "fnmr", "fnmr_high"]].round(3)
+       n_nonmated    fmr  n_mated  fnmr  fnmr_high
+    0           3  0.333        5   0.2      0.716
     """
     counts = count_errors(truth, thresholds, by, cluster, nominal_fmr)
     return finish_errors(counts, assume_random=assume_random)
@@ -190,6 +202,10 @@ def sample_size(
         the rate is at most `fmr` (with 0: the rule of three); `n_to_measure`, those with 30 errors
         expected, after which the rate is known to ± 30 % at 90 % (rule of 30); both times `deff` in
         `n_rows_to_claim`, `n_rows_to_measure`.
+
+    See Also
+    --------
+    error_rates, va.labels.plan
 
     Examples
     --------

@@ -48,6 +48,22 @@ def sessions(v: Any, gap: str = GAP) -> pd.DataFrame:
         One row a session: `session`, `subject` (null: unknown, the row is a session of its own),
         `started_at`, `ended_at` (UTC), `n_attempts`, `n_scored`, `accepted`, `last_gate`: the first
         gate that failed on the last attempt. As long as the persons.
+
+    See Also
+    --------
+    attempts_to_pass, lost_people
+
+    Examples
+    --------
+    >>> row = {"code": 10000, "score": 85.0, "threshold_1e_3": 60.0, "threshold_1e_4": 70.0,
+    ...        "threshold_1e_5": 80.0, "threshold_1e_6": 90.0, "alive": True, "result": True}
+    >>> at = pd.to_datetime(["2024-05-01 08:00", "2024-05-01 08:02", "2024-05-01 09:00"], utc=True)
+    >>> v = pd.DataFrame([row | {"score": 50.0, "result": False}, row, row | {"alive": False}])
+    >>> v = v.assign(subject=["ann", "ann", "bob"], result=[False, True, False], occurred_at=at)
+    >>> sessions(v)[["subject", "n_attempts", "accepted", "last_gate"]]
+      subject  n_attempts  accepted last_gate
+    0     ann           2      True      none
+    1     bob           1     False     alive
     """
     table = attempts(v, gap)
     grouped = table.groupby("session", sort=True)
@@ -85,6 +101,22 @@ def attempts_to_pass(v: Any, gap: str = GAP, max_attempts: int = 10) -> pd.DataF
         unaccepted (they are censored: nobody knows whether one more would have passed);
         `pass_rate` of those at risk with limits; `passed_by`: estimated share accepted within so
         many attempts, with log-log Greenwood limits.
+
+    See Also
+    --------
+    sessions, retry_then_pass
+
+    Examples
+    --------
+    >>> row = {"code": 10000, "score": 85.0, "threshold_1e_3": 60.0, "threshold_1e_4": 70.0,
+    ...        "threshold_1e_5": 80.0, "threshold_1e_6": 90.0, "alive": True, "result": True}
+    >>> at = pd.to_datetime(["2024-05-01 08:00", "2024-05-01 08:02", "2024-05-01 09:00"], utc=True)
+    >>> v = pd.DataFrame([row | {"score": 50.0, "result": False}, row, row | {"alive": False}])
+    >>> v = v.assign(subject=["ann", "ann", "bob"], result=[False, True, False], occurred_at=at)
+    >>> attempts_to_pass(v)[["attempt", "n_at_risk", "n_passed", "n_gave_up", "passed_by"]]
+       attempt  n_at_risk  n_passed  n_gave_up  passed_by
+    0        1          2         0          1        0.0
+    1        2          1         1          0        1.0
     """
     max_attempts = int(number(max_attempts, "max_attempts", low=1, whole=True))
     table = attempts(v, gap, filters=[~nw.col("subject").is_null()])
@@ -130,6 +162,21 @@ def retry_then_pass(v: Any, gap: str = GAP, k: Sequence[float] = (1, 3, 10)) -> 
         non-match, up to the match; `expected_by_chance` = k·1e-4·n_tries false matches;
         `n_floor` = max(0, n_then_passed − expected_by_chance), `share` of the sessions with limits;
         `says`. Rows that fail liveness or risk, or have no score, are neither.
+
+    See Also
+    --------
+    sessions, attempts_to_pass
+
+    Examples
+    --------
+    >>> row = {"code": 10000, "score": 85.0, "threshold_1e_3": 60.0, "threshold_1e_4": 70.0,
+    ...        "threshold_1e_5": 80.0, "threshold_1e_6": 90.0, "alive": True, "result": True}
+    >>> at = pd.to_datetime(["2024-05-01 08:00", "2024-05-01 08:02", "2024-05-01 09:00"], utc=True)
+    >>> v = pd.DataFrame([row | {"score": 50.0, "result": False}, row, row | {"alive": False}])
+    >>> v = v.assign(subject=["ann", "ann", "bob"], result=[False, True, False], occurred_at=at)
+    >>> retry_then_pass(v, k=[1])[["n_sessions", "n_then_passed", "n_tries", "expected_by_chance"]]
+       n_sessions  n_then_passed  n_tries  expected_by_chance
+    0           1              1        1              0.0001
     """
     factors = numbers(k, "k", above=0)
     table = attempts(v, gap, filters=[~nw.col("subject").is_null()])
@@ -178,6 +225,22 @@ def lost_people(v: Any, gap: str = GAP, within: str = "24h") -> pd.DataFrame:
         Per `gate` (the first that failed on the last attempt; `all` together first): `n_rejected`
         sessions with a verdict and no acceptance, `n_came_back`, `n_lost`, `lost_share` of those
         whose wait is over with limits, `n_open` whose wait outlasts the data; `n_lost_people`.
+
+    See Also
+    --------
+    sessions, attempts_to_pass
+
+    Examples
+    --------
+    >>> row = {"code": 10000, "score": 85.0, "threshold_1e_3": 60.0, "threshold_1e_4": 70.0,
+    ...        "threshold_1e_5": 80.0, "threshold_1e_6": 90.0, "alive": True, "result": True}
+    >>> at = pd.to_datetime(["2024-05-01 08:00", "2024-05-01 08:02", "2024-05-01 09:00"], utc=True)
+    >>> v = pd.DataFrame([row | {"score": 50.0, "result": False}, row, row | {"alive": False}])
+    >>> v = v.assign(subject=["ann", "ann", "bob"], result=[False, True, False], occurred_at=at)
+    >>> lost_people(v)[["gate", "n_rejected", "n_came_back", "n_lost", "n_open"]]
+        gate  n_rejected  n_came_back  n_lost  n_open
+    0    all           1            0       0       1
+    1  alive           1            0       0       1
     """
     wait = microseconds(within)
     known = [~nw.col("subject").is_null(), ~nw.col("occurred_us").is_null()]
@@ -237,6 +300,10 @@ def exposure(fmr: ArrayLike, k: ArrayLike) -> pd.DataFrame:
         `fmr`, `attempts_allowed`, `exposure_high` for each pair. Holds whatever the dependence
         between attempts; for zero-effort strangers only.
 
+    See Also
+    --------
+    retry_then_pass, va.accuracy.error_rates
+
     Examples
     --------
     >>> exposure(1e-4, [1, 5])["exposure_high"].tolist()
@@ -287,6 +354,18 @@ def bursts(
     ----------
     Laney (2002) Quality Engineering 14:531: the p chart widened by the variation between hours, so
     that large hours do not all signal.
+
+    See Also
+    --------
+    va.operations.volume, va.stability.alerts
+
+    Examples
+    --------
+    >>> at = pd.to_datetime(["2024-05-01 08:00", "2024-05-01 08:02", "2024-05-01 09:00"], utc=True)
+    >>> v = pd.DataFrame({"subject": ["ann", "ann", "bob"], "result": [False, True, False]})
+    >>> bursts(v.assign(occurred_at=at), at_least=2)
+      subject           starts_at  n_calls  n_accepted
+    0     ann 2024-05-01 16:00:00        2           1
     """
     if of == "attempts":
         return _entity_bursts(v, key, at_least, tz)

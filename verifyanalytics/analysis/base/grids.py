@@ -157,13 +157,6 @@ def percentiles(
     cells: NDArray[np.int64], n: NDArray[np.int64], levels: Sequence[float]
 ) -> NDArray[np.float64]:
     """Return the cell in which each percentile lies: the first with that share at or below it.
-
-    Parameters
-    ----------
-    cells, n : ndarray
-        Rising cells and their counts.
-    levels : sequence of float
-        In (0, 1].
     """
     total = n.sum()
     if not total:

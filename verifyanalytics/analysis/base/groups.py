@@ -140,11 +140,6 @@ def group_counts(
     -------
     DataFrame
         The keys, then the counts; sorted by the keys; one pass over the data.
-
-    Raises
-    ------
-    UsageError
-        `every` or `tz` is not known, or `by` cannot group.
     """
     least, most = dict(least or {}), dict(most or {})
     by = group_keys(by)

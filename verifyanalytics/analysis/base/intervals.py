@@ -1,10 +1,9 @@
-"""What a count can say: intervals, limits and tests, and nothing about faces.
+"""What a count can say: intervals, limits and tests of counts, without any frame.
 
-Every function takes counts (scalars or arrays that broadcast) and returns float64 of that shape.
-Limits are exact at 0 and at n, a denominator of 0 gives NaN, and a count that cannot be (negative,
-larger than its denominator, not finite) is refused. Two-sided 95 % unless told otherwise.
-
-This is the ground of `analysis` together with `counts`: it knows numbers, no frames.
+Counts are scalars or arrays that broadcast; results are float64 of that shape. `x` events among `n`
+trials are real numbers with 0 ≤ x ≤ n (effective sample sizes are fractions); any other count is
+refused. A limit is exact at 0 and at n, and NaN where n is 0. `confidence` is two-sided, in (0, 1),
+unless `side` says otherwise; a one-sided limit leaves the other end at its extreme.
 """
 
 from __future__ import annotations
@@ -76,18 +75,6 @@ def ratio(x: ArrayLike, n: ArrayLike) -> FloatArray:
 def wilson(x: ArrayLike, n: ArrayLike, confidence: float = 0.95) -> Interval:
     """Wilson's score interval for a proportion.
 
-    Parameters
-    ----------
-    x, n : array_like
-        Events and trials, 0 ≤ x ≤ n; real numbers are fine (effective sample sizes).
-    confidence : float
-        Two-sided, in (0, 1).
-
-    Returns
-    -------
-    Interval
-        In [0, 1]; NaN where n is 0; low is exactly 0 at x = 0 and high exactly 1 at x = n.
-
     References
     ----------
     Wilson (1927) JASA 22:209; Newcombe (1998) Stat. Med. 17:857, method 3.
@@ -112,20 +99,6 @@ def clopper_pearson(
     x: ArrayLike, n: ArrayLike, confidence: float = 0.95, side: Side = "two"
 ) -> Interval:
     """Exact interval for a proportion, from the quantiles of the beta distribution.
-
-    Parameters
-    ----------
-    x, n : array_like
-        Events and trials, 0 ≤ x ≤ n; real numbers interpolate (effective sample sizes).
-    confidence : float
-        In (0, 1).
-    side : {"two", "lower", "upper"}
-        A one-sided limit leaves the other end at 0 or 1.
-
-    Returns
-    -------
-    Interval
-        In [0, 1]; NaN where n is 0.
 
     References
     ----------
@@ -173,11 +146,6 @@ def rate_interval(
         Persons; without them each trial is its own.
     confidence : float
         Two-sided.
-
-    Returns
-    -------
-    Interval
-        NaN where n is 0.
 
     References
     ----------
@@ -262,18 +230,6 @@ def newcombe(
 ) -> Interval:
     """Interval for the difference x1/n1 − x2/n2 of two independent proportions.
 
-    Parameters
-    ----------
-    x1, n1, x2, n2 : array_like
-        Events and trials; real numbers are fine (effective sample sizes).
-    confidence : float
-        Two-sided.
-
-    Returns
-    -------
-    Interval
-        In [−1, 1]; NaN where a denominator is 0.
-
     References
     ----------
     Newcombe (1998) Stat. Med. 17:873, method 10 (hybrid score).
@@ -292,17 +248,7 @@ def newcombe(
 
 
 def mcnemar(only_first: ArrayLike, only_second: ArrayLike) -> PairedTest:
-    """McNemar's test of two rules on the same rows, from the two discordant counts.
-
-    Parameters
-    ----------
-    only_first, only_second : array_like
-        Rows on which only the first, and only the second rule errs.
-
-    Returns
-    -------
-    PairedTest
-        Without discordant rows both p-values are 1.
+    """McNemar's test of two rules on the same rows, from the two discordant counts; 1 without any.
 
     References
     ----------
@@ -363,13 +309,6 @@ def guard(n: ArrayLike, confidence: float = 0.95) -> FloatArray:
 
     The exact form of the rule of three (3/n). A claim below it is more than the sample can carry.
 
-    Parameters
-    ----------
-    n : array_like
-        Independent trials: persons where they are known. NaN where n is 0.
-    confidence : float
-        One-sided.
-
     References
     ----------
     ISO/IEC 19795-1:2021, annex B; Hanley & Lippman-Hand (1983) JAMA 249:1743.
@@ -388,20 +327,6 @@ def guard(n: ArrayLike, confidence: float = 0.95) -> FloatArray:
 
 def trials_to_claim(rate: ArrayLike, n_errors: float = 0, confidence: float = 0.95) -> FloatArray:
     """Trials after which `n_errors` errors still show, one-sided, that the error rate is ≤ `rate`.
-
-    Parameters
-    ----------
-    rate : array_like
-        The claim, in (0, 1).
-    n_errors : float
-        Errors expected to be seen; 0 gives the rule of three in its exact form.
-    confidence : float
-        One-sided.
-
-    Returns
-    -------
-    ndarray
-        Smallest whole number of independent trials.
 
     Examples
     --------
@@ -446,15 +371,6 @@ def relative_halfwidth(n_errors: ArrayLike, confidence: float = 0.90) -> FloatAr
 def poisson_exact(x: ArrayLike, confidence: float = 0.95, side: Side = "two") -> Interval:
     """Exact interval for the mean of a Poisson count.
 
-    Parameters
-    ----------
-    x : array_like
-        The count seen.
-    confidence : float
-        In (0, 1).
-    side : {"two", "lower", "upper"}
-        A one-sided limit leaves the other end at 0 or infinity.
-
     References
     ----------
     Garwood (1936) Biometrika 28:437.
@@ -490,15 +406,6 @@ def poisson_quantile(q: float, mean: ArrayLike) -> FloatArray:
 def negative_binomial_quantile(q: float, successes: ArrayLike, p: ArrayLike) -> FloatArray:
     """Quantile of the failures before the given number of successes, each with probability p.
 
-    Parameters
-    ----------
-    q : float
-        In (0, 1).
-    successes : array_like
-        Positive.
-    p : array_like
-        Probability of a success, in (0, 1].
-
     Examples
     --------
     >>> negative_binomial_quantile(0.975, 1501, 1 - 1e-3)
@@ -517,18 +424,6 @@ def hypergeometric_limits(
 
     Drawn without replacement. The limits are the smallest and largest totals that the draw does
     not contradict at (1 − confidence)/2 on either side: zero seen is a bound, never [0, 0].
-
-    Parameters
-    ----------
-    x, n, population : int
-        0 ≤ x ≤ n ≤ population.
-    confidence : float
-        Two-sided.
-
-    Returns
-    -------
-    tuple of int
-        Within [x, population − (n − x)].
 
     References
     ----------

@@ -141,11 +141,6 @@ def class_counts(table: pd.DataFrame) -> pd.DataFrame:
 def selection(table: pd.DataFrame) -> dict[str, str]:
     """Return `SELECTED` for each regime whose labels are a selection, else an empty text.
 
-    Parameters
-    ----------
-    table : DataFrame
-        Counts by regime, `_band` and `result`, as `class_counts` makes them.
-
     Notes
     -----
     A selection shows when a score band, or a verdict among the compared rows, has no label at all,

@@ -86,11 +86,6 @@ def with_outcome(
         false, or 1 and 0.
     columns, optional : sequence of str
         As in `rows`.
-
-    Raises
-    ------
-    MissingColumnError, UsageError
-        A needed column is not there; the outcome's column holds no truth values.
     """
     if not isinstance(outcome, str):
         raise UsageError(
@@ -166,16 +161,6 @@ def chosen(
     frame: nw.LazyFrame[Any], outcome: Outcome, among: nw.Expr, *, assume_random: bool = False
 ) -> tuple[nw.LazyFrame[Any], Choice]:
     """Ask how the rows were chosen whose outcome is known, as for error rates.
-
-    Parameters
-    ----------
-    frame : narwhals.LazyFrame
-        From `with_outcome`.
-    outcome : Outcome
-    among : narwhals.Expr
-        The rows that the question is about.
-    assume_random : bool
-        Take labels that look like a selection for a random sample.
 
     Returns
     -------

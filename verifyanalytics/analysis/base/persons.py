@@ -171,12 +171,6 @@ def crowd_of(frame: nw.LazyFrame[Any]) -> Crowd:
 
 def crowding(frame: nw.LazyFrame[Any], keys: Sequence[str]) -> pd.DataFrame:
     """Count persons `g`, rows `m` and Σm² `mm` per key, and `known`, rows that name a person.
-
-    Parameters
-    ----------
-    frame : narwhals.LazyFrame
-        With `subject` and the keys. A row without subject is a person of its own.
-    keys : sequence of str
     """
     sizes = frame.group_by([*keys, "subject"]).agg(_m=nw.len())
     m, alone = nw.col("_m").cast(nw.Float64), nw.col("subject").is_null()

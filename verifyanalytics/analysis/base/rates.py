@@ -30,7 +30,7 @@ def add_rate(table: pd.DataFrame, name: str, x: ArrayLike, n: ArrayLike) -> pd.D
     --------
     >>> table = pd.DataFrame({"n_failed": [1, 0], "n_rows": [4, 0]})
     >>> add_rate(table, "rate", table["n_failed"], table["n_rows"]).round(3).iloc[:, 2:]
-        rate  rate_low  rate_high
+       rate  rate_low  rate_high
     0  0.25     0.006      0.806
     1   NaN       NaN        NaN
     """

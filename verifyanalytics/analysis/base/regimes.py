@@ -63,11 +63,6 @@ def name_regimes(table: pd.DataFrame) -> pd.DataFrame:
 def regime_number(named: pd.DataFrame) -> nw.Expr | None:
     """Return the place of a row's regime in a small table: one short key instead of five columns.
 
-    Parameters
-    ----------
-    named : DataFrame
-        Complete regimes, one row each, as `name_regimes` gives them.
-
     Returns
     -------
     narwhals.Expr or None
@@ -126,19 +121,7 @@ def implied_fmr(thresholds: ArrayLike, score: ArrayLike) -> NDArray[np.float64]:
 
 
 def score_at_fmr(thresholds: ArrayLike, fmr: float) -> NDArray[np.float64]:
-    """Return the score at which the vendor claims `fmr`: the inverse of `implied_fmr`.
-
-    Parameters
-    ----------
-    thresholds : array_like, shape (4,) or (n, 4)
-    fmr : float
-        In [1e-6, 1e-3].
-
-    Raises
-    ------
-    UsageError
-        `fmr` lies outside the vendor's four points.
-    """
+    """Return the score at which the vendor claims `fmr`: the inverse of `implied_fmr`."""
     points = np.asarray(thresholds, dtype=float)
     leg, part = _leg(fmr)
     low, high = points[..., leg], points[..., min(leg + 1, 3)]

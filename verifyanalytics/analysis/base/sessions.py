@@ -30,11 +30,6 @@ GAP = "10min"
 def microseconds(duration: str) -> int:
     """Read a duration such as `10min` or `24h`.
 
-    Raises
-    ------
-    UsageError
-        It is none, or not above 0.
-
     Examples
     --------
     >>> microseconds("10min")

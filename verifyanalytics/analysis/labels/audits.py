@@ -85,6 +85,19 @@ def plan(
     UsageError
         The budget is too small for two rows a stratum, there is nothing to draw from, or an
         argument is out of range.
+
+    See Also
+    --------
+    estimate, va.accuracy.sample_size
+
+    Examples
+    --------
+    >>> row = {"code": 10000, "score": 85.0, "threshold_1e_3": 60.0, "threshold_1e_4": 70.0,
+    ...        "threshold_1e_5": 80.0, "threshold_1e_6": 90.0, "alive": True, "result": True}
+    >>> v = pd.DataFrame([row | {"request_id": f"r{i}", "score": 50.0 + i % 45} for i in range(99)])
+    >>> drawn = plan(v, threshold=75, budget=40)
+    >>> len(drawn), drawn["stratum"].nunique(), drawn["request_id"].nunique()
+    (40, 6, 36)
     """
     threshold = number(threshold, "threshold")
     budget, seed = (
@@ -181,6 +194,20 @@ def estimate(
     Limits: exact hypergeometric limits per stratum at 1 − 0.05/strata, added up. They are wide, and
     they hold: the textbook interval covers 9 % when few errors are found. The strata are counted
     again in the frame: one of which the audit has no row is not forgotten.
+
+    See Also
+    --------
+    plan, va.accuracy.error_rates
+
+    Examples
+    --------
+    >>> row = {"code": 10000, "score": 85.0, "threshold_1e_3": 60.0, "threshold_1e_4": 70.0,
+    ...        "threshold_1e_5": 80.0, "threshold_1e_6": 90.0, "alive": True, "result": True}
+    >>> v = pd.DataFrame([row | {"request_id": f"r{i}", "score": 50.0 + i % 45} for i in range(99)])
+    >>> audited = plan(v, threshold=75, budget=40).assign(mated=True)
+    >>> estimate(v, audited)[["quantity", "n_rows", "n_audited", "n_found", "low", "high"]].head(1)
+       quantity  n_rows  n_audited  n_found  low  high
+    0  nonmated      99         36        0  0.0  43.0
     """
     threshold = None if threshold is None else number(threshold, "threshold")
     judged, truth = _judged(audited), None if known is None else _truth(known)

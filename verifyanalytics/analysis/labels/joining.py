@@ -66,6 +66,20 @@ def join(v: Any, labels: Any, conflict: Conflict = "raise", *, strict: bool = Fa
     Notes
     -----
     Ids are compared as text, whatever either side holds them as.
+
+    See Also
+    --------
+    coverage, maturity, va.accuracy.error_rates
+
+    Examples
+    --------
+    >>> v = pd.DataFrame({"request_id": ["a", "b", "c"], "score": [50.0, 80.0, 90.0]})
+    >>> labels = pd.DataFrame({"request_id": ["a", "b"], "mated": [False, True]})
+    >>> join(v, labels)[["request_id", "mated", "labelled"]]
+      request_id  mated  labelled
+    0          a  False      True
+    1          b   True      True
+    2          c   <NA>     False
     """
     if conflict not in ("raise", "latest", "majority", "drop"):
         raise UsageError(f"conflict is raise, latest, majority or drop, not {conflict!r}")

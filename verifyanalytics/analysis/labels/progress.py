@@ -50,6 +50,20 @@ def coverage(truth: Any) -> pd.DataFrame:
         (compared, no attack), `n_attacks`; `reason`: `selected_labels` where the regime's labels
         are a selection, so that error rates would mislead; `n_labels_unknown`,
         `n_labels_conflicting` and `kappa` of the join (0 and NaN when the frame has none).
+
+    See Also
+    --------
+    join, maturity, va.accuracy.error_rates
+
+    Examples
+    --------
+    >>> truth = pd.DataFrame({"score": [50.0, 80.0, 90.0], "mated": [False, True, None],
+    ...                       "result": [False, True, True]})
+    >>> coverage(truth)[["kind", "band", "n_rows", "n_labelled", "labelled_share"]].round(2)
+             kind          band  n_rows  n_labelled  labelled_share
+    0  score_band        scored       3           2            0.67
+    1      result  result false       1           1            1.00
+    2      result   result true       2           1            0.50
     """
     table = coverage_table(truth)
     reasons = selection(table)
@@ -127,6 +141,21 @@ def maturity(v: Any, labels: Any, ripe: float = 0.9, tz: str = TZ) -> pd.DataFra
     -----
     A row is labelled from its first label on, by whomever: a second look does not make it younger.
     It is a fraud case if its latest label says so, from the first label on that did.
+
+    See Also
+    --------
+    coverage, join
+
+    Examples
+    --------
+    >>> days = pd.to_datetime(["2024-05-06", "2024-05-07", "2024-05-20"], utc=True)
+    >>> v = pd.DataFrame({"request_id": ["a", "b", "c"], "score": 80.0, "occurred_at": days})
+    >>> made = pd.to_datetime(["2024-05-08", "2024-05-23"], utc=True)
+    >>> labels = pd.DataFrame({"request_id": ["a", "b"], "mated": True, "labelled_at": made})
+    >>> maturity(v, labels)[["week", "age_weeks", "n_rows", "n_labelled", "ripe"]]
+            week  age_weeks  n_rows  n_labelled   ripe
+    0 2024-05-06          0       2           1   True
+    1 2024-05-20       <NA>       1           0  False
     """
     share_ = number(ripe, "ripe", low=0, high=1)
     totals = group_counts(

@@ -83,6 +83,18 @@ def billing(
         The frame has no measure_value, or the bill none of the headers.
     UsageError
         The bill cannot be read, or a row of it lacks its period or its units; no such `every`.
+
+    See Also
+    --------
+    volume
+
+    Examples
+    --------
+    >>> v = pd.DataFrame({"code": [10000, 10000, 50400], "measure_value": [1, 1, None]})
+    >>> billing(v)[["code", "n_calls", "n_billed", "n_unknown", "billed_units"]]
+        code  n_calls  n_billed  n_unknown  billed_units
+    0  10000        2         2          0             2
+    1  50400        1         0          1             0
     """
     if every not in get_args(Every):
         raise UsageError(f"no period {every!r}; there are: day, week, month")

@@ -53,6 +53,19 @@ def volume(v: Any, every: Step = "hour", by: By = None, tz: str = TZ) -> pd.Data
         `n_answered`, `n_faults` (neither answered nor decided), `fault_rate` of the calls with 95 %
         limits; `n_decided`, `n_accepted`; `n_empty_before`: hours or days without any call of the
         group just before, which is how an outage looks from here.
+
+    See Also
+    --------
+    latency, va.attempts.bursts
+
+    Examples
+    --------
+    >>> at = pd.to_datetime(["2024-05-01 08:00", "2024-05-01 08:02", "2024-05-01 09:00"], utc=True)
+    >>> answers = {"code": [10000, 10000, None], "result": [False, True, None], "occurred_at": at}
+    >>> v = pd.DataFrame(answers)
+    >>> volume(v, "day")[["starts_at", "n_calls", "n_faults", "n_accepted"]]
+       starts_at  n_calls  n_faults  n_accepted
+    0 2024-05-01        3         1           1
     """
     keys = group_keys(by, _CALLS)
     frame = _hours(v, ["code", "result", *keys], ["gateway_code"], every, tz)
@@ -91,6 +104,16 @@ def latency(v: Any, every: Step | None = "hour", by: By = None, tz: str = TZ) ->
         The `by` columns, `starts_at`; `n_timed`, `n_untimed` (calls without elapsed_ms),
         `p50_ms`, `p95_ms`, `p99_ms` (linear between neighbours), `max_ms`. A 99th percentile of
         fewer than a hundred calls is close to their maximum.
+
+    See Also
+    --------
+    volume
+
+    Examples
+    --------
+    >>> latency(pd.DataFrame({"elapsed_ms": [40.0, 60.0, 500.0]}), every=None)
+       n_timed  n_untimed  p50_ms  p95_ms  p99_ms  max_ms
+    0        3          0    60.0   456.0   491.2   500.0
     """
     keys = group_keys(by, _TIMES)
     if every is None:
