@@ -10,6 +10,7 @@ import pandas as pd
 from verifyanalytics.analysis.accuracy.rates import error_rates
 from verifyanalytics.analysis.base.intervals import FloatArray, poisson_exact, ratio
 from verifyanalytics.analysis.base.rates import effective_size
+from verifyanalytics.analysis.base.rows import OWN_FMR
 from verifyanalytics.analysis.base.statistic import statistic
 
 K_ROWS = (1, 3, 10)
@@ -60,7 +61,7 @@ def claim_audit(truth: Any, *, assume_random: bool = False) -> pd.DataFrame:
         table[name].to_numpy(dtype=float) for name in ("fmr", "n_nonmated", "nominal_fmr")
     )
     withheld = table["n_nonmated_withheld"].to_numpy(dtype=float)
-    hidden = np.where(claimed > 1e-4, ratio(withheld, n), 0.0)
+    hidden = np.where(claimed > OWN_FMR, ratio(withheld, n), 0.0)
     limits = [
         _poisson_rate(table, np.minimum(np.nan_to_num(r), 1.0)) for r in (rate, rate + hidden)
     ]

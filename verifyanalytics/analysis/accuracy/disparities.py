@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from verifyanalytics.analysis.accuracy.rates import error_rates
+from verifyanalytics.analysis.accuracy.rates import KINDS, ErrorKind, error_rates
 from verifyanalytics.analysis.base.groups import add_up, group_counts
 from verifyanalytics.analysis.base.intervals import (
     FloatArray,
@@ -22,18 +22,9 @@ from verifyanalytics.analysis.base.intervals import (
 from verifyanalytics.analysis.base.labelled import labelled_rows
 from verifyanalytics.analysis.base.rates import effective_size
 from verifyanalytics.analysis.base.regimes import name_regimes, regime_columns
+from verifyanalytics.analysis.base.rows import OWN_FMR
 from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.arguments import number
-
-By = str | Sequence[str]
-
-
-class Measure(NamedTuple):
-    """A rate, the class it is of, and the column of its errors."""
-
-    rate: str
-    side: str
-    errors: str
 
 
 class Groups(NamedTuple):
@@ -48,18 +39,13 @@ class Groups(NamedTuple):
         return Groups(*(column[chosen] for column in self))
 
 
-_MEASURES = (
-    Measure("fmr", "nonmated", "n_false_matches"),
-    Measure("fnmr", "mated", "n_false_nonmatches"),
-)
-
 _SUMMARIES = ("max_min", "max_geomean", "gini")
 
 
 @statistic("accuracy.differentials")
 def differentials(
     truth: Any,
-    by: By,
+    by: str | Sequence[str],
     threshold: float | None = None,
     min_group: int = 5,
     assume_random: bool = False,
@@ -125,12 +111,12 @@ def differentials(
     rng = np.random.default_rng(int(number(seed, "seed", low=0, whole=True)))
     table = error_rates(truth, threshold, by=keys, assume_random=assume_random)
     if threshold is None:
-        table = table[table["nominal_fmr"] == 1e-4]
+        table = table[table["nominal_fmr"] == OWN_FMR]
     if table["weighted"].any():
         table = table.merge(_weights(truth, keys), on=["regime", *keys], how="left")
     parts = []
     for _, part in table.groupby("regime", sort=True):
-        for measure in _MEASURES:
+        for measure in KINDS:
             mine = part[part[f"n_{measure.side}"] > 0].reset_index(drop=True)
             parts.append(_spread(mine, keys, measure, least, draws, rng))
     result = pd.concat(parts, ignore_index=True)
@@ -153,7 +139,7 @@ def _weights(truth: Any, keys: list[str]) -> pd.DataFrame:
 def _spread(
     part: pd.DataFrame,
     keys: list[str],
-    measure: Measure,
+    measure: ErrorKind,
     min_group: float,
     n_null: int,
     rng: np.random.Generator,
@@ -164,7 +150,10 @@ def _spread(
     table = table.astype({"measure": "str", "n_rows": "Int64", "n_errors": "Int64"})
     for end in ("", "_low", "_high"):
         table[f"rate{end}"] = part[f"{measure.rate}{end}"]
-    hidden = _hidden(part[f"n_{measure.side}"].to_numpy(dtype=float), min_group)
+    n = part[f"n_{measure.side}"].to_numpy(dtype=float)
+    hidden = n < min_group
+    if hidden.sum() == 1 and n.size > 1:  # the total would reveal it
+        hidden[int(np.argmin(np.where(hidden, np.inf, n)))] = True
     groups = _groups(part, measure)
     shown = groups.only(~hidden & ~np.isnan(groups.rate))  # NaN: the labels are a selection
     table = pd.concat([table, _against_others(groups)], axis=1)
@@ -179,7 +168,7 @@ def _spread(
     return table
 
 
-def _groups(part: pd.DataFrame, measure: Measure) -> Groups:
+def _groups(part: pd.DataFrame, measure: ErrorKind) -> Groups:
     rate, n, deff, carried = (
         part[name].to_numpy(dtype=float)
         for name in (
@@ -208,15 +197,10 @@ def _against_others(groups: Groups) -> pd.DataFrame:
     found[0] = rate - other_rate
     x, m, y, n = (v[told] for v in (rate * size, size, other_rate * other_size, other_size))
     found[1:3, told] = newcombe(np.minimum(x, m), m, np.minimum(y, n), n)
-    found[3, told] = [_exact_p(*four) for four in zip(x, m, y, n, strict=True)]
+    whole = np.round([x, m - x, y, n - y]).astype(int).T  # the exact test wants whole numbers
+    found[3, told] = [stats.fisher_exact(four.reshape(2, 2))[1] for four in whole]
     names = ("difference", "difference_low", "difference_high", "p")
     return pd.DataFrame(dict(zip(names, found, strict=True)))
-
-
-def _exact_p(x: float, m: float, y: float, n: float) -> float:
-    """Fisher's exact test on effective numbers, rounded to whole ones."""
-    a, b, c, d = (round(v) for v in (x, m - x, y, n - y))
-    return float(stats.fisher_exact([[a, b], [c, d]])[1])
 
 
 def _null(
@@ -230,14 +214,6 @@ def _null(
     draws = rng.binomial(size.astype(int), float(pooled), size=(n_null, size.size))
     found = np.array([_summaries(x / size, size)[:3] for x in draws])
     return tuple(np.quantile(found, 0.95, axis=0).tolist())
-
-
-def _hidden(n: FloatArray, min_group: float) -> np.ndarray:
-    hidden = n < min_group
-    if hidden.sum() == 1 and n.size > 1:  # the total would reveal it
-        rest = np.where(hidden, np.inf, n)
-        hidden[int(np.argmin(rest))] = True
-    return hidden
 
 
 def _summaries(rate: FloatArray, size: FloatArray) -> tuple[float, float, float, bool]:

@@ -12,11 +12,12 @@ from numpy.typing import ArrayLike
 
 from verifyanalytics.analysis.base.frames import lazy_rows
 from verifyanalytics.analysis.base.groups import group_counts, plain_table
-from verifyanalytics.analysis.base.intervals import rate_interval
+from verifyanalytics.analysis.base.intervals import ratio
 from verifyanalytics.analysis.base.keys import group_keys, settled_keys
 from verifyanalytics.analysis.base.periods import TZ, step_number, step_starts, utc_times
+from verifyanalytics.analysis.base.rates import add_rate
 from verifyanalytics.analysis.base.regimes import INCOMPLETE
-from verifyanalytics.analysis.base.rows import complete, scored
+from verifyanalytics.analysis.base.rows import OPTIONAL, OWN_FMR, REQUIRED, complete, scored
 from verifyanalytics.analysis.base.sessions import GAP, attempts, microseconds
 from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.arguments import number, numbers
@@ -26,7 +27,6 @@ from verifyanalytics.schema import THRESHOLD_COLUMNS
 FLOOR = "a floor on wrongly rejected owners only if one person made both attempts"
 """What `retry_then_pass` can be taken for, and under which condition."""
 
-_OWN_CLAIM = 1e-4
 _Z = 1.959963984540054
 _SCORE_FAIL = 1 << 3  # the pattern of a row whose only failing gate is match
 
@@ -133,13 +133,11 @@ def attempts_to_pass(v: Any, gap: str = GAP, max_attempts: int = 10) -> pd.DataF
         variance += events / (at_risk * (at_risk - events)) if events < at_risk else np.inf
         found.append((j, at_risk, events, gave_up, 1 - survival, *_log_log(survival, variance)))
     names = ["attempt", "n_at_risk", "n_passed", "n_gave_up"]
-    result = pd.DataFrame(found, columns=[*names, "passed_by", "passed_by_low", "passed_by_high"])
+    passed_by = ["passed_by", "passed_by_low", "passed_by_high"]
+    result = pd.DataFrame(found, columns=[*names, *passed_by])
     result = result.astype(dict.fromkeys(names, "int64"))
-    low, high = rate_interval(result["n_passed"], result["n_at_risk"])
-    result.insert(4, "pass_rate", result["n_passed"] / result["n_at_risk"])
-    result.insert(5, "pass_rate_low", low)
-    result.insert(6, "pass_rate_high", high)
-    return result
+    result = add_rate(result, "pass_rate", result["n_passed"], result["n_at_risk"])
+    return result[[*names, "pass_rate", "pass_rate_low", "pass_rate_high", *passed_by]]
 
 
 @statistic("attempts.retry_then_pass")
@@ -193,12 +191,10 @@ def retry_then_pass(v: Any, gap: str = GAP, k: Sequence[float] = (1, 3, 10)) -> 
     base = per.groupby("regime", as_index=False).agg(
         n_sessions=("then", "size"), n_then_passed=("then", "sum"), n_tries=("tries", "sum")
     )
-    low, high = rate_interval(base["n_then_passed"], base["n_sessions"])
-    base["share"] = base["n_then_passed"] / base["n_sessions"]
-    base = base.assign(share_low=low, share_high=high)
+    base = add_rate(base, "share", base["n_then_passed"], base["n_sessions"])
     parts = []
     for factor in factors:
-        chance = factor * _OWN_CLAIM * base["n_tries"]
+        chance = factor * OWN_FMR * base["n_tries"]
         floor = np.maximum(0.0, base["n_then_passed"] - chance)
         parts.append(base.assign(k=factor, expected_by_chance=chance, n_floor=floor))
     result = pd.concat(parts, ignore_index=True).assign(says=FLOOR)
@@ -277,10 +273,8 @@ def lost_people(v: Any, gap: str = GAP, within: str = "24h") -> pd.DataFrame:
     names = ["n_rejected", "n_came_back", "n_lost", "n_open", "n_lost_people"]
     result = pd.DataFrame(found, columns=["gate", *names]).astype(dict.fromkeys(names, "int64"))
     closed = result["n_rejected"] - result["n_open"]
-    low, high = rate_interval(result["n_lost"], closed)
     result["gate"] = result["gate"].astype("str")
-    result["lost_share"] = (result["n_lost"] / closed.where(closed > 0)).astype("float64")
-    return result.assign(lost_share_low=low, lost_share_high=high)
+    return add_rate(result, "lost_share", result["n_lost"], closed)
 
 
 @statistic("attempts.exposure")
@@ -369,27 +363,25 @@ def bursts(
     """
     if of == "attempts":
         return _entity_bursts(v, key, at_least, tz)
+    score = nw.col("score")
     charted = {
         "rejects": (~nw.col("result").is_null(), ~nw.col("result")),
-        "near_threshold": (scored() & complete(), _near()),
+        "near_threshold": (
+            scored() & complete(),
+            (score >= nw.col(THRESHOLD_COLUMNS[0])) & (score < nw.col(THRESHOLD_COLUMNS[1])),
+        ),
         "tags": (~nw.col("risk_tags").is_null(), nw.col("risk_tags").list.len() > 0),
     }
     if of not in charted:
         raise UsageError(f"no bursts of {of!r}; there are: attempts, {', '.join(charted)}")
-    need = {"rejects": ["result"], "tags": ["risk_tags"]}.get(of, [])
-    needed = ["occurred_at", "code", "score", *THRESHOLD_COLUMNS, *need]
-    frame = lazy_rows(v, needed, ["gateway_code", "req_key"])
+    own = {"rejects": ["result"], "tags": ["risk_tags"]}.get(of, [])
+    frame = lazy_rows(v, ["occurred_at", *REQUIRED, *own], OPTIONAL)
     base, event = charted[of]
     frame = frame.filter(base.fill_null(value=False), ~nw.col("occurred_us").is_null())
     frame = frame.with_columns(_hour=step_number(tz))
     counted = {"n_rows": ~nw.col("_hour").is_null(), "n_events": event.fill_null(value=False)}
     table = group_counts(frame, ["_hour"], counts=counted)
     return _laney(table)
-
-
-def _near() -> nw.Expr:
-    score = nw.col("score")
-    return (score >= nw.col(THRESHOLD_COLUMNS[0])) & (score < nw.col(THRESHOLD_COLUMNS[1]))
 
 
 def _entity_bursts(v: Any, key: str, at_least: int, tz: str) -> pd.DataFrame:
@@ -412,20 +404,15 @@ def _entity_bursts(v: Any, key: str, at_least: int, tz: str) -> pd.DataFrame:
 
 def _laney(table: pd.DataFrame) -> pd.DataFrame:
     n, x = table["n_rows"].to_numpy(dtype=float), table["n_events"].to_numpy(dtype=float)
-    centre = x.sum() / n.sum() if n.sum() else np.nan
+    rate, centre = ratio(x, n), float(ratio(x.sum(), n.sum()))
     with np.errstate(divide="ignore", invalid="ignore"):
-        rate = x / n
         sigma = np.sqrt(centre * (1 - centre) / n)
         z = (rate - centre) / sigma
     moves = np.abs(np.diff(z[np.isfinite(z)]))
     sigma_z = max(1.0, float(moves.mean()) / 1.128) if moves.size else 1.0
-    low = np.clip(centre - 3 * sigma * sigma_z, 0, 1)
-    high = np.clip(centre + 3 * sigma * sigma_z, 0, 1)
-    result = pd.DataFrame({"starts_at": step_starts(table["_hour"])})
-    result["n_rows"], result["n_events"] = table["n_rows"], table["n_events"]
-    result = result.assign(
-        rate=rate, centre=centre, sigma_z=sigma_z, limit_low=low, limit_high=high
-    )
+    low, high = (np.clip(centre + side * 3 * sigma * sigma_z, 0, 1) for side in (-1, 1))
+    table.insert(0, "starts_at", step_starts(table.pop("_hour")))
+    result = table.assign(rate=rate, centre=centre, sigma_z=sigma_z, limit_low=low, limit_high=high)
     words = np.where(rate > high, "high", np.where(rate < low, "low", ""))
     return result.assign(signal=pd.Series(words, index=result.index, dtype="str"))
 

@@ -69,6 +69,17 @@ def collected(frame: nw.LazyFrame[Any]) -> pd.DataFrame:
     return table
 
 
+def to_pandas(given: Any, kind: str) -> pd.DataFrame:
+    """Bring a small frame of the caller's to pandas; `kind` names in messages what it should be."""
+    try:
+        frame = nw.from_native(given)
+    except TypeError:
+        raise UsageError(f"a {type(given).__name__} is no {kind}") from None
+    eager = frame.collect(backend="pyarrow") if isinstance(frame, nw.LazyFrame) else frame
+    table: pd.DataFrame = eager.to_pandas()
+    return table
+
+
 def _names(columns: Iterable[str]) -> list[str]:
     names = list(columns)
     for name in names:
@@ -123,25 +134,19 @@ def _with_known_times(frame: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
 
 def _typed(frame: nw.LazyFrame[Any], names: Sequence[str]) -> nw.LazyFrame[Any]:
     schema = frame.collect_schema()
-    casts = [
-        _cast(name, schema[name])
-        for name in names
-        if name in VERIFICATIONS.names and _must_cast(name, schema[name])
-    ]
+    casts = []
+    for name in names:
+        if name in VERIFICATIONS.names and _must_cast(name, schema[name]):
+            want, value = _dtype(name), nw.col(name)
+            if schema[name].is_float() and want != nw.Float64:
+                # no whole number is NaN or infinite; engines round differently, all have floor
+                value = nw.when(value.abs() < _PAST_INT64).then(value.floor())
+            casts.append(value.cast(want))
     frame = frame.with_columns(*casts) if casts else frame
     # Arrow and Polars tell NaN from null; both mean that nothing was measured
     holed = [nw.when(~nw.col(x).is_nan()).then(nw.col(x)) for x in _MEASURED if x in names]
     frame = frame.with_columns(*holed) if holed else frame
     return _with_micros(frame, schema) if _TIME in names else frame
-
-
-def _cast(name: str, have: Any) -> nw.Expr:
-    """Cast a column to the type of its name; a float that no whole number can be becomes null."""
-    want, value = _dtype(name), nw.col(name)
-    if have.is_float() and want != nw.Float64:
-        # NaN and infinity among them; engines round differently, and all have this
-        value = nw.when(value.abs() < _PAST_INT64).then(value.floor())
-    return value.cast(want)
 
 
 def _dtype(name: str) -> Any:
@@ -165,11 +170,9 @@ def _with_micros(frame: nw.LazyFrame[Any], schema: Any) -> nw.LazyFrame[Any]:
         raise UsageError(f"column {_TIME} holds {schema[_TIME]}; a time is needed")
     if frame.implementation.is_duckdb():
         # narwhals has no epoch for DuckDB, and a cast to a date would follow the session's zone
-        native = frame.to_native().select(
-            duckdb.StarExpression(exclude=[_TIME]),
-            duckdb.FunctionExpression("epoch_us", duckdb.ColumnExpression(_TIME)).alias(MICROS),
-        )
-        frame = nw.from_native(native)
-    else:
-        frame = frame.with_columns(nw.col(_TIME).dt.timestamp("us").alias(MICROS)).drop(_TIME)
-    return frame
+        micros = duckdb.FunctionExpression("epoch_us", duckdb.ColumnExpression(_TIME))
+        others = duckdb.StarExpression(exclude=[_TIME])
+        native = frame.to_native().select(others, micros.alias(MICROS))
+        known: nw.LazyFrame[Any] = nw.from_native(native)
+        return known
+    return frame.with_columns(nw.col(_TIME).dt.timestamp("us").alias(MICROS)).drop(_TIME)

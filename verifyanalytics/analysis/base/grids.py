@@ -156,8 +156,7 @@ def scale_between(low: float, high: float) -> float:
 def percentiles(
     cells: NDArray[np.int64], n: NDArray[np.int64], levels: Sequence[float]
 ) -> NDArray[np.float64]:
-    """Return the cell in which each percentile lies: the first with that share at or below it.
-    """
+    """Return the cell in which each percentile lies: the first with that share at or below it."""
     total = n.sum()
     if not total:
         return np.full(len(levels), np.nan)

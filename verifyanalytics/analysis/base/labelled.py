@@ -67,32 +67,23 @@ def labelled_rows(
     """
     wanted = [c for c in ("attack", "inclusion_prob", *optional) if c not in columns]
     frame = compared_rows(truth, ["mated", *columns], wanted)
-    _refuse_text(frame, "mated")
+    if frame.collect_schema()["mated"] == nw.String:  # so is a column of nulls only
+        texts = frame.select("mated").filter(~nw.col("mated").is_null()).head(1)
+        if len(texts.collect(backend="pyarrow")):  # "yes" is true to some engines, else an error
+            raise UsageError("column mated holds text; true, false or null is needed")
     given = nw.col("inclusion_prob").cast(nw.Float64)
     chance = nw.when((given > 0) & (given < float("inf"))).then(given)  # NaN is above all numbers
     frame = frame.with_columns(nw.col("mated").cast(nw.Boolean), _chance=chance)
-    told = "inclusion_prob" in nw.from_native(truth).collect_schema().names()
-    drawn = ~nw.col("_chance").is_null() if told and _is_drawn(frame) else nw.lit(value=True)
+    drawn = nw.lit(value=True)
+    if "inclusion_prob" in nw.from_native(truth).collect_schema().names():
+        some = frame.select("_chance").filter(~nw.col("_chance").is_null()).head(1)
+        drawn = ~nw.col("_chance").is_null() if len(some.collect(backend="pyarrow")) else drawn
     return frame.with_columns(_drawn=drawn).with_columns(
         _bona_fide=(nw.col("_scored") | nw.col("_withheld"))
         & ~nw.col("mated").is_null()
         & nw.col("attack").is_null()
         & nw.col("_drawn")
     )
-
-
-def _refuse_text(frame: nw.LazyFrame[Any], name: str) -> None:
-    """Refuse words: to some engines "yes" is true, to others an error."""
-    if frame.collect_schema()[name] == nw.String:  # so is a column of nulls only
-        some = frame.select(name).filter(~nw.col(name).is_null()).head(1)
-        if len(some.collect(backend="pyarrow")):
-            raise UsageError(f"column {name} holds text; true, false or null is needed")
-
-
-def _is_drawn(frame: nw.LazyFrame[Any]) -> bool:
-    """Tell whether any row was drawn with a known probability: a look at one column."""
-    some = frame.select("_chance").filter(~nw.col("_chance").is_null()).head(1)
-    return len(some.collect(backend="pyarrow")) > 0
 
 
 def band() -> nw.Expr:
@@ -152,20 +143,14 @@ def selection(table: pd.DataFrame) -> dict[str, str]:
     for regime, part in table.groupby("regime"):
         n_bona_fide = part["n_mated"].sum() + part["n_nonmated"].sum()
         weighted = n_bona_fide > 0 and part["n_with_chance"].sum() == n_bona_fide
-        compared, unfit = part[part["_band"] != NOT_COMPARED], _unseen if weighted else _uneven
-        selected = any(unfit(compared, key) for key in ("_band", "result"))
+        compared, selected = part[part["_band"] != NOT_COMPARED], False
+        for key in ("_band", "result"):
+            sums = compared[compared[key].notna()].groupby(key).sum(numeric_only=True)
+            shares = sums["n_labelled"] / sums["n_rows"]
+            uneven = len(shares) > 0 and shares.max() > MOST_UNEVEN * shares.min()
+            selected |= bool((sums["n_drawn"] == 0).any() if weighted else uneven)
         verdicts[str(regime)] = SELECTED if selected else ""
     return verdicts
-
-
-def _unseen(part: pd.DataFrame, key: str) -> bool:
-    return bool((part[part[key].notna()].groupby(key)["n_drawn"].sum() == 0).any())
-
-
-def _uneven(part: pd.DataFrame, key: str) -> bool:
-    sums = part[part[key].notna()].groupby(key)[["n_rows", "n_labelled"]].sum()
-    shares = sums["n_labelled"] / sums["n_rows"]
-    return bool(len(shares)) and bool(shares.max() > MOST_UNEVEN * shares.min())
 
 
 def coverage_table(truth: Any) -> pd.DataFrame:

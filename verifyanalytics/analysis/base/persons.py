@@ -170,8 +170,7 @@ def crowd_of(frame: nw.LazyFrame[Any]) -> Crowd:
 
 
 def crowding(frame: nw.LazyFrame[Any], keys: Sequence[str]) -> pd.DataFrame:
-    """Count persons `g`, rows `m` and Σm² `mm` per key, and `known`, rows that name a person.
-    """
+    """Count persons `g`, rows `m` and Σm² `mm` per key, and `known`, rows that name a person."""
     sizes = frame.group_by([*keys, "subject"]).agg(_m=nw.len())
     m, alone = nw.col("_m").cast(nw.Float64), nw.col("subject").is_null()
     sums = {

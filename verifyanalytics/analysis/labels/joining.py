@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from verifyanalytics.analysis.base.frames import collected
+from verifyanalytics.analysis.base.frames import collected, to_pandas
 from verifyanalytics.analysis.base.labelled import compared_rows
 from verifyanalytics.errors import LabelsError, MissingColumnError, UsageError
 from verifyanalytics.schema import LABELS
@@ -29,6 +29,13 @@ ADDED = (*FACTS, "labelled", "label_token", "n_labels_unknown", "n_labels_confli
 """Columns that `join_labels` adds."""
 
 _ID = "_label_id"  # a row's request_id as text
+
+_KINDS = {
+    **dict.fromkeys([_ID, "label_token"], pa.string()),
+    "labelled": pa.bool_(),
+    **dict.fromkeys(["n_labels_unknown", "n_labels_conflicting"], pa.int64()),
+    "kappa": pa.float64(),
+}
 
 
 def join(v: Any, labels: Any, conflict: Conflict = "raise", *, strict: bool = False) -> Any:
@@ -93,7 +100,10 @@ def join(v: Any, labels: Any, conflict: Conflict = "raise", *, strict: bool = Fa
             f"{n_unknown} of {len(given)} labels name no row of the frame: their request_id, or "
             "the token of a scored row, is not in it"
         )
-    truth, n_conflicting, kappa = _resolve(_latest(named), conflict)
+    # a label without a time is older than any
+    named = named.sort_values(["labelled_at", "_row"], na_position="first", kind="stable")
+    latest = named.drop_duplicates(["request_id", "labeller"], keep="last")
+    truth, n_conflicting, kappa = _resolve(latest, conflict)
     truth = truth.assign(
         labelled=True, n_labels_unknown=n_unknown, n_labels_conflicting=n_conflicting, kappa=kappa
     )
@@ -102,17 +112,11 @@ def join(v: Any, labels: Any, conflict: Conflict = "raise", *, strict: bool = Fa
 
 def label_table(labels: Any) -> pd.DataFrame:
     """Read a frame of `labels`: every column of `LABELS`, ids and words as text, times UTC."""
-    frame = _label_frame(labels)
-    names = frame.collect_schema().names()
-    if not {"request_id", "token"} & {*names}:
-        raise MissingColumnError(["request_id"], names)
-    if not {"mated", "attack"} & {*names}:
-        raise MissingColumnError(["mated"], names)
-    eager = frame.collect(backend="pyarrow") if isinstance(frame, nw.LazyFrame) else frame
-    given = eager.to_pandas()
-    for name in LABELS.names:
-        if name not in given:
-            given[name] = None
+    given = to_pandas(labels, "frame of labels")
+    for one, other in (("request_id", "token"), ("mated", "attack")):
+        if not {one, other} & {*given}:
+            raise MissingColumnError([one], given.columns)
+    given = given.assign(**{name: None for name in LABELS.names if name not in given})
     given = given[list(LABELS.names)].reset_index(drop=True)
     for name in ("request_id", "token", "attack", "origin", "plan_id", "labeller"):
         given[name] = texts(given[name])
@@ -120,14 +124,6 @@ def label_table(labels: Any) -> pd.DataFrame:
     given["inclusion_prob"] = _chances(given["inclusion_prob"])
     given["labelled_at"] = _times(given["labelled_at"])
     return given.assign(_row=np.arange(len(given)))
-
-
-def _label_frame(labels: Any) -> nw.DataFrame[Any] | nw.LazyFrame[Any]:
-    try:
-        frame: nw.DataFrame[Any] | nw.LazyFrame[Any] = nw.from_native(labels)
-    except TypeError:
-        raise UsageError(f"a {type(labels).__name__} is no frame of labels") from None
-    return frame
 
 
 def texts(column: pd.Series) -> pd.Series:
@@ -168,7 +164,7 @@ def yes_or_no(column: pd.Series) -> pd.Series:
 def _name_rows(v: Any, given: pd.DataFrame) -> pd.DataFrame:
     """Return the labels with the request_ids they stand for; those that name no row are gone."""
     parts = []
-    frame = _keyed_rows(v)
+    frame = compared_rows(v, ["request_id"], ["token"]).select("request_id", "token", "_scored")
     by_id = given[given["request_id"].notna()]
     if len(by_id):
         keys = by_id[["request_id"]].drop_duplicates()
@@ -183,17 +179,6 @@ def _name_rows(v: Any, given: pd.DataFrame) -> pd.DataFrame:
         parts.append(spread.assign(label_token=spread["token"]))
     named = pd.concat(parts, ignore_index=True) if parts else given.iloc[:0]
     return named.drop(columns="token")
-
-
-def _keyed_rows(v: Any) -> nw.LazyFrame[Any]:
-    frame = compared_rows(v, ["request_id"], ["token"])
-    return frame.select("request_id", "token", "_scored")
-
-
-def _latest(named: pd.DataFrame) -> pd.DataFrame:
-    """Keep each labeller's latest label of a row; a label without a time is older than any."""
-    ordered = named.sort_values(["labelled_at", "_row"], na_position="first", kind="stable")
-    return ordered.drop_duplicates(["request_id", "labeller"], keep="last")
 
 
 def _resolve(labels: pd.DataFrame, conflict: str) -> tuple[pd.DataFrame, int, float]:
@@ -279,7 +264,8 @@ def _joined(
     frame: nw.LazyFrame[Any], table: pd.DataFrame, key: str, how: Literal["inner", "left"]
 ) -> nw.LazyFrame[Any]:
     """Join a small table onto a lazy frame, inside the frame's own engine."""
-    small = pa.Table.from_pandas(table, schema=_arrow_schema(table), preserve_index=False)
+    schema = pa.schema([(c, _KINDS.get(c) or LABELS.field(c).type) for c in table.columns])
+    small = pa.Table.from_pandas(table, schema=schema, preserve_index=False)
     native = frame.to_native()
     if frame.implementation.is_duckdb():
         name = _temporary(native, small)
@@ -323,10 +309,3 @@ def _temporary(relation: Any, small: pa.Table) -> str:
     sql = f"create temp table {name} as select {', '.join(chosen)} from {source}"
     relation.query("verifications_to_label", sql)
     return name
-
-
-def _arrow_schema(table: pd.DataFrame) -> pa.Schema:
-    own = {"labelled": pa.bool_(), "label_token": pa.string(), "kappa": pa.float64()}
-    counts = {"n_labels_unknown": pa.int64(), "n_labels_conflicting": pa.int64()}
-    kinds = own | counts | {_ID: pa.string()}
-    return pa.schema([(c, kinds[c] if c in kinds else LABELS.field(c).type) for c in table.columns])

@@ -8,7 +8,7 @@ import narwhals as nw
 import numpy as np
 import pandas as pd
 
-from verifyanalytics.analysis.base.frames import lazy_rows
+from verifyanalytics.analysis.base.frames import collected, lazy_rows, to_pandas
 from verifyanalytics.analysis.base.groups import add_up, group_counts
 from verifyanalytics.analysis.base.intervals import ratio
 from verifyanalytics.analysis.base.labelled import (
@@ -90,17 +90,13 @@ def coverage(truth: Any) -> pd.DataFrame:
 
 def _join_facts(truth: Any) -> dict[str, float]:
     names = ("n_labels_unknown", "n_labels_conflicting", "kappa")
-    frame = nw.from_native(truth)
-    if not {*names} <= {*frame.collect_schema().names()}:
-        return {"n_labels_unknown": 0, "n_labels_conflicting": 0, "kappa": float("nan")}
-    first = frame.select(*names).head(1)
-    eager = first.collect(backend="pyarrow") if isinstance(first, nw.LazyFrame) else first
-    held = eager.to_pandas()
-    if held.empty:
-        return {"n_labels_unknown": 0, "n_labels_conflicting": 0, "kappa": float("nan")}
-    counts = held.fillna(dict.fromkeys(names[:2], 0)).iloc[0]
-    kappa = float("nan") if pd.isna(counts["kappa"]) else float(counts["kappa"])
-    return {name: int(counts[name]) for name in names[:2]} | {names[2]: kappa}
+    frame, facts = nw.from_native(truth), pd.DataFrame(columns=list(names))
+    if {*names} <= {*frame.collect_schema().names()}:
+        facts = to_pandas(frame.select(*names).head(1).to_native(), "frame of labelled rows")
+    unknown, conflicting, kappa = facts.iloc[0] if len(facts) else (0, 0, np.nan)
+    n_unknown, n_conflicting = (0 if pd.isna(n) else int(n) for n in (unknown, conflicting))
+    kappa = np.nan if pd.isna(kappa) else float(kappa)
+    return dict(zip(names, (n_unknown, n_conflicting, kappa), strict=True))
 
 
 # ------------------------------------------------------------------ maturity
@@ -157,23 +153,27 @@ def maturity(v: Any, labels: Any, ripe: float = 0.9, tz: str = TZ) -> pd.DataFra
     0 2024-05-06          0       2           1   True
     1 2024-05-20       <NA>       1           0  False
     """
-    share_ = number(ripe, "ripe", low=0, high=1)
+    ripe = number(ripe, "ripe", low=0, high=1)
     totals = group_counts(
         lazy_rows(v, ["occurred_at"]), counts={"n_rows": None}, every="week", tz=tz
     )
-    told = _told(v, labels)
-    if told.empty:
+    labelled = _labelled(v, labels)
+    if labelled.empty:
         raise UsageError("no label of these rows says when it was made (labelled_at)")
-    local = local_times(told["occurred_us"], tz).dt.normalize()
-    told["week"] = (local - pd.to_timedelta(local.dt.day_of_week, unit="D")).astype("datetime64[s]")
+    local = local_times(labelled["occurred_us"], tz).dt.normalize()
+    labelled["week"] = (local - pd.to_timedelta(local.dt.day_of_week, unit="D")).astype(
+        "datetime64[s]"
+    )
     weeks = totals[["period_start", "n_rows"]].rename(columns={"period_start": "week"})
-    passed = (told["last_us"].max() - _ends(weeks["week"], tz)) // _WEEK_US
+    passed = (labelled["last_us"].max() - _ends(weeks["week"], tz)) // _WEEK_US
     weeks["n_ages"] = passed.clip(lower=0).fillna(0).astype("int64")
-    table = pd.concat([_aged(week, told) for week in weeks.to_dict("records")], ignore_index=True)
-    return _rates(table, weeks, share_)
+    table = pd.concat(
+        [_aged(week, labelled) for week in weeks.to_dict("records")], ignore_index=True
+    )
+    return _rates(table, weeks, ripe)
 
 
-def _told(v: Any, labels: Any) -> pd.DataFrame:
+def _labelled(v: Any, labels: Any) -> pd.DataFrame:
     """Labelled rows: when they occurred, were first labelled, first called fraud, last labelled."""
     truth = join(v, labels, conflict="latest")
     frame = compared_rows(
@@ -181,24 +181,23 @@ def _told(v: Any, labels: Any) -> pd.DataFrame:
     )
     fraud = ~nw.col("attack").is_null() | (~nw.col("mated")).fill_null(value=False)
     frame = frame.filter(nw.col("labelled")).with_columns(_fraud=fraud)
-    found = frame.select("request_id", "occurred_us", "_fraud", _token=_of_scored())
-    told: pd.DataFrame = found.collect(backend="pyarrow").to_native().to_pandas()
+    # labels of a token speak of its scored rows only
+    token = nw.when(nw.col("_scored")).then(nw.col("token").cast(nw.String))
+    found = frame.select("request_id", "occurred_us", "_fraud", _token=token)
+    labelled = collected(found)
     times = _times(label_table(labels))
     for key, column in (("request_id", "request_id"), ("token", "_token")):
         mine = times[key].add_suffix(f"_{key}")
-        told = told.merge(mine, left_on=column, right_index=True, how="left")
-    told["first_us"], told["fraud_us"], told["last_us"] = (
-        told[[f"{name}_request_id", f"{name}_token"]].agg(way, axis=1)
+        labelled = labelled.merge(mine, left_on=column, right_index=True, how="left")
+    labelled["first_us"], labelled["fraud_us"], labelled["last_us"] = (
+        labelled[[f"{name}_request_id", f"{name}_token"]].agg(way, axis=1)
         for name, way in (("first", "min"), ("fraud", "min"), ("last", "max"))
     )
-    told = told[told["first_us"].notna()]
-    fraud_us = told["fraud_us"].fillna(told["first_us"]).where(told["_fraud"].astype(bool))
-    return told[["occurred_us", "first_us", "last_us"]].assign(fraud_us=fraud_us)
-
-
-def _of_scored() -> nw.Expr:
-    """The token of a scored row: labels of a token speak of no other."""
-    return nw.when(nw.col("_scored")).then(nw.col("token").cast(nw.String))
+    labelled = labelled[labelled["first_us"].notna()]
+    fraud_us = (
+        labelled["fraud_us"].fillna(labelled["first_us"]).where(labelled["_fraud"].astype(bool))
+    )
+    return labelled[["occurred_us", "first_us", "last_us"]].assign(fraud_us=fraud_us)
 
 
 def _times(labels: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -224,10 +223,10 @@ def _ends(monday: pd.Series, tz: str) -> pd.Series:
     return ends.astype("int64").astype("float64").where(monday.notna())
 
 
-def _aged(week: dict[str, Any], told: pd.DataFrame) -> pd.DataFrame:
+def _aged(week: dict[str, Any], labelled: pd.DataFrame) -> pd.DataFrame:
     """Count the labels of a week up to each age that has passed; else those known so far."""
     start, ages = week["week"], np.arange(week["n_ages"])
-    mine = told[told["week"].isna() if pd.isna(start) else told["week"] == start]
+    mine = labelled[labelled["week"].isna() if pd.isna(start) else labelled["week"] == start]
     columns = {"week": start, "age_weeks": ages, "n_rows": week["n_rows"]}
     for name, column in (("n_labelled", "first_us"), ("n_fraud", "fraud_us")):
         age = ((mine[column] - mine["occurred_us"]) // _WEEK_US).clip(lower=0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any, get_args
@@ -12,30 +11,20 @@ from typing import Any, get_args
 import narwhals as nw
 import pandas as pd
 
-from verifyanalytics.analysis.base.frames import lazy_rows
+from verifyanalytics.analysis.base.frames import lazy_rows, to_pandas
 from verifyanalytics.analysis.base.groups import group_counts
-from verifyanalytics.analysis.base.keys import group_keys
+from verifyanalytics.analysis.base.keys import By, group_keys
 from verifyanalytics.analysis.base.periods import TZ, UNKNOWN, Every
 from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.codebook.book import current
 from verifyanalytics.errors import MissingColumnError, UsageError
 
-By = str | Sequence[str] | None
-
 _CODES = ("gateway_code", "code", "sub_code")
 _COUNTS = ("n_calls", "n_billed", "n_free", "n_unknown", "n_unknown_billed", "n_unknown_free")
 _DAY = re.compile(r"(\d{4})[-/](\d{1,2})(?:[-/](\d{1,2})(?:[ T]\d{1,2}:.*)?)?")
 PERIOD_NAMES = (
-    "period",
-    "month",
-    "date",
-    "day",
-    "账期",
-    "账单日期",
-    "消费日期",
-    "日期",
-    "消费时间",
-)
+    "period", "month", "date", "day", "账期", "账单日期", "消费日期", "日期", "消费时间",
+)  # fmt: skip
 UNIT_NAMES = ("units", "usage", "quantity", "count", "用量", "使用量", "数量", "计费用量")
 """Headers by which the two columns of a console bill are known; others are named by the caller."""
 
@@ -102,9 +91,8 @@ def billing(
     if bill is not None:
         return _beside(table, _read_bill(bill, bill_columns, every))
     table = _with_words(table)
-    ends = ["n_calls", "billed_units"]
-    front = [c for c in table if c not in ends and not c.startswith("n_")]
     counts = [c for c in table if c.startswith("n_")]
+    front = [c for c in table if c not in {*counts, "billed_units"}]
     return table[[*front, *counts, "billed_units"]]
 
 
@@ -112,9 +100,8 @@ def _counted(v: Any, by: By, every: Every | None, tz: str) -> pd.DataFrame:
     keys = group_keys(by, ("measure_value", "period", "billed_units", *_COUNTS)) or list(_CODES)
     timed = ["occurred_at"] if every else []
     groups = [*keys, *(c for c in _CODES if c not in keys)]
-    frame = lazy_rows(
-        v, ["measure_value", "code", *timed, *keys_without(keys)], ["gateway_code", "sub_code"]
-    )
+    own = [key for key in keys if key not in _CODES]
+    frame = lazy_rows(v, ["measure_value", "code", *timed, *own], ["gateway_code", "sub_code"])
     value = nw.col("measure_value")
     counted = {
         "n_calls": value.is_null() | ~value.is_null(),
@@ -135,11 +122,6 @@ def _counted(v: Any, by: By, every: Every | None, tz: str) -> pd.DataFrame:
     for name in set(shown) & {"code", "sub_code"}:
         result[name] = result[name].astype("Int64")
     return result.sort_values(shown, kind="stable", ignore_index=True)
-
-
-def keys_without(keys: Sequence[str]) -> list[str]:
-    """Return the columns of `by` that a frame must have: all but those that are optional."""
-    return [k for k in keys if k not in {"gateway_code", "sub_code", "code"}]
 
 
 def _book_says(gateway: Any, code: Any, sub_code: Any) -> bool | None:
@@ -188,13 +170,7 @@ def _bill_table(bill: Any) -> pd.DataFrame:
             return pd.read_csv(bill, encoding="utf-8-sig", dtype="str")
         except (OSError, ValueError) as error:
             raise UsageError(f"the bill cannot be read: {error}") from None
-    try:
-        eager = nw.from_native(bill)
-    except TypeError:
-        raise UsageError(f"a {type(bill).__name__} is no bill; give a path or a frame") from None
-    collected = eager.collect() if isinstance(eager, nw.LazyFrame) else eager
-    table: pd.DataFrame = collected.to_pandas()
-    return table
+    return to_pandas(bill, "bill; give a path or a frame")
 
 
 def _bill_columns(table: pd.DataFrame, columns: tuple[str, str] | None) -> tuple[str, str]:

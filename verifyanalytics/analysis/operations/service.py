@@ -14,14 +14,13 @@ import pandas as pd
 
 from verifyanalytics.analysis.base.frames import lazy_rows
 from verifyanalytics.analysis.base.groups import group_counts, plain_table
-from verifyanalytics.analysis.base.intervals import rate_interval
-from verifyanalytics.analysis.base.keys import group_keys, settled_keys
+from verifyanalytics.analysis.base.keys import By, group_keys, settled_keys
 from verifyanalytics.analysis.base.periods import TZ, step_number, step_starts
+from verifyanalytics.analysis.base.rates import add_rate
 from verifyanalytics.analysis.base.rows import answered
 from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.errors import UsageError
 
-By = str | Sequence[str] | None
 Step = Literal["hour", "day"]
 
 _HOURS = {"hour": 1, "day": 24}
@@ -79,9 +78,7 @@ def volume(v: Any, every: Step = "hour", by: By = None, tz: str = TZ) -> pd.Data
     }
     table = group_counts(frame, [*keys, "_hour"], counts=counted)
     table = _with_starts(table, keys, every)
-    low, high = rate_interval(table["n_faults"], table["n_calls"])
-    table["fault_rate"] = table["n_faults"] / table["n_calls"]
-    table = table.assign(fault_rate_low=low, fault_rate_high=high)
+    table = add_rate(table, "fault_rate", table["n_faults"], table["n_calls"])
     return table[[c for c in table if c != "n_empty_before"] + ["n_empty_before"]]
 
 
