@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import narwhals as nw
@@ -18,12 +19,12 @@ from verifyanalytics.analysis.accuracy.curves import (
 )
 from verifyanalytics.analysis.accuracy.operating import (
     Labelled,
-    Part,
     by_regime,
     collect_labelled,
     curve_of,
     rates_there,
 )
+from verifyanalytics.analysis.base.frames import collected
 from verifyanalytics.analysis.base.intervals import mcnemar, ratio
 from verifyanalytics.analysis.base.labelled import (
     TAKEN_AS_RANDOM,
@@ -38,6 +39,7 @@ from verifyanalytics.arguments import number
 from verifyanalytics.errors import UsageError
 
 Rule = float | str | tuple[str, float]
+Split = Callable[[pd.DataFrame], tuple[np.ndarray, np.ndarray]]
 
 ALL_REGIMES = "all regimes"
 """The regime of rules that no score of the vendor is in: they hold everywhere."""
@@ -111,7 +113,10 @@ def compare(
         raise UsageError("no labelled comparison to compare the rules on")
     reasons = selection(coverage_table(truth))
     if any(column == "score" for column, _ in rules):
-        table["regime"] = _regimes(table)
+        # names are made once a regime, not once a row
+        at = table.groupby(list(REGIME), dropna=False, sort=False).ngroup()
+        named = name_regimes(table.loc[~at.duplicated(), list(REGIME)])
+        table["regime"] = at.map(dict(enumerate(named["regime"])))
     else:
         table["regime"] = ALL_REGIMES
         reasons = {ALL_REGIMES: max(reasons.values(), default="")}
@@ -134,13 +139,6 @@ def compare(
 
 
 _SAID = ("rate_a", "rate_b", "difference", "p_exact", "p_clustered")
-
-
-def _regimes(table: pd.DataFrame) -> pd.Series:
-    """Name each row's regime; the names are made once a regime, not once a row."""
-    at = table.groupby(list(REGIME), dropna=False, sort=False).ngroup()
-    named = name_regimes(table.loc[~at.duplicated(), list(REGIME)])
-    return at.map(dict(enumerate(named["regime"])))
 
 
 def _rule(rule: Any) -> tuple[str, float | None]:
@@ -168,7 +166,7 @@ def _accepted(
     flags = {f"_{i}": _accepts(*rule) for i, rule in enumerate(rules)}
     frame = frame.filter(nw.col("_bona_fide"))
     frame = frame.select(*REGIME, "mated", "_chance", _person=person(cluster), **flags)
-    table: pd.DataFrame = frame.collect(backend="pyarrow").to_native().to_pandas()
+    table = collected(frame)
     table["req_key"] = table["req_key"].fillna("unknown").astype("str")
     return table.astype({"mated": bool, "_chance": "float64"})
 
@@ -203,15 +201,13 @@ def _paired(part: pd.DataFrame, *, mated: bool, weighted: bool) -> dict[str, Any
     gain = weight * (only_a.astype(float) - only_b.astype(float))
     exact = float(mcnemar(row["n_only_a"], row["n_only_b"]).p_exact)
     row["p_exact"] = np.nan if alike else exact
-    row["p_clustered"] = _clustered_p(gain, codes) if alike else np.nan
+    row["p_clustered"] = np.nan
+    if alike:
+        known = codes >= 0
+        per = np.concatenate([np.bincount(codes[known], weights=gain[known]), gain[~known]])
+        spread = float((per**2).sum())
+        row["p_clustered"] = special.chdtrc(1, per.sum() ** 2 / spread) if spread else 1.0
     return row
-
-
-def _clustered_p(gain: Any, codes: Any) -> float:
-    known = codes >= 0
-    per = np.concatenate([np.bincount(codes[known], weights=gain[known]), gain[~known]])
-    spread = float((per**2).sum())
-    return float(special.chdtrc(1, per.sum() ** 2 / spread)) if spread else 1.0
 
 
 # ------------------------------------------------------------------ out of sample
@@ -290,14 +286,17 @@ def out_of_sample(
     target = _target(fmr, fnmr)
     by_time = isinstance(choose_on, (str, dt.date, np.datetime64, tuple, list))
     seed = int(number(seed, "seed", low=0, whole=True))
-    split = _Times(choose_on, score_on) if by_time else _Shares(choose_on, score_on, seed)
+    split = _by_times(choose_on, score_on) if by_time else _by_shares(choose_on, score_on, seed)
     table = collect_labelled(truth, "subject", ["occurred_at"] if by_time else [])
-    first, second = split.of(table)
+    first, second = split(table)
     second &= ~table["person"].isin(table.loc[first, "person"]).to_numpy()
     found = []
     for part in by_regime(table, truth):
         at = part.rows.index.to_numpy()
-        chosen, scored = (_within(part, keep[at]) for keep in (first, second))
+        chosen, scored = (
+            Labelled(part.regime, part.thresholds, curve_of(part.rows[keep[at]]), part.reason)
+            for keep in (first, second)
+        )
         if all(
             c.mated.n and c.nonmated.n and c.thresholds.size for c in (chosen.curve, scored.curve)
         ):
@@ -315,45 +314,39 @@ def out_of_sample(
 def _target(fmr: Any, fnmr: Any) -> Target:
     if fmr is not None and fnmr is not None:
         raise UsageError("give fmr or fnmr, not both")
-    if fmr is not None:
-        return Target("fmr", number(fmr, "fmr", low=0, high=1))
-    return (
-        Target("eer", np.nan)
-        if fnmr is None
-        else Target("fnmr", number(fnmr, "fnmr", low=0, high=1))
-    )
+    for name, value in (("fmr", fmr), ("fnmr", fnmr)):
+        if value is not None:
+            return Target(name, number(value, name, low=0, high=1))
+    return Target("eer", np.nan)
 
 
-class _Shares:
-    """Subjects drawn for choosing and for scoring."""
+def _by_shares(choose: Any, score: Any, seed: int) -> Split:
+    """Split by subjects, drawn for choosing and for scoring."""
+    choose = number(choose, "choose_on", above=0, below=1)
+    most = (1 - choose) * (1 + 1e-12)  # 0.9 and 0.1 fit into 1, whatever binary says
+    score = 1 - choose if score is None else number(score, "score_on", above=0, high=most)
 
-    def __init__(self, choose: Any, score: Any, seed: int) -> None:
-        self.choose = number(choose, "choose_on", above=0, below=1)
-        rest = 1 - self.choose
-        most = rest * (1 + 1e-12)  # 0.9 and 0.1 fit into 1, whatever binary says
-        self.score = rest if score is None else number(score, "score_on", above=0, high=most)
-        self.seed = seed
+    def split(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+        persons = np.unique(table["person"])
+        draw = np.random.default_rng(seed).random(persons.size)
+        u = draw[np.searchsorted(persons, table["person"].to_numpy())]
+        return u < choose, u >= 1 - score
 
-    def of(self, table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-        people = np.unique(table["person"])
-        draw = np.random.default_rng(self.seed).random(people.size)
-        u = draw[np.searchsorted(people, table["person"].to_numpy())]
-        return u < self.choose, u >= 1 - self.score
+    return split
 
 
-class _Times:
-    """Spans of time for choosing and for scoring."""
+def _by_times(choose: Any, score: Any) -> Split:
+    """Split by spans of time for choosing and for scoring."""
+    first = _span(choose)
+    second = (first[1], np.inf) if score is None else _span(score, begins=True)
 
-    def __init__(self, choose: Any, score: Any) -> None:
-        self.choose = _span(choose)
-        after = (self.choose[1], np.inf)
-        self.score = after if score is None else _span(score, begins=True)
-
-    def of(self, table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    def split(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         time = table["occurred_us"].to_numpy(dtype=float)
         with np.errstate(invalid="ignore"):
-            first, second = ((time >= a) & (time < b) for a, b in (self.choose, self.score))
-        return first, second
+            chosen, scored = ((time >= a) & (time < b) for a, b in (first, second))
+        return chosen, scored
+
+    return split
 
 
 def _span(when: Any, *, begins: bool = False) -> tuple[float, float]:
@@ -377,10 +370,6 @@ def _micros(when: Any) -> float:
     return float((utc - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) / dt.timedelta(microseconds=1))
 
 
-def _within(part: Part, keep: np.ndarray) -> Labelled:
-    return Labelled(part.regime, part.thresholds, curve_of(part.rows[keep]), part.reason)
-
-
 _CHOSEN = ("n_nonmated", "n_false_matches", "fmr", "n_mated", "n_false_nonmatches", "fnmr")
 _SCORED = (*_CHOSEN[:3], "fmr_low", "fmr_high", *_CHOSEN[3:], "fnmr_low", "fnmr_high")
 
@@ -389,7 +378,9 @@ def _realised(chosen: Labelled, scored: Labelled, target: Target) -> dict[str, A
     """Choose on one part, and look up on the other what the threshold does."""
     index = target.candidate(chosen.curve)
     t = np.nan if index is None else float(chosen.curve.thresholds[index])
-    there = None if index is None else _place(scored.curve, t)
+    # of the scored candidates the first at or above; the last one, which no score reaches, if none
+    candidates = scored.curve.thresholds
+    there = None if index is None else min(int(np.searchsorted(candidates, t)), candidates.size - 1)
     row: dict[str, Any] = {
         "regime": chosen.regime, "rule": target.rule, "target": target.value, "threshold": t,
     }  # fmt: skip
@@ -399,11 +390,6 @@ def _realised(chosen: Labelled, scored: Labelled, target: Target) -> dict[str, A
         rates = rates_there(part, [at], [t]).iloc[0]
         row |= {f"{name}_{column}": rates[column] for column in columns}
     return row
-
-
-def _place(curve: Curve, threshold: float) -> int:
-    """Return the first candidate at or above; the last one, which nobody reaches, if none is."""
-    return min(int(np.searchsorted(curve.thresholds, threshold)), curve.thresholds.size - 1)
 
 
 def _told(row: dict[str, Any], reason: str, assume_random: bool) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from verifyanalytics.analysis.base.intervals import FloatArray, clopper_pearson
+from verifyanalytics.analysis.base.intervals import FloatArray, clopper_pearson, ratio
 
 IntArray = NDArray[np.int64]
 
@@ -93,12 +93,12 @@ class Curve:
     @property
     def fmr(self) -> FloatArray:
         """False matches over non-mated comparisons; NaN without any."""
-        return _share(self.false_matches, self.nonmated.n)
+        return ratio(self.false_matches, self.nonmated.n)
 
     @property
     def fnmr(self) -> FloatArray:
         """False non-matches over mated comparisons; NaN without any."""
-        return _share(self.false_nonmatches, self.mated.n)
+        return ratio(self.false_nonmatches, self.mated.n)
 
 
 def curve(nonmated: Side, mated: Side) -> Curve:
@@ -237,7 +237,3 @@ def _nth(persons: IntArray) -> IntArray:
 def _allowed(rate: float, n: int) -> float:
     """Largest number of errors among n within `rate`; 10 of 100 is 10 %, whatever binary says."""
     return rate * n * (1 + 1e-12)
-
-
-def _share(x: IntArray, n: int) -> FloatArray:
-    return x / n if n else np.full(x.shape, np.nan)

@@ -415,13 +415,13 @@ def _session_table(truth: Any, gap: str) -> pd.DataFrame:
     accepted = grouped["accepted"].any()
     result = pd.DataFrame(
         {
-            "subject": grouped["subject"].first()[pure],
-            "mated": (yes > 0)[pure],
-            "result": accepted[pure].astype("boolean").where(decided[pure]),
-            "first_gate": grouped["first_gate"].last()[pure],
+            "subject": grouped["subject"].first(),
+            "mated": yes > 0,
+            "result": accepted.astype("boolean").where(decided),
+            "first_gate": grouped["first_gate"].last(),
         }
     )
-    return result.assign(n=1).reset_index(drop=True)
+    return result[pure].assign(n=1).reset_index(drop=True)
 
 
 # ------------------------------------------------------------------ the sample and its rates

@@ -26,6 +26,7 @@ from verifyanalytics.analysis.accuracy.curves import (
     nonmatch_deff,
     side,
 )
+from verifyanalytics.analysis.base.frames import collected
 from verifyanalytics.analysis.base.intervals import FloatArray, guard
 from verifyanalytics.analysis.base.labelled import (
     TAKEN_AS_RANDOM,
@@ -44,7 +45,9 @@ from verifyanalytics.schema import THRESHOLD_COLUMNS
 PLATEAU = 0.05
 """Thresholds whose cost is within this share of the least belong to the plateau."""
 
-_OWN = THRESHOLD_COLUMNS[1]
+_SOLVED = (
+    "rule", "target", "eer", "eer_low", "eer_high", "cost", "plateau_low", "plateau_high",
+)  # fmt: skip
 UNEQUAL = "unequal_inclusion"
 """Reason of an operating point that is not given: rows were chosen with unequal probability."""
 
@@ -151,18 +154,15 @@ def operating_points(
     0  fmr       80.0  0.0   0.2  NaN
     1  eer       80.0  0.0   0.2  0.1
     """
-    rules = [("fmr", x) for x in _targets(fmr, "fmr")] + [
-        ("fnmr", x) for x in _targets(fnmr, "fnmr")
-    ]
     if assured is not None:
-        rules = [
-            r
-            for rule in rules
-            for r in ([rule, ("assured", rule[1])] if rule[0] == "fmr" else [rule])
-        ]
         assured = number(assured, "assured", above=0, below=1)
         if fmr is None:
             raise UsageError("assured is a confidence that goes with fmr=")
+    rules = []
+    for target in [] if fmr is None else numbers(fmr, "fmr", low=0, high=1):
+        rules += [("fmr", target)] + ([("assured", target)] if assured is not None else [])
+    if fnmr is not None:
+        rules += [("fnmr", target) for target in numbers(fnmr, "fnmr", low=0, high=1)]
     rules += [("eer", np.nan)] if eer else []
     rules += [("cost", np.nan)] if cost is not None else []
     if not rules:
@@ -172,16 +172,7 @@ def operating_points(
     for part in labelled_curves(truth, cluster):
         points = [_solve(part, rule, x, assured, prices) for rule, x in rules]
         table = rates_there(part, [p["index"] for p in points])
-        for name in (
-            "rule",
-            "target",
-            "eer",
-            "eer_low",
-            "eer_high",
-            "cost",
-            "plateau_low",
-            "plateau_high",
-        ):
+        for name in _SOLVED:
             table[name] = [p.get(name, np.nan) for p in points]
         table["auc"] = area(part.curve)
         table["note"] = [_note(part.curve, p, part.reason, assume_random) for p in points]
@@ -276,7 +267,7 @@ def collect_labelled(truth: Any, cluster: str | None, extra: Sequence[str] = ())
     ids = [c for c in nw.from_native(truth).collect_schema().names() if c == "request_id"]
     columns += ids
     frame = frame.select(*columns, person=person(cluster), chance=nw.col("_chance"))
-    table: pd.DataFrame = frame.collect(backend="pyarrow").to_native().to_pandas()
+    table = collected(frame)
     if ids:  # one order on every engine, so that a seed means the same persons
         table = table.sort_values("request_id", kind="stable", ignore_index=True)
     table["req_key"] = table["req_key"].fillna("unknown").astype("str")
@@ -311,10 +302,6 @@ def curve_of(part: pd.DataFrame) -> Curve:
 # ------------------------------------------------------------------ rules
 
 
-def _targets(target: Any, name: str) -> list[float]:
-    return [] if target is None else numbers(target, name, low=0, high=1)
-
-
 def _prices(cost: Any) -> Cost:
     prices = numbers(cost, "cost", low=0)
     if len(prices) != len(Cost._fields):
@@ -336,13 +323,8 @@ def _solve(
         return {"rule": name, "target": target, "index": index}
     if rule == "eer":
         low, high, index = equal_error(c)
-        return {
-            "rule": "eer",
-            "index": index,
-            "eer_low": low,
-            "eer_high": high,
-            "eer": (low + high) / 2,
-        }
+        ends = {"eer_low": low, "eer_high": high, "eer": (low + high) / 2}
+        return {"rule": "eer", "index": index, **ends}
     return {"rule": "cost", **_least_cost(c, prices or Cost(1, 1, 0.5))}
 
 

@@ -17,7 +17,7 @@ import narwhals as nw
 import numpy as np
 import pandas as pd
 
-from verifyanalytics.analysis.base.frames import lazy_rows
+from verifyanalytics.analysis.base.frames import collected, lazy_rows, to_pandas
 from verifyanalytics.analysis.base.groups import group_counts
 from verifyanalytics.analysis.base.intervals import FloatArray, hypergeometric_limits
 from verifyanalytics.analysis.base.regimes import REGIME, name_regimes
@@ -100,16 +100,15 @@ def plan(
     (40, 6, 36)
     """
     threshold = number(threshold, "threshold")
-    budget, seed = (
-        int(number(value, name, low=0, whole=True))
-        for value, name in ((budget, "budget"), (seed, "seed"))
-    )
-    seeds, doubles = (
-        number(value, name, low=0, below=1)
-        for value, name in ((seeds, "seeds"), (doubles, "doubles"))
-    )
+    budget = int(number(budget, "budget", low=0, whole=True))
+    seed = int(number(seed, "seed", low=0, whole=True))
+    seeds = number(seeds, "seeds", low=0, below=1)
+    doubles = number(doubles, "doubles", low=0, below=1)
     table = _strata(v, threshold)
-    trusted = _known_rows(known, table) if known is not None else table.iloc[:0]
+    trusted = table.iloc[:0]
+    if known is not None:
+        trusted = _truth(known)
+        trusted = trusted[trusted["request_id"].isin(table["request_id"])]
     n_known = min(round(budget * seeds), len(trusted))
     n_double = round(budget * doubles)
     table = table[~table["request_id"].isin(trusted["request_id"])]
@@ -125,11 +124,8 @@ def plan(
     for (stratum, part), n in zip(table.groupby("stratum", sort=True), drawn, strict=True):
         ids = np.sort(part["request_id"].to_numpy(dtype=object))
         chosen = rng.choice(ids.size, size=int(n), replace=False)
-        parts.append(
-            pd.DataFrame({"request_id": ids[np.sort(chosen)], "stratum": stratum}).assign(
-                n_stratum=ids.size, n_sampled=int(n), inclusion_prob=n / ids.size
-            )
-        )
+        size = {"n_stratum": ids.size, "n_sampled": int(n), "inclusion_prob": n / ids.size}
+        parts.append(pd.DataFrame({"request_id": ids[np.sort(chosen)], "stratum": stratum} | size))
     sample = pd.concat(parts, ignore_index=True).assign(kind="sample", review=1)
     known_ids = np.sort(trusted["request_id"].to_numpy(dtype=object))
     picked = (
@@ -140,12 +136,11 @@ def plan(
     extra = extra.assign(n_stratum=0, n_sampled=0, inclusion_prob=np.nan)
     plan = pd.concat([sample, extra, again.assign(review=2)], ignore_index=True)
     plan = plan.iloc[rng.permutation(len(plan))].reset_index(drop=True)
-    plan.insert(0, "plan_id", _plan_id(threshold, budget, seed, sizes))
-    texts = ["plan_id", "request_id", "kind", "stratum"]
-    plan = plan.astype(dict.fromkeys(texts, "str"))
-    plan = plan.astype(dict.fromkeys(["review", "n_stratum", "n_sampled"], "int64"))
-    front = ["plan_id", "request_id", "review", "kind"]
-    return plan[[*front, "stratum", "n_stratum", "n_sampled", "inclusion_prob"]]
+    text = f"{threshold!r} {budget} {seed} {sizes.to_dict()!r}"
+    plan["plan_id"] = f"plan-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    kinds = {"plan_id": "str", "request_id": "str", "review": "int64", "kind": "str"}
+    kinds |= {"stratum": "str", "n_stratum": "int64", "n_sampled": "int64"}
+    return plan.astype(kinds)[[*kinds, "inclusion_prob"]]
 
 
 @statistic("labels.estimate")
@@ -240,7 +235,7 @@ def _compared(v: Any) -> nw.LazyFrame[Any]:
 
 
 def _strata(v: Any, threshold: float) -> pd.DataFrame:
-    table = _collected(_compared(v))
+    table = collected(_compared(v))
     if table.empty:
         raise UsageError("there is no compared row of a complete regime to draw from")
     return _with_stratum(table, threshold)[["request_id", "stratum"]]
@@ -268,9 +263,8 @@ def _names(table: pd.DataFrame, reached: Any, edges: FloatArray) -> pd.Series:
     at, rank = np.arange(len(table)), np.maximum(reached, 0)
     low = np.column_stack([np.zeros(len(table)), edges])[at, rank]
     high = np.column_stack([edges, np.full(len(table), np.inf)])[at, rank]
-    band = [
-        "withheld" if n < 0 else _band(a, b) for n, a, b in zip(reached, low, high, strict=True)
-    ]
+    ends = zip(reached, low, high, strict=True)
+    band = ["withheld" if n < 0 else _band(a, b) for n, a, b in ends]
     verdict = table["result"].astype("boolean").map(_VERDICTS).fillna("no verdict")
     regime = name_regimes(table)["regime"]
     return regime + " | " + pd.Series(band, index=table.index, dtype="str") + " | " + verdict
@@ -278,11 +272,6 @@ def _names(table: pd.DataFrame, reached: Any, edges: FloatArray) -> pd.Series:
 
 def _band(low: float, high: float) -> str:
     return f">= {exact(low)}" if np.isinf(high) else f"{exact(low)} to {exact(high)}"
-
-
-def _known_rows(known: Any, table: pd.DataFrame) -> pd.DataFrame:
-    given = _truth(known)
-    return given[given["request_id"].isin(table["request_id"])]
 
 
 def _truth(known: Any) -> pd.DataFrame:
@@ -305,11 +294,6 @@ def _allocate(sizes: Any, room: int) -> Any:
             more[thin] = 1
         drawn = np.minimum(drawn + more, sizes)
     return drawn
-
-
-def _plan_id(threshold: float, budget: int, seed: int, sizes: pd.Series) -> str:
-    text = f"{threshold!r} {budget} {seed} {sizes.to_dict()!r}"
-    return f"plan-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 # ------------------------------------------------------------------ the estimate
@@ -350,7 +334,7 @@ def _refuse_other_rows(frame: nw.LazyFrame[Any], first: pd.DataFrame, edge: floa
     """Refuse an audit whose rows the frame does not have, or has elsewhere."""
     drawn = first.set_index("request_id")["stratum"]
     mine = frame.filter(nw.col("request_id").is_in(drawn.index.tolist()))
-    now = _with_stratum(_collected(mine), edge).drop_duplicates("request_id")
+    now = _with_stratum(collected(mine), edge).drop_duplicates("request_id")
     now = now.set_index("request_id")["stratum"].reindex(drawn.index)
     for wrong, what in ((now.isna(), "not in the frame"), (now != drawn, "in another stratum")):
         if n := int(wrong.sum()):
@@ -481,21 +465,9 @@ def _reviewers(judged: pd.DataFrame, truth: pd.DataFrame | None) -> dict[str, An
     return quality | {"n_doubled": len(both), "disagreement": differ}
 
 
-def _collected(frame: nw.LazyFrame[Any]) -> pd.DataFrame:
-    table: pd.DataFrame = frame.collect(backend="pyarrow").to_native().to_pandas()
-    return table
-
-
 def _pandas(frame: Any, columns: Iterable[str]) -> pd.DataFrame:
     """Bring a frame of the caller's with these columns to pandas."""
-    try:
-        given = nw.from_native(frame)
-    except TypeError:
-        raise UsageError(
-            f"a {type(frame).__name__} is no frame with request_id and mated"
-        ) from None
-    eager = given.collect(backend="pyarrow") if isinstance(given, nw.LazyFrame) else given
-    table: pd.DataFrame = eager.to_pandas()
+    table = to_pandas(frame, "frame with request_id and mated")
     missing = [name for name in columns if name not in table]
     if missing:
         raise MissingColumnError(missing, table.columns)
