@@ -259,9 +259,9 @@ def test_an_audit_is_unbiased_and_its_limits_hold():
          "score": score, "result": accepted, "req_key": "k",
          **dict(zip(w.LEVELS, w.PAGE, strict=True))}
     )  # fmt: skip
-    strata = audits._strata(frame, 75.0)
+    strata = audits.strata(frame, 75.0)
     sizes = strata.groupby("stratum").size()
-    drawn = audits._allocate(sizes.to_numpy(), 600)
+    drawn = audits.allocate(sizes.to_numpy(), 600)
     number = strata["request_id"].str[1:].astype(int).to_numpy()
     bad = (~truth[number]).astype(int)
     per = pd.Series(bad).groupby(strata["stratum"].to_numpy()).sum()

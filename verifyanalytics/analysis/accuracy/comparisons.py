@@ -301,8 +301,14 @@ def out_of_sample(
             c.mated.n and c.nonmated.n and c.thresholds.size for c in (chosen.curve, scored.curve)
         ):
             left = int((~(first[at] | second[at])).sum())
-            row = _realised(chosen, scored, target)
-            found.append(_told(row | {"n_left_out": left}, part.reason, assume_random))
+            row = _realised(chosen, scored, target) | {"n_left_out": left}
+            missing = "target_not_met" if np.isnan(row["threshold"]) else ""
+            note = TAKEN_AS_RANDOM if part.reason else ""
+            if part.reason and not assume_random:  # the counts only
+                rates = [c for c in row if c == "threshold" or "fmr" in c or "fnmr" in c]
+                row |= dict.fromkeys(rates, np.nan)
+                missing, note = part.reason, ""
+            found.append(row | {"reason": missing, "note": note})
     if not found:
         raise UsageError("no regime has mated and non-mated rows in both parts")
     result = pd.DataFrame(found)
@@ -390,12 +396,3 @@ def _realised(chosen: Labelled, scored: Labelled, target: Target) -> dict[str, A
         rates = rates_there(part, [at], [t]).iloc[0]
         row |= {f"{name}_{column}": rates[column] for column in columns}
     return row
-
-
-def _told(row: dict[str, Any], reason: str, assume_random: bool) -> dict[str, Any]:
-    """Keep the counts only, where there is a reason and no consent."""
-    if reason and not assume_random:
-        rates = [c for c in row if c == "threshold" or "fmr" in c or "fnmr" in c]
-        return row | dict.fromkeys(rates, np.nan) | {"reason": reason, "note": ""}
-    missing = "target_not_met" if np.isnan(row["threshold"]) else ""
-    return row | {"reason": missing, "note": TAKEN_AS_RANDOM if reason else ""}

@@ -270,7 +270,11 @@ def count_errors(
     _refuse_one_class(table)
     table = add_up(table.drop(columns=["_band", "result"]), [*keys, "regime"])
     n_bona_fide = table["n_mated"].sum() + table["n_nonmated"].sum()
-    weighted = bool(table["n_with_chance"].sum() == n_bona_fide) and _unequal_chances(frame)
+    weighted = bool(table["n_with_chance"].sum() == n_bona_fide)
+    if weighted:
+        chance, sample = nw.col("_chance"), frame.filter(nw.col("_bona_fide"))
+        ends = collected(sample.select(low=chance.min(), high=chance.max()))
+        weighted = bool(ends["low"].iloc[0] < ends["high"].iloc[0])
     if pooled:
         regimes = pd.DataFrame([{"regime": POOLED, **dict.fromkeys(THRESHOLD_COLUMNS, np.nan)}])
         table = add_up(table.assign(regime=POOLED), [*keys, "regime"])
@@ -283,7 +287,10 @@ def count_errors(
         errors = [point.error() for point in points]
         among = None if pooled else regimes
         sums = _error_sums(frame, keys, persons, errors, among, weighted=weighted)
-        table = _with_sums(table, sums, [*keys, "regime"])
+        on, n_groups = [*keys, "regime"], len(table)
+        table = table.merge(sums, on=on, how="left", indicator="_found")
+        if len(table) != n_groups or (table.pop("_found") == "both").sum() != len(sums):
+            raise UsageError(f"groups of {', '.join(on)} cannot be told apart; make them text")
     return ErrorCounts(table, points, regimes, keys, reasons, weighted)
 
 
@@ -317,12 +324,6 @@ def _with_errors(table: pd.DataFrame, n_points: int, *, own: bool) -> pd.DataFra
             table[f"fm:{i}"] = reached.where(nonmated > 0, 0)
             table[f"fnm:{i}"] = (mated - reached).where(mated > 0, 0)
     return table
-
-
-def _unequal_chances(frame: nw.LazyFrame[Any]) -> bool:
-    chance = nw.col("_chance")
-    ends = collected(frame.filter(nw.col("_bona_fide")).select(low=chance.min(), high=chance.max()))
-    return bool(ends["low"].iloc[0] < ends["high"].iloc[0])
 
 
 def _refuse_one_class(table: pd.DataFrame) -> None:
@@ -381,14 +382,6 @@ def _error_sums(
         mine = table.loc[mated == (kind is FALSE_NONMATCH), [*keys, "regime", *sums]]
         parts.append(add_up(mine.rename(columns=new), [*keys, "regime"]))
     return add_up(pd.concat(parts, ignore_index=True), [*keys, "regime"])
-
-
-def _with_sums(table: pd.DataFrame, sums: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    """Put the sums over persons beside the counts of their group; NaN where no person is known."""
-    both = table.merge(sums, on=keys, how="left", indicator="_found")
-    if len(both) != len(table) or (both.pop("_found") == "both").sum() != len(sums):
-        raise UsageError(f"groups of {', '.join(keys)} cannot be told apart; make them text")
-    return both
 
 
 # ------------------------------------------------------------------ rates

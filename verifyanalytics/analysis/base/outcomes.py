@@ -17,7 +17,7 @@ import pandas as pd
 from verifyanalytics.analysis.base.frames import lazy_rows
 from verifyanalytics.analysis.base.groups import group_counts
 from verifyanalytics.analysis.base.labelled import TAKEN_AS_RANDOM, band, selection
-from verifyanalytics.analysis.base.rows import REQUIRED, gate, scored, withheld
+from verifyanalytics.analysis.base.rows import GATES, REQUIRED, gate, scored, withheld
 from verifyanalytics.errors import UsageError
 from verifyanalytics.schema import THRESHOLD_COLUMNS
 
@@ -98,7 +98,10 @@ def with_outcome(
         found = Outcome(outcome, "association", False, _code(~gate("match")))
         frame = lazy_rows(v, [*columns, *REQUIRED, "sub_code"], spare)
     elif outcome == "rejected":
-        found = Outcome(outcome, "association", True, _rejected())
+        others = [gate(name).fill_null(value=True) for name in GATES if name != "risk"]
+        risk_alone = nw.all_horizontal(~gate("risk"), *others, ignore_nulls=True)
+        expr = nw.when(risk_alone).then(nw.lit(ONLY_RISK)).otherwise(_code(~nw.col("result")))
+        found = Outcome(outcome, "association", True, expr)
         frame = lazy_rows(v, [*columns, *REQUIRED, "sub_code", "alive", "result"], spare)
     elif outcome == "attack":
         attacked = ~nw.col("attack").is_null()
@@ -119,12 +122,6 @@ def _code(truth: nw.Expr) -> nw.Expr:
     return nw.when(truth).then(nw.lit(YES)).when(~truth).then(nw.lit(NO)).otherwise(
         nw.lit(UNKNOWN_OUTCOME)
     )  # fmt: skip
-
-
-def _rejected() -> nw.Expr:
-    others = [gate(name).fill_null(value=True) for name in ("answered", "scored", "alive", "match")]
-    risk_alone = nw.all_horizontal(~gate("risk"), *others, ignore_nulls=True)
-    return nw.when(risk_alone).then(nw.lit(ONLY_RISK)).otherwise(_code(~nw.col("result")))
 
 
 def _truth(frame: nw.LazyFrame[Any], name: str) -> nw.Expr:

@@ -104,7 +104,7 @@ def plan(
     seed = int(number(seed, "seed", low=0, whole=True))
     seeds = number(seeds, "seeds", low=0, below=1)
     doubles = number(doubles, "doubles", low=0, below=1)
-    table = _strata(v, threshold)
+    table = strata(v, threshold)
     trusted = table.iloc[:0]
     if known is not None:
         trusted = _truth(known)
@@ -118,7 +118,7 @@ def plan(
         raise UsageError(
             f"a budget of {budget} leaves {room} rows for {len(sizes)} strata; two each are needed"
         )
-    drawn = _allocate(sizes.to_numpy(), room)
+    drawn = allocate(sizes.to_numpy(), room)
     rng = np.random.default_rng(seed)
     parts = []
     for (stratum, part), n in zip(table.groupby("stratum", sort=True), drawn, strict=True):
@@ -213,10 +213,10 @@ def estimate(
     _refuse_other_rows(frame, first, edge)
     no_sample = judged.loc[judged["kind"] == "known", "request_id"]
     spared = {*no_sample, *(() if truth is None else truth["request_id"])}
-    strata = _audited(first, _counted(frame, edge, threshold, spared))
+    counted = _audited(first, _counted(frame, edge, threshold, spared))
     quality = _reviewers(judged, truth)
     found = [
-        _estimated(strata, name, quality)
+        _estimated(counted, name, quality)
         for name in QUANTITIES
         if threshold is not None or name not in {"false_matches", "false_nonmatches"}
     ]
@@ -234,7 +234,8 @@ def _compared(v: Any) -> nw.LazyFrame[Any]:
     return frame.select("request_id", "score", "result", *REGIME)
 
 
-def _strata(v: Any, threshold: float) -> pd.DataFrame:
+def strata(v: Any, threshold: float) -> pd.DataFrame:
+    """Name the stratum of every row that a plan can draw: `request_id` and `stratum`."""
     table = collected(_compared(v))
     if table.empty:
         raise UsageError("there is no compared row of a complete regime to draw from")
@@ -280,7 +281,7 @@ def _truth(known: Any) -> pd.DataFrame:
     return given[given["mated"].notna()].drop_duplicates("request_id", keep="last")
 
 
-def _allocate(sizes: Any, room: int) -> Any:
+def allocate(sizes: Any, room: int) -> Any:
     """Share `room` by the root of the sizes: at least two rows each, no more than there are."""
     sizes = np.asarray(sizes, dtype=np.int64)
     drawn = np.minimum(sizes, 2)
