@@ -1,4 +1,4 @@
-"""What labels say about other people's words: the vendor's claim, and the labels' own ripeness."""
+"""The vendor's claimed false-match rate, held against labelled rows."""
 
 from __future__ import annotations
 

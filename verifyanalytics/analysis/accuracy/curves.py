@@ -30,7 +30,7 @@ class Side:
     sizes : ndarray
         Rows of each cluster, withheld ones included; indexed by `persons`.
     withheld : ndarray
-        Persons of the rows compared whose score was not told: non-matches.
+        Persons of the rows compared whose score was withheld: non-matches.
     weight_sizes : float
         Σ of squared cluster sizes, over all clusters of the class.
     n_clusters : int
@@ -46,7 +46,7 @@ class Side:
 
     @property
     def n_withheld(self) -> int:
-        """Rows whose score was not told."""
+        """Rows whose score was withheld."""
         return self.withheld.size
 
     @property
@@ -58,13 +58,13 @@ class Side:
 def side(scores: FloatArray, persons: IntArray) -> Side:
     """Order one class; a score of NaN is a withheld one."""
     sizes = np.bincount(persons) if persons.size else np.zeros(0, dtype=np.int64)
-    told = ~np.isnan(scores)
-    order = np.argsort(scores[told], kind="stable")
+    scored = ~np.isnan(scores)
+    order = np.argsort(scores[scored], kind="stable")
     return Side(
-        scores=scores[told][order],
-        persons=persons[told][order],
+        scores=scores[scored][order],
+        persons=persons[scored][order],
         sizes=sizes.astype(np.int64),
-        withheld=persons[~told],
+        withheld=persons[~scored],
         weight_sizes=float((sizes.astype(float) ** 2).sum()),
         n_clusters=int((sizes > 0).sum()),
     )

@@ -89,7 +89,7 @@ _BONA_FIDE, _ATTACK = "bona fide", "attack "
 def detection_rates(
     truth: Any, cluster: str | None = "subject", *, assume_random: bool = False
 ) -> pd.DataFrame:
-    """How liveness tells attacks from live people, per species of attack.
+    """How liveness separates attacks from bona fide rows, per species of attack.
 
     Parameters
     ----------
@@ -220,7 +220,7 @@ def transaction_rates(
     *,
     assume_random: bool = False,
 ) -> pd.DataFrame:
-    """What owners and strangers met in the end: FRR and FAR of transactions, split by gate.
+    """FRR and FAR of whole transactions: mated rejected, non-mated accepted, split by gate.
 
     Parameters
     ----------
@@ -252,9 +252,9 @@ def transaction_rates(
 
     Notes
     -----
-    Rows drawn with unequal probability are weighted as in `error_rates`. Of a session nobody knows
-    with which probability one of its rows was drawn: its rates are not given then
-    (`unequal_inclusion`). Limits allow for persons who come several times, in rows or sessions.
+    Rows drawn with unequal probability are weighted as in `error_rates`. The probability of a
+    session is unknown when its rows were drawn unequally: its rates are not given then
+    (`unequal_inclusion`). Limits allow for persons with several rows or sessions.
 
     See Also
     --------
@@ -272,8 +272,8 @@ def transaction_rates(
     2     FAR        0              1   0.0
     4    FNMR        0              2   0.0
     """
-    told = ~nw.col("mated").is_null() & nw.col("attack").is_null() & nw.col("_drawn")
-    frame = _sample(truth, cluster).filter(told)
+    known = ~nw.col("mated").is_null() & nw.col("attack").is_null() & nw.col("_drawn")
+    frame = _sample(truth, cluster).filter(known)
     frame = frame.with_columns(_pattern=gate_pattern(), _stage=_stage())
     keys = ["mated", "result", "_pattern", "_stage"]
     table = group_counts(frame, keys, counts={"n": None}, least=_LEAST, most=_MOST)
@@ -409,8 +409,8 @@ def _session_table(truth: Any, gap: str) -> pd.DataFrame:
     if "inclusion_prob" in table and table["inclusion_prob"].notna().any():
         table["mated"] = table["mated"].where(table["inclusion_prob"].notna())
     grouped = table.groupby("session")
-    told, yes = grouped["mated"].count(), grouped["mated"].sum()
-    pure = (told > 0) & ((yes == 0) | (yes == told))
+    known, yes = grouped["mated"].count(), grouped["mated"].sum()
+    pure = (known > 0) & ((yes == 0) | (yes == known))
     decided = grouped["result"].count() > 0
     accepted = grouped["accepted"].any()
     result = pd.DataFrame(

@@ -1,4 +1,4 @@
-"""Whether groups of people fare differently, beyond what chance makes of small groups."""
+"""How error rates differ between groups, beside what chance makes of small groups."""
 
 from __future__ import annotations
 
@@ -162,8 +162,8 @@ def _spread(
         table[name], table[f"{name}_null_high"] = summaries[i], null[i]
     table["is_bound"], table["hidden"] = bool(summaries[3]), hidden
     table.loc[hidden, ["n_errors", "n_rows"]] = pd.NA
-    told = [c for c in table if c == "p" or c.startswith(("rate", "difference"))]
-    table.loc[hidden, told] = np.nan
+    rates = [c for c in table if c == "p" or c.startswith(("rate", "difference"))]
+    table.loc[hidden, rates] = np.nan
     table["reason"] = part["reason"].astype("str")
     return table
 
@@ -192,13 +192,13 @@ def _against_others(groups: Groups) -> pd.DataFrame:
     alone = total <= 0
     other_rate = np.clip(ratio(events, total), 0.0, 1.0)
     other_size = np.where(alone, 0.0, ratio(total**2, squares))
-    told = ~np.isnan(rate) & ~np.isnan(other_rate)
+    known = ~np.isnan(rate) & ~np.isnan(other_rate)
     found = np.full((4, rate.size), np.nan)
     found[0] = rate - other_rate
-    x, m, y, n = (v[told] for v in (rate * size, size, other_rate * other_size, other_size))
-    found[1:3, told] = newcombe(np.minimum(x, m), m, np.minimum(y, n), n)
+    x, m, y, n = (v[known] for v in (rate * size, size, other_rate * other_size, other_size))
+    found[1:3, known] = newcombe(np.minimum(x, m), m, np.minimum(y, n), n)
     whole = np.round([x, m - x, y, n - y]).astype(int).T  # the exact test wants whole numbers
-    found[3, told] = [stats.fisher_exact(four.reshape(2, 2))[1] for four in whole]
+    found[3, known] = [stats.fisher_exact(four.reshape(2, 2))[1] for four in whole]
     names = ("difference", "difference_low", "difference_high", "p")
     return pd.DataFrame(dict(zip(names, found, strict=True)))
 

@@ -53,14 +53,14 @@ UNEQUAL = "unequal_inclusion"
 
 
 class Cost(NamedTuple):
-    """What errors cost, and how many strangers there are.
+    """What errors cost, and the share of non-mated attempts.
 
     Attributes
     ----------
     false_match, false_nonmatch : float
         Costs, 0 or more, in one unit.
     nonmated_share : float
-        Share of strangers among those who try, in [0, 1]: given, never the labelled share.
+        Share of non-mated attempts, in [0, 1]: given, never the labelled share.
     """
 
     false_match: float
@@ -290,7 +290,7 @@ def by_regime(table: pd.DataFrame, truth: Any) -> Iterator[Part]:
 
 
 def curve_of(part: pd.DataFrame) -> Curve:
-    """Sort both classes; persons are counted within a class: an owner and a stranger are two."""
+    """Sort both classes; persons are counted within a class."""
     mated = part["mated"].to_numpy()
     score, codes = part["score"].to_numpy(), part["person"].to_numpy()
     return curve(

@@ -182,7 +182,7 @@ def error_rates(
 def sample_size(
     fmr: Sequence[float] | float, n_errors: int = 0, deff: float = 1.0, confidence: float = 0.95
 ) -> pd.DataFrame:
-    """How many labelled comparisons an error rate needs, before anybody labels them.
+    """How many labelled comparisons an error rate needs, before any is labelled.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What happens to persons: retries, sessions, who gives up, and who tries too often."""
+"""Retries of subjects: sessions, passes after a failure, losses, exposure and bursts."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def attempts_to_pass(v: Any, gap: str = GAP, max_attempts: int = 10) -> pd.DataF
     -------
     DataFrame
         `attempt` from 1; `n_at_risk` sessions that made it, `n_passed`, `n_gave_up` after it
-        unaccepted (they are censored: nobody knows whether one more would have passed);
+        unaccepted (censored: one more attempt might have passed);
         `pass_rate` of those at risk with limits; `passed_by`: estimated share accepted within so
         many attempts, with log-log Greenwood limits.
 
@@ -279,7 +279,7 @@ def lost_people(v: Any, gap: str = GAP, within: str = "24h") -> pd.DataFrame:
 
 @statistic("attempts.exposure")
 def exposure(fmr: ArrayLike, k: ArrayLike) -> pd.DataFrame:
-    """The most a stranger's chance can be when `k` attempts are allowed: min(1, k·FMR).
+    """Upper bound of a non-mated subject's chance when `k` attempts are allowed: min(1, k·FMR).
 
     Parameters
     ----------
@@ -292,7 +292,7 @@ def exposure(fmr: ArrayLike, k: ArrayLike) -> pd.DataFrame:
     -------
     DataFrame
         `fmr`, `attempts_allowed`, `exposure_high` for each pair. Holds whatever the dependence
-        between attempts; for zero-effort strangers only.
+        between attempts; for zero-effort attempts only.
 
     See Also
     --------

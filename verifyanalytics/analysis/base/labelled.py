@@ -49,10 +49,10 @@ def compared_rows(
     has_code = "code" in nw.from_native(truth).collect_schema().names()
     extra = [*OPTIONAL, "sub_code", "code", *THRESHOLD_COLUMNS, *optional]
     frame = lazy_rows(truth, ["score", *columns], [c for c in extra if c not in columns])
-    told = ~nw.col("score").is_null()
+    has_score = ~nw.col("score").is_null()
     return frame.with_columns(
-        _scored=scored() if has_code else told,
-        _withheld=withheld() if has_code else (told & ~told),
+        _scored=scored() if has_code else has_score,
+        _withheld=withheld() if has_code else (has_score & ~has_score),
     )
 
 
@@ -63,7 +63,7 @@ def labelled_rows(
 
     `_bona_fide`: compared, mated known, no attack, drawn. Only such rows make FMR and FNMR. When
     some rows were drawn with a known probability, only those are the sample (`_drawn`, else true
-    everywhere): a fraud case that somebody reported is no draw.
+    everywhere): a reported fraud case is no draw.
     """
     wanted = [c for c in ("attack", "inclusion_prob", *optional) if c not in columns]
     frame = compared_rows(truth, ["mated", *columns], wanted)
@@ -102,8 +102,8 @@ _UNLABELLED, _ATTACK, _MATED, _NONMATED, _OTHER = range(5)
 def label_class() -> nw.Expr:
     """Number of what the label says: an engine groups by it, `class_counts` reads it."""
     bona_fide = nw.when(nw.col("mated")).then(_MATED).otherwise(_NONMATED)
-    told = nw.when(nw.col("_bona_fide")).then(bona_fide).otherwise(_OTHER)
-    named = nw.when(nw.col("mated").is_null()).then(_UNLABELLED).otherwise(told)
+    known = nw.when(nw.col("_bona_fide")).then(bona_fide).otherwise(_OTHER)
+    named = nw.when(nw.col("mated").is_null()).then(_UNLABELLED).otherwise(known)
     return nw.when(nw.col("attack").is_null()).then(named).otherwise(_ATTACK).cast(nw.Int64)
 
 

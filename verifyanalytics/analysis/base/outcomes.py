@@ -1,9 +1,7 @@
-"""What can go wrong with a row, as an outcome to count; and one row a person; a part of `counts`.
+"""Outcomes: what can go wrong with a row, as one column that an engine can group by.
 
 Tags and images are held against an outcome: a non-match, a rejection, an attack, a column of the
-caller's. Labels say it of some rows only, so before they are believed it is asked how those were
-chosen. Tests need rows that do not repeat each other, so they are made on one row a person: the
-last of the period.
+caller's. Labels know it of some rows only, so `chosen` checks how those rows were selected.
 """
 
 from __future__ import annotations
@@ -95,27 +93,27 @@ def with_outcome(
     spare = [*optional, "gateway_code", "req_key", "risk_score", "subject", "occurred_at"]
     spare += ["request_id"]
     if outcome == "non_match":
-        found = Outcome(outcome, "association", False, _code(~gate("match")))
+        meaning = Outcome(outcome, "association", False, _code(~gate("match")))
         frame = lazy_rows(v, [*columns, *REQUIRED, "sub_code"], spare)
     elif outcome == "rejected":
         others = [gate(name).fill_null(value=True) for name in GATES if name != "risk"]
         risk_alone = nw.all_horizontal(~gate("risk"), *others, ignore_nulls=True)
         expr = nw.when(risk_alone).then(nw.lit(ONLY_RISK)).otherwise(_code(~nw.col("result")))
-        found = Outcome(outcome, "association", True, expr)
+        meaning = Outcome(outcome, "association", True, expr)
         frame = lazy_rows(v, [*columns, *REQUIRED, "sub_code", "alive", "result"], spare)
     elif outcome == "attack":
         attacked = ~nw.col("attack").is_null()
         known = attacked | ~nw.col("mated").is_null()
-        found = Outcome(outcome, "labels", False, _code(nw.when(known).then(attacked)))
+        meaning = Outcome(outcome, "labels", False, _code(nw.when(known).then(attacked)))
         frame = _labelled(v, [*columns, "attack"], [*spare, "mated"])
     else:
         labels = outcome in _LABELS
         frame = (_labelled if labels else lazy_rows)(v, [*columns, outcome], spare)
         basis = "labels" if labels else "column"
-        found = Outcome(outcome, basis, False, _code(_truth(frame, outcome)))
+        meaning = Outcome(outcome, basis, False, _code(_truth(frame, outcome)))
     if "occurred_us" not in frame.collect_schema().names():
         frame = frame.with_columns(occurred_us=nw.lit(None).cast(nw.Int64))
-    return frame.with_columns(_outcome=found.expr.cast(nw.Int64)), found
+    return frame.with_columns(_outcome=meaning.expr.cast(nw.Int64)), meaning
 
 
 def _code(truth: nw.Expr) -> nw.Expr:
@@ -146,10 +144,10 @@ def _labelled(v: Any, columns: Sequence[str], spare: Sequence[str]) -> nw.LazyFr
     about += THRESHOLD_COLUMNS
     frame = lazy_rows(v, columns, [c for c in (*spare, *about) if c not in columns])
     has_code = "code" in nw.from_native(v).collect_schema().names()
-    told, chance = ~nw.col("score").is_null(), nw.col("inclusion_prob").cast(nw.Float64)
+    has_score, chance = ~nw.col("score").is_null(), nw.col("inclusion_prob").cast(nw.Float64)
     return frame.with_columns(
-        _scored=scored() if has_code else told,
-        _withheld=withheld() if has_code else (told & ~told),
+        _scored=scored() if has_code else has_score,
+        _withheld=withheld() if has_code else (has_score & ~has_score),
         _chance=nw.when(chance.is_finite()).then(chance),
     )
 
@@ -163,7 +161,7 @@ def chosen(
     -------
     LazyFrame, Choice
         When some rows were drawn with a known probability, only those have a known outcome now: a
-        fraud case that somebody reported is no draw.
+        reported fraud case is no draw.
     """
     if outcome.basis != "labels":
         return frame, Choice()

@@ -23,7 +23,7 @@ from verifyanalytics.errors import UsageError
 Every: TypeAlias = Literal["day", "week", "month"]
 
 TZ = "Asia/Shanghai"
-"""The time zone in which days begin, unless told otherwise."""
+"""The time zone of days, by default."""
 
 UNKNOWN = "unknown"
 """What stands for null among text keys and periods."""

@@ -26,7 +26,7 @@ INCOMPLETE = "incomplete"
 """The regime of rows whose four thresholds are not all there, or do not rise."""
 
 MOST_NUMBERED = 32
-"""So many regimes are told apart by comparing; of more, grouping by five columns is cheaper."""
+"""Up to so many regimes are numbered by comparing; beyond, grouping by five columns is cheaper."""
 
 LEVELS = tuple(float(level) for level in THRESHOLD_LEVELS)
 """False-match rates that the vendor claims at the four thresholds."""

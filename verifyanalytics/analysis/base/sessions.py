@@ -1,4 +1,4 @@
-"""Attempts in sessions: the ground of what happens to persons rather than to rows.
+"""Attempts in sessions: rows in the order in which a subject made them.
 
 A session is one subject's attempts with no gap longer than ten minutes; an acceptance closes it.
 Finding them needs the rows in order, so the rows come to this process (some 60 bytes each): this is

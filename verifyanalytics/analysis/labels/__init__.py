@@ -1,4 +1,4 @@
-"""Ground truth: joined, how it was chosen, how old it is, and how to get more."""
+"""Labels: join them, see their coverage and age, plan more and estimate from them."""
 
 from verifyanalytics.lazy import face
 

@@ -1,4 +1,4 @@
-"""Whom to label, and what labels drawn by a plan say about all the rows that nobody looked at.
+"""Audits: a plan of rows to label, and estimates for all rows from the labelled ones.
 
 A plan draws rows at random within strata (score bands around the thresholds, by verdict), with
 known probability, mixes rows of known truth among them and lets some be judged twice: so the
@@ -42,7 +42,7 @@ QUANTITIES = {
 """What an audit estimates, each with the rows among which it is looked for."""
 
 UNJUDGED = "unjudged_stratum"
-"""Reason of a missing estimate: of some stratum no drawn row was told to be mated or not."""
+"""Reason of a missing estimate: in some stratum no drawn row has a decided label."""
 
 
 @statistic("labels.plan")
@@ -372,17 +372,17 @@ def _counted(
 
 
 def _audited(first: pd.DataFrame, counted: pd.DataFrame) -> pd.DataFrame:
-    """Put what was drawn and told beside the counts of each stratum, audited or not."""
+    """Put what was drawn and decided beside the counts of each stratum, audited or not."""
     sampled = "n_sampled" if "n_sampled" in first else "n_stratum"
     parts = first.groupby("stratum")
-    told = parts.agg(
+    drawn = parts.agg(
         n_audited=("request_id", "size"), n_told=("mated", "count"), n_mated=("mated", "sum"),
         size=("n_stratum", "first"), sizes=("n_stratum", "nunique"),
         n_drawn=(sampled, "first"), draws=(sampled, "nunique"),
     )  # fmt: skip
     if sampled == "n_stratum":
-        told["n_drawn"] = told["n_audited"]
-    table = counted.join(told)
+        drawn["n_drawn"] = drawn["n_audited"]
+    table = counted.join(drawn)
     table["size"] = table["size"].where(table["n_audited"].notna(), table["n_free"])
     wrong = (table["sizes"] > 1) | (table["draws"] > 1) | (table["n_audited"] > table["n_drawn"])
     wrong |= table["n_audited"].notna() & ~(table["n_drawn"] <= table["size"])
@@ -410,18 +410,18 @@ def _looked_at(strata: pd.DataFrame, name: str) -> tuple[pd.Series, bool]:
 def _estimated(strata: pd.DataFrame, name: str, quality: dict[str, Any]) -> dict[str, Any]:
     looked, truth = _looked_at(strata, name)
     part = strata[looked.to_numpy(dtype=bool)]
-    size, n, told = (part[c].to_numpy(dtype=float) for c in ("size", "n_drawn", "n_told"))
+    size, n, decided = (part[c].to_numpy(dtype=float) for c in ("size", "n_drawn", "n_told"))
     found = part["n_mated"] if truth else part["n_told"] - part["n_mated"]
     x, n_rows, level = found.to_numpy(dtype=float), float(size.sum()), 1 - 0.05 / max(len(part), 1)
     limits = [
         hypergeometric_limits(int(a), int(b), int(c), level)
-        for a, b, c in zip(x, told, size, strict=True)
+        for a, b, c in zip(x, decided, size, strict=True)
     ]
     low, high = (float(sum(ends)) for ends in zip(*limits, strict=True)) if limits else (0.0, 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        estimate = float((size * (x / told)).sum())  # NaN where nothing was told
+        estimate = float((size * (x / decided)).sum())  # NaN where no label is decided
         best = float(np.where(n > 0, size * (x / n), 0.0).sum())
-        worst = float(np.where(n > 0, size * ((x + n - told) / n), size).sum())
+        worst = float(np.where(n > 0, size * ((x + n - decided) / n), size).sum())
     rates = {
         f"rate{end}": value / n_rows if n_rows else np.nan
         for end, value in (("", estimate), ("_low", low), ("_high", high))
@@ -429,7 +429,7 @@ def _estimated(strata: pd.DataFrame, name: str, quality: dict[str, Any]) -> dict
     return {
         "quantity": name, "among": QUANTITIES[name], "n_rows": int(n_rows),
         "n_audited": int(part["n_audited"].sum()), "n_found": int(x.sum()),
-        "n_cannot_tell": int((n - told).sum()), "n_rows_unjudged": int(size[told == 0].sum()),
+        "n_cannot_tell": int((n - decided).sum()), "n_rows_unjudged": int(size[decided == 0].sum()),
         "estimate": estimate, "low": low, "high": high, **rates, "best_case": best,
         "worst_case": worst, "corrected": _rogan_gladen(estimate, n_rows, truth, quality),
         "reason": UNJUDGED if np.isnan(estimate) else "",

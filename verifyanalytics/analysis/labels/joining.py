@@ -208,9 +208,9 @@ def _resolve(labels: pd.DataFrame, conflict: str) -> tuple[pd.DataFrame, int, fl
 
 def _kappa(labels: pd.DataFrame) -> float:
     """Cohen's kappa of `mated`, averaged over pairs of labellers by the rows they share."""
-    told = labels[labels["mated"].notna()]
-    told = told[told.groupby("request_id")["request_id"].transform("size") > 1]
-    pairs = told.merge(told, on="request_id", suffixes=("_a", "_b"))
+    known = labels[labels["mated"].notna()]
+    known = known[known.groupby("request_id")["request_id"].transform("size") > 1]
+    pairs = known.merge(known, on="request_id", suffixes=("_a", "_b"))
     pairs = pairs[pairs["_row_a"] < pairs["_row_b"]]
     swapped = pairs["labeller_a"].fillna("") > pairs["labeller_b"].fillna("")
     a = pairs["mated_a"].where(~swapped, pairs["mated_b"]).astype(bool)

@@ -1,4 +1,4 @@
-"""What was billed: calls, units and what is not known, beside the vendor's own bill."""
+"""Billing: calls and units that the answers state, beside the vendor's own bill."""
 
 from __future__ import annotations
 
