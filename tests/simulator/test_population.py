@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 
 import numpy as np
 import pytest
+from builders.worlds import ONLY_NONMATED
 
 from verifyanalytics.simulator import (
     SPECIES,
@@ -18,18 +19,11 @@ from verifyanalytics.simulator import (
 )
 from verifyanalytics.simulator.population import BLOCK_ROWS, Draw
 
-ONLY_IMPOSTORS = {
-    "impostor_share": 1.0,
-    "attack_share": 0.0,
-    "thresholds_after": None,
-    "no_source_share": 0.0,
-}
-
 
 def test_attempts_of_one_impostor_are_as_alike_as_asked():
     def correlation(rho):
         simulation = simulate_responses(
-            40_000, seed=3, impostor_attempts=4, impostor_correlation=rho, **ONLY_IMPOSTORS
+            40_000, seed=3, impostor_attempts=4, impostor_correlation=rho, **ONLY_NONMATED
         )
         truth = simulation.truth
         wide = truth.pivot_table(index="session", columns="attempt", values="hidden_score")

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from builders.worlds import ONLY_NONMATED
 
 from verifyanalytics.errors import UsageError
 from verifyanalytics.simulator import (
@@ -14,13 +15,6 @@ from verifyanalytics.simulator import (
     simulate_responses,
 )
 from verifyanalytics.simulator.world import nonmated_scores
-
-ONLY_IMPOSTORS = {
-    "impostor_share": 1.0,
-    "attack_share": 0.0,
-    "thresholds_after": None,
-    "no_source_share": 0.0,
-}
 
 
 def two_decimals(scores):
@@ -66,7 +60,7 @@ def test_body_meets_the_tail_in_value_and_slope():
 
 
 def test_fmr_of_the_world_is_that_of_its_rows():
-    simulation = simulate_responses(200_000, seed=5, k=10.0, withheld_share=0.5, **ONLY_IMPOSTORS)
+    simulation = simulate_responses(200_000, seed=5, k=10.0, withheld_share=0.5, **ONLY_NONMATED)
     scores = simulation.truth["hidden_score"].to_numpy()
     for threshold in (20, 40, 60, 65, 70, 75):
         expected = simulation.world.fmr(threshold) * len(scores)

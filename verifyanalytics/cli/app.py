@@ -74,29 +74,12 @@ def explain(
 
 
 VERBS = (
-    explain,
-    simulate.demo,
-    imports.import_,
-    store.tables,
-    store.sql,
-    store.versions,
-    store.check,
-    store.export,
-    store.compact,
-    store.vacuum,
-    imports.labels,
-    thresholds.thresholds,
-    report.report,
-    report.notebooks,
-    collect.collect,
-    collect.query,
-    collect.resolve,
-    collect.status,
-    collect.reflatten,
-    collect.mark,
-    simulate.simulate,
-    simulate.serve,
-)
+    explain, simulate.demo, imports.import_,
+    store.tables, store.sql, store.versions, store.check, store.export, store.compact, store.vacuum,
+    imports.labels, thresholds.thresholds, report.report, report.notebooks,
+    collect.collect, collect.query, collect.resolve, collect.status, collect.reflatten,
+    collect.mark, simulate.simulate, simulate.serve,
+)  # fmt: skip
 """Every verb, in the order of the help."""
 
 for _verb in VERBS:
@@ -126,7 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
             return code
     except (BrokenPipeError, SystemExit) as error:
-        # whoever read our output has seen enough; typer makes an exit of the broken pipe
+        # the reader of our output has gone; typer makes an exit of the broken pipe
         if not isinstance(error.__context__ or error, BrokenPipeError):
             raise
         _abandon_stdout()

@@ -292,7 +292,7 @@ def _end_at_once(number: int, _frame: FrameType | None) -> None:
 
 @contextmanager
 def _logging(path: Path) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """Append events as JSON lines to a file that only its owner reads."""
+    """Append events as JSON lines to a file with mode 0600."""
     try:
         opened = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     except OSError as error:

@@ -1,6 +1,6 @@
 """Options of the command line, each declared once, and groups of them that verbs share.
 
-typer knows no group of options. A verb takes a dataclass as a parameter instead, and `spread`
+typer has no groups of options. A verb takes a dataclass as a parameter instead, and `spread`
 shows typer one option for each of its fields.
 """
 

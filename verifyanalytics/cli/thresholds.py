@@ -114,7 +114,8 @@ def _line(row: Any, table: pd.DataFrame) -> dict[str, str]:
     line = {
         "threshold": f"{row['threshold']:g}{today}",
         "claimed FMR": row["claim_says"],
-        "match rate": _interval(row, "match_rate"),
+        "match rate": f"{row['match_rate']:.2%} "
+                      f"[{row['match_rate_low']:.2%}, {row['match_rate_high']:.2%}]",
         "more turned away": f"{int(row['n_more_turned_away']):+d}",
         "false matches <=": _by_k(row, table, "false_matches_high", "{:.0f}"),
         "FNMR, no labels": f"{_by_k(row, table, 'fnmr_bound_low', '{:.2%}')} "
@@ -124,10 +125,6 @@ def _line(row: Any, table: pd.DataFrame) -> dict[str, str]:
         line["FMR, labels"] = _labelled(row, "fmr", "n_false_matches", "n_nonmated")
         line["FNMR, labels"] = _labelled(row, "fnmr", "n_false_nonmatches", "n_mated")
     return line
-
-
-def _interval(row: Any, name: str) -> str:
-    return f"{row[name]:.2%} [{row[f'{name}_low']:.2%}, {row[f'{name}_high']:.2%}]"
 
 
 def _by_k(row: Any, table: pd.DataFrame, name: str, form: str) -> str:

@@ -142,7 +142,7 @@ class Details:
         ms_of_day, day = self.block.occurred // 1000, self.block.occurred // (_DAY_S * 1_000_000)
         ms_of_day = ms_of_day - day * _DAY_S * 1000
         second, ms = np.divmod(ms_of_day, 1000)
-        return _fixed(np.hstack([_days(day, "-"), _seconds(":")[second], _milliseconds()[ms]]))
+        return _fixed(np.hstack([_days(day, "-"), _seconds(":")[second], _MILLISECONDS[ms]]))
 
     @property
     def _elapsed_ns(self) -> Ints:
@@ -263,15 +263,8 @@ def _fixed(characters: Bytes, prefix: bytes = b"") -> pa.Array:
 
 def _hex(bits: NDArray[np.uint64]) -> Bytes:
     """Return 16 hexadecimal digits for each number."""
-    quarters = bits.astype(">u8").view(">u2").astype(np.intp)
-    digits: Bytes = _hexadecimals()[quarters].view(np.uint8).reshape(len(bits), 16)
-    return digits
-
-
-@functools.cache
-def _hexadecimals() -> NDArray[np.uint32]:
-    """Return the four digits of each number below 65,536 as one item of four bytes."""
-    return np.frombuffer("".join(f"{i:04X}" for i in range(1 << 16)).encode(), np.uint32)
+    text = bits.astype(">u8").tobytes().hex().upper()
+    return np.frombuffer(text.encode(), np.uint8).reshape(len(bits), 16)
 
 
 def _days(day: Ints, dash: str) -> Bytes:
@@ -298,15 +291,12 @@ def _seconds(colon: str) -> Bytes:
     )
 
 
-@functools.cache
-def _milliseconds() -> Bytes:
-    return _characters([f".{ms:03d}Z" for ms in range(1000)])
-
-
 def _characters(texts: list[str]) -> Bytes:
     width = len(texts[0])
     return np.frombuffer("".join(texts).encode(), np.uint8).reshape(len(texts), width)
 
+
+_MILLISECONDS = _characters([f".{ms:03d}Z" for ms in range(1000)])
 
 QUALITY_PLACES = {
     f"{image}_{field.removeprefix('face_')}": (image, field)

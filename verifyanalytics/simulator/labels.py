@@ -1,4 +1,4 @@
-"""The simulated labels: which rows get one, and what it says.
+"""The simulated labels: which rows get one, and its content.
 
 Labels are rarely random, so the ways of choosing are parameters of the world: all, a simple random
 audit, accepted rows only (no inclusion probability: the selected labels that mislead), or an audit

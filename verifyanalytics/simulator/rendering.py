@@ -192,7 +192,7 @@ def _quality(details: Details) -> list[Any]:
 
 
 def _images(details: Details) -> tuple[Any, ...]:
-    """Random bytes as base64, as long as the world says; the last group is cut there."""
+    """Random bytes as base64, of the world's length; the last group is cut there."""
     size, texts = details.world.image_bytes, []
     counter = np.arange(-(-size // 4) * 3 // 8 + 1)  # 64-bit words for at least `size` characters
     for name in ("image_best", "image_env"):

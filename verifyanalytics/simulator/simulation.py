@@ -136,7 +136,7 @@ class Simulation:
 
     @functools.cached_property
     def labels(self) -> pd.DataFrame:
-        """Ground truth as a team would have it: `schema.LABELS`, chosen as the world says."""
+        """Ground truth as a team would have it: `schema.LABELS`, chosen as the world asks."""
         return _pandas(self.label_table())
 
     def label_table(self) -> pa.Table:
@@ -259,11 +259,6 @@ def _image_bytes(details: Details) -> pa.Array:
     return _where(GRADED, details, np.full(len(details.block), details.world.image_bytes))
 
 
-def _elapsed_ms(details: Details) -> pa.Array:
-    answered = population.ANSWERED[details.block.outcome]
-    return _where(_REACHED, details, np.where(answered, details.elapsed_ms(), details.fault_ms()))
-
-
 def _month(details: Details) -> pa.Array:
     months = details.block.occurred.astype("datetime64[us]").astype("datetime64[M]")
     first = months.min() if len(months) else np.datetime64(0, "M")
@@ -279,11 +274,6 @@ def _tag_lists() -> pa.Array:
     return pa.array([None, *(rendering.tag_list(mask) for mask in range(1 << len(TAGS)))], type_)
 
 
-def _risk_tags(details: Details) -> pa.Array:
-    block = details.block
-    return _tag_lists().take(pa.array(np.where(block.risk_asked, block.tags, -1) + 1))
-
-
 _COMPUTED: dict[str, Callable[[Details], pa.Array]] = {
     "request_id": lambda d: as_text(d.request_id),
     "occurred_at": lambda d: pa.array(d.block.occurred).cast(pa.timestamp("us", tz="UTC")),
@@ -291,7 +281,11 @@ _COMPUTED: dict[str, Callable[[Details], pa.Array]] = {
     "month": _month,
     "action": lambda d: pa.repeat(VERIFY, len(d.block)),
     "req_key": lambda d: pa.array(VERIFY_KEYS).take(pa.array(d.block.no_source.astype(np.int64))),
-    "elapsed_ms": _elapsed_ms,
+    "elapsed_ms": lambda d: _where(
+        _REACHED,
+        d,
+        np.where(population.ANSWERED[d.block.outcome], d.elapsed_ms(), d.fault_ms()),
+    ),
     "result": lambda d: pa.array(d.block.result == YES, mask=d.block.result == UNKNOWN),
     "alive": lambda d: pa.array(
         d.block.alive == YES, mask=(d.block.alive == UNKNOWN) | ~GRADED[d.block.outcome]
@@ -300,7 +294,9 @@ _COMPUTED: dict[str, Callable[[Details], pa.Array]] = {
     "risk_score": lambda d: pa.array(
         population.risk_scores()[d.block.tags], mask=~d.block.risk_asked
     ),
-    "risk_tags": _risk_tags,
+    "risk_tags": lambda d: _tag_lists().take(
+        pa.array(np.where(d.block.risk_asked, d.block.tags, -1) + 1)
+    ),
     "image_best_bytes": _image_bytes,
     "image_env_bytes": _image_bytes,
     "image_best_print": lambda d: pa.nulls(len(d.block), pa.string()),

@@ -1,7 +1,7 @@
 """The catalogue of faults: what can go wrong on the way of a reply.
 
 A fault on the wire is a list of steps (send, wait, reset …), which `server` plays; a script (see
-`scripts`) says when one strikes. Whether the call was processed, and billed, before the fault is
+`scripts`) decides when one strikes. Whether the call was processed, and billed, before the fault is
 part of each: that is what a client cannot see and must not guess.
 """
 
@@ -90,7 +90,7 @@ class Kind:
         Whether the call was processed, and billed, before the fault.
     open : bool
         Both can happen: a script may say ``processed=``.
-    says : str
+    seen : str
         What the client sees.
     play : callable
         (the reply of an undisturbed call, options) → steps.
@@ -101,7 +101,7 @@ class Kind:
     name: str
     processed: bool
     open: bool
-    says: str
+    seen: str
     play: Play
     options: tuple[str, ...] = ()
 
@@ -184,10 +184,6 @@ def _gzip_bomb(reply: HttpReply, options: Mapping[str, str]) -> list[Step]:
     return [Send(replace(reply, body=bomb).whole(**_GZIP))]
 
 
-def _latin1(body: bytes) -> bytes:
-    return body.decode().replace('"message":"', '"message":"é').encode("latin-1", "replace")
-
-
 # ------------------------------------------------------------------ the same reply, spoilt
 
 
@@ -242,8 +238,8 @@ _LIMIT = "Request Has Reached API Limit"
 def _kinds(
     processed: bool, open_: bool, *rows: tuple[str, str, Play, *tuple[str, ...]]
 ) -> Iterator[tuple[str, Kind]]:
-    for name, says, play, *options in rows:
-        yield name, Kind(name, processed, open_, says, play, tuple(options))
+    for name, seen, play, *options in rows:
+        yield name, Kind(name, processed, open_, seen, play, tuple(options))
 
 
 FAULTS: Mapping[str, Kind] = dict(
@@ -270,7 +266,7 @@ FAULTS: Mapping[str, Kind] = dict(
             ("redirect_307", "307", _redirect(307), "location"),
             ("redirect_308", "308", _redirect(308), "location"),
         ),
-        # it cannot be told whether it was processed
+        # it is unknown whether it was processed
         *_kinds(
             False, True,
             ("internal_50500", "500, code 50500", _code(500, 50500, "Internal Error")),
@@ -311,7 +307,10 @@ FAULTS: Mapping[str, Kind] = dict(
             ("empty_200", "200 without a body", _body(lambda _: b"")),
             ("not_json", "200 with plain text", _body(lambda _: b"it works")),
             ("bom", "a byte order mark before the JSON", _body(b"\xef\xbb\xbf".__add__)),
-            ("latin1", "JSON in Latin-1", _body(_latin1)),
+            ("latin1", "JSON in Latin-1", _body(
+                 lambda body: body.decode()
+                 .replace('"message":"', '"message":"é').encode("latin-1", "replace")
+             )),
             ("utf16", "JSON in UTF-16", _body(lambda body: body.decode().encode("utf-16"))),
             ("array", "a JSON array", _body(lambda _: b"[]")),
             ("no_code", "JSON that is no reply", _body(lambda _: b'{"status":"ok"}')),

@@ -1,6 +1,6 @@
 """The handler of one request to the simulated service: signature, clock, rules, tokens, faults.
 
-It knows no socket: a `Request` comes in, the steps that go over the wire come out. Checks run in
+It touches no socket: a `Request` comes in, the steps that go over the wire come out. Checks run in
 the order in which a gateway and a service behind it would: signature, date, limits, fields, token.
 """
 
@@ -152,7 +152,7 @@ class Handler:
         if rule is not None and not rule.processed:
             return rule.steps(self._reply(50500, "Internal Error", 500, now))
         reply = self._served(action, body or {}, digest, fault, now)
-        if request.headers.get("connection", "").lower() == "close":  # said back, as servers do
+        if request.headers.get("connection", "").lower() == "close":  # echoed, as servers do
             reply = replace(reply, headers={**reply.headers, "Connection": "close"})
         return [Send(reply.whole())] if rule is None else rule.steps(reply)
 

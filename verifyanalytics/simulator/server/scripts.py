@@ -181,7 +181,12 @@ def _rule(words: list[str]) -> Rule:
         kind,
         processed,
         action=_choice("action", pairs.pop("action", VERIFY), (*ACTIONS, "any")),
-        calls=_ranges(pairs.pop("calls", "")),
+        calls=tuple(
+            range(int(first), int(last or first) + 1)
+            for first, _, last in (
+                part.partition("-") for part in pairs.pop("calls", "").split(",") if part
+            )
+        ),
         share=float(share := pairs.pop("share", "1")),
         token=pairs.pop("token", "").lower(),
         options=options,
@@ -198,11 +203,3 @@ def _choice(name: str, value: str, choices: tuple[str, ...]) -> str:
     if value not in choices:
         raise ValueError(f"{name} is {value!r}; it can be {', '.join(choices)}")
     return value
-
-
-def _ranges(text: str) -> tuple[range, ...]:
-    ranges = []
-    for part in filter(None, text.split(",")):
-        first, _, last = part.partition("-")
-        ranges.append(range(int(first), int(last or first) + 1))
-    return tuple(ranges)

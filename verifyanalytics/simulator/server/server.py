@@ -2,7 +2,7 @@
 
 Answers come from a seeded population, so that the truth of each token is known; which answer a
 token gets depends on the seed and the token only. Processed and billed calls are counted for each
-token: the oracle that tells whether a client paid twice. It can be asked in the process
+token: the oracle of whether a client paid twice. It can be asked in the process
 (`Service.calls`, `Service.bill`), over loopback (``GET /_simulator/bill``), or read from a ledger
 file that is written as things happen and survives a kill.
 
@@ -203,7 +203,7 @@ class _Connection(asyncio.Protocol):
 def _take_request(buffer: bytearray) -> Request | None:
     """Take a whole request off the buffer; None while more is to come.
 
-    A ValueError says why what came is no request that can be answered.
+    A ValueError has the reason why the bytes are no request that can be answered.
     """
     end = buffer.find(b"\r\n\r\n")
     if end < 0:
