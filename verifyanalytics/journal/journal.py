@@ -192,7 +192,7 @@ class Journal(Readable):
         self, key: str, state: State, reply: Reply | None, raw: bytes | None = None,
         *, note: str | None = None,
     ) -> int | None:  # fmt: skip
-        """Commit what a query, or a mark with a reason (`note`), told of a call in doubt.
+        """Commit what a query, or a mark with a reason (`note`), found out about a call in doubt.
 
         Raises
         ------

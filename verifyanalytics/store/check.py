@@ -95,8 +95,8 @@ def _read_through(path: Path, file: DataFile) -> list[str]:
     if n_outside:
         found.append(f"has {n_outside} rows that are not of {file.month}")
     if file.kind == "verification" and file.first_at and file.last_at:
-        told = statistics(path)
-        found_at = [told[key].get("occurred_at") for key in ("minValues", "maxValues")]
+        footer = statistics(path)
+        found_at = [footer[key].get("occurred_at") for key in ("minValues", "maxValues")]
         if found_at != [f"{at:%Y-%m-%dT%H:%M:%S.%fZ}" for at in (file.first_at, file.last_at)]:
             found.append("has times that the log states otherwise")
     return found

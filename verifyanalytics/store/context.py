@@ -35,12 +35,12 @@ def beyond_limit(held: Collection[str], wanted: Iterable[str]) -> list[str]:
 
 def fold(table: pa.Table, names: Sequence[str]) -> pa.Table:
     """Move context columns of verifications, all of text, into `extra`."""
-    said = table.select(list(names)).to_pylist()
+    given = table.select(list(names)).to_pylist()
     extra = table["extra"].to_pylist()
-    rows = [row for row, values in enumerate(said) if any(v is not None for v in values.values())]
+    rows = [row for row, values in enumerate(given) if any(v is not None for v in values.values())]
     digested = table.select(["content", *CONTENT_NUMBERS, *CONTENT_REPEATED]).take(rows).to_pylist()
     for row, columns in zip(rows, digested, strict=True):
-        values = {name[4:]: text for name, text in said[row].items() if text is not None}
+        values = {name[4:]: text for name, text in given[row].items() if text is not None}
         extra[row] = _added(extra[row], values, columns)
     place = table.column_names.index("extra")
     folded = table.set_column(place, "extra", pa.array(extra, pa.string()))
