@@ -1,4 +1,4 @@
-"""What the tuner knows of the labels: counted once, asked at any threshold; a part of it.
+"""Counts of the labelled rows, made once and read at any threshold.
 
 FMR and FNMR need the labelled rows only, which are few; they are kept in memory as sorted scores
 with running sums. Intervals need, per person, how many of the rows lie at or above a threshold:
@@ -85,9 +85,8 @@ class LabelledTally:
         self.reasons = selection(coverage_table(truth))
         self.known_persons = has_person(truth, cluster)
         table = _labelled(frame, keys, cluster)
-        weight = table[
-            "_weight"
-        ]  # drawn alike, rows need no weights: as in `va.accuracy.error_rates`
+        weight = table["_weight"]
+        # drawn alike, rows need no weights: as in `va.accuracy.error_rates`
         self.weighted = bool(weight.notna().all() and weight.min() < weight.max())
         self.both_classes = table["mated"].nunique() == 2
         self.groups: dict[tuple[str, Segment], dict[str, Side]] = {}

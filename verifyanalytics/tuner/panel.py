@@ -1,4 +1,4 @@
-"""What the tuner says beside its picture: the frames put into lines, in words; a part of `tuner`.
+"""The numbers beside the tuner's picture: its frames put into lines, in words.
 
 The same sections become HTML under the picture of a notebook, and plain text where there is no
 front end. Regimes, segments and channels are born by the data: they are escaped.

@@ -1,4 +1,4 @@
-"""The tuner's picture: a histogram that is drawn once, and a rule that moves over it; a part of it.
+"""The tuner's picture: a histogram that is drawn once, and a rule that moves over it.
 
 Drawing all of a figure takes far longer than reading counts, so what stays is kept as pixels and
 only the rule, the veil over what is turned away, and two numbers are drawn anew at each move.
@@ -18,7 +18,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from verifyanalytics.charts.scores import histogram as score_histogram
+from verifyanalytics.charts import scores as charts
 from verifyanalytics.charts.style import COLOURS, GREY, style
 from verifyanalytics.codebook.book import Lang
 from verifyanalytics.tuner.panel import Section, percent
@@ -44,7 +44,7 @@ class Picture:
             self.figure.clear()
             self.figure.set_layout_engine("constrained")
             ax = self.figure.add_subplot()
-            score_histogram(histogram, ax=ax, lang=lang)
+            charts.histogram(histogram, ax=ax, lang=lang)
             ax.set_ylim(top=ax.get_ylim()[1] * _HEADROOM)
             self._moving = Moving(ax, lang, animated=True)
             self._canvas.draw()
@@ -123,7 +123,7 @@ def still(
         figure.set_size_inches(9.4, height)
         figure.set_layout_engine("constrained", rect=(0, text_inches / height, 1, SIZE[1] / height))
         ax = figure.subplots()
-        score_histogram(histogram, ax=ax, lang=lang)
+        charts.histogram(histogram, ax=ax, lang=lang)
         ax.set_ylim(top=ax.get_ylim()[1] * _HEADROOM)
         Moving(ax, lang, animated=False).place(threshold, match_rate)
         for column, lines in enumerate(columns):

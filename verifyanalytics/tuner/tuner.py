@@ -1,11 +1,10 @@
-"""The threshold under the hand: move it, and read what it would do; `va.tune`.
+"""The threshold tuner, `va.tune`: move a threshold by hand and read what it would do.
 
 Everything is counted once, per regime and segment; after that a move reads running sums, draws one
-rule over a picture that stands, and sends it as a PNG. So it costs the same on a thousand rows and
-on ten million. The numbers are those of `va.scores.match_rates`, `va.bounds.label_free`,
-`va.scores.what_if` and
-`va.accuracy.error_rates`, and the field below the picture holds the calls that give them. Where
-there is no front end (a script, a notebook run by a program) the same stands still as a figure.
+rule over a fixed picture, and sends it as a PNG. So it costs the same on a thousand rows and on ten
+million. The numbers are those of `va.scores.match_rates`, `va.bounds.label_free`,
+`va.scores.what_if` and `va.accuracy.error_rates`; the field below the picture holds the calls that
+give them. Without a front end (a script, a notebook run by a program) a figure shows the same.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ import narwhals as nw
 import pandas as pd
 from IPython import get_ipython
 
-from verifyanalytics.analysis.labels.joining import join as join_labels
+from verifyanalytics.analysis import labels
 from verifyanalytics.arguments import number
 from verifyanalytics.charts.style import usable
 from verifyanalytics.codebook.book import Lang
@@ -107,7 +106,7 @@ def tune(
     if truth is not None:
         given = "truth"
         if "score" not in nw.from_native(truth).collect_schema().names():
-            truth, given = join_labels(v, truth), "labels"
+            truth, given = labels.join(v, truth), "labels"
         labelled = LabelledTally(truth, keys, cluster=cluster, assume_random=assume_random)
     settings: dict[str, Any] = {"assume_random": True} if assume_random else {}
     settings |= {"cluster": cluster} if cluster != "subject" else {}

@@ -35,7 +35,7 @@ from verifyanalytics.errors import MissingColumnError, UsageError
 from verifyanalytics.schema import IMAGES, QUALITY_COLUMNS, QUALITY_MEASURES
 
 LEVELS = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
-"""The percentiles of `quality_limits`."""
+"""The percentiles of `limits`."""
 
 BANDS = (0, 10, 25, 50, 75, 90, 100)
 """Default percentile bands."""
@@ -127,7 +127,7 @@ def bands(v: Any, measure: str, bands: Sequence[float] = BANDS) -> pd.DataFrame:
         (half-open); `n` answered rows; `n_compared` (scored or withheld, complete regime),
         `n_matched` at the own 1e-4 threshold, `match_rate` with 95 % limits; `n_decided`,
         `n_rejected` (result false), `reject_rate` with limits. Equal values stay together, so a
-        band may be empty. Limits take rows as independent. `limit` as in `quality_limits`.
+        band may be empty. Limits take rows as independent. `limit` as in `limits`.
 
     Raises
     ------

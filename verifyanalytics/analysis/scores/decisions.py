@@ -19,7 +19,7 @@ from verifyanalytics.analysis.accuracy.rates import error_rates
 from verifyanalytics.analysis.base.regimes import INCOMPLETE
 from verifyanalytics.analysis.base.statistic import statistic
 from verifyanalytics.analysis.bounds.formulas import COVERS
-from verifyanalytics.analysis.bounds.unlabelled import label_free as label_free_bounds
+from verifyanalytics.analysis.bounds.unlabelled import label_free
 from verifyanalytics.analysis.scores.matches import OWN_FMR, match_rates
 from verifyanalytics.analysis.scores.swap_sets import what_if
 from verifyanalytics.arguments import numbers
@@ -55,7 +55,7 @@ def decision_table(
     thresholds : number or iterable of numbers, optional
         Scores. Default: each regime's own four.
     truth : frame, optional
-        From `join_labels`: error rates are added.
+        From `va.labels.join`: error rates are added.
     k, impostor_share
         As in `label_free`.
     assume_random : bool
@@ -106,7 +106,7 @@ def decision_table(
     k = numbers(k, "k", above=0, below=1000)
     table = _rated(v, asked)
     where: dict[str, Any] = {"nominal_fmr": _LEVELS} if asked is None else {"threshold": asked}
-    bounds = label_free_bounds(v, k=k, impostor_share=impostor_share, **where)
+    bounds = label_free(v, k=k, impostor_share=impostor_share, **where)
     table = _merged(table, _side_by_side(bounds, k)).assign(covers=COVERS)
     if truth is not None:
         found = error_rates(truth, asked, assume_random=assume_random)
