@@ -20,7 +20,7 @@ from verifyanalytics.analysis.base import intervals as iv
 from verifyanalytics.analysis.base import labelled as lb
 from verifyanalytics.errors import MissingColumnError, UsageError
 
-GOLDEN = Path(__file__).parents[1] / "data" / "golden"
+GOLDEN = Path(__file__).parents[2] / "data" / "golden"
 
 
 def figures(name):

@@ -1,4 +1,4 @@
-"""The ground: frames of every kind, periods, bins, merging."""
+"""Base: frames of every kind, periods, bins, merging."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from scipy import stats
 from verifyanalytics.analysis.base import intervals as iv
 from verifyanalytics.errors import UsageError
 
-GOLDEN = Path(__file__).parents[1] / "data" / "golden"
+GOLDEN = Path(__file__).parents[2] / "data" / "golden"
 
 
 def golden(name):
