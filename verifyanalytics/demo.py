@@ -144,8 +144,8 @@ def prepare(folder: Path) -> None:
 
 def _sample(folder: Path) -> list[Path]:
     for place in _SAMPLES:
-        if found := sorted(place.glob("*.ndjson*")):
-            return found
+        if paths := sorted(place.glob("*.ndjson*")):
+            return paths
     # an installation without the sample: simulate one of the same size
     simulated = simulate(
         20_000, seed=1, out=folder / "sample", by="month", repeats=40, oddities=True

@@ -78,13 +78,13 @@ def error_rates(frame: pd.DataFrame, ax: Any = None, lang: Lang = "en") -> Any:
     >>> ax.get_yscale(), ax.get_xlabel()
     ('log', 'threshold (score)')
     """
-    held = _rated(frame, "threshold")
-    regimes = panels.parts_by(held, "regime")
+    rated = _rated(frame, "threshold")
+    regimes = panels.parts_by(rated, "regime")
     axes = panels.panels(len(regimes), ax, what="regimes", height=3.4)
     for one, part in zip(axes, regimes, strict=True):
         _over_thresholds(one, part.sort_values("threshold"), lang)
     _legend(axes, ax is None)
-    notes = [panels.lines("bands", lang), *_notes(frame, held, lang)]
+    notes = [panels.lines("bands", lang), *_notes(frame, rated, lang)]
     return panels.finish(axes, ax, "errors", lang, notes)
 
 
@@ -154,12 +154,12 @@ def det_curve(frame: pd.DataFrame, ax: Any = None, lang: Lang = "en") -> Any:
     >>> ax.get_xlabel(), ax.get_ylabel()
     ('FMR, normal deviates', 'FNMR, normal deviates')
     """
-    held = _rated(frame, "threshold")
-    regimes = panels.parts_by(held, "regime")
+    rated = _rated(frame, "threshold")
+    regimes = panels.parts_by(rated, "regime")
     axes = panels.panels(len(regimes), ax, what="regimes", height=3.9)
     none_found = [_det(*each, lang) for each in zip(axes, regimes, strict=True)]
     keys = ["hollow", *(["none_found"] if any(none_found) else [])]
-    notes = [*(panels.lines(key, lang) for key in keys), *_notes(frame, held, lang)]
+    notes = [*(panels.lines(key, lang) for key in keys), *_notes(frame, rated, lang)]
     return panels.finish(axes, ax, "det", lang, notes)
 
 
@@ -214,7 +214,7 @@ def _vendor_points(part: pd.DataFrame) -> list[tuple[float, Any]]:
     score = claim["threshold"].to_numpy(dtype=float)
     if len(score) < 2:
         return []
-    found = []
+    points = []
     for level in _LEVELS:
         at = -np.log10(level)
         if not depth[0] - 0.5 <= at <= depth[-1] + 0.5:
@@ -223,8 +223,8 @@ def _vendor_points(part: pd.DataFrame) -> list[tuple[float, Any]]:
         slope = (score[i] - score[i - 1]) / (depth[i] - depth[i - 1])
         where = float(np.round(score[i] + slope * (at - depth[i]), 6))
         above = part[part["threshold"] >= where - 1e-9]
-        found += [(level, next(above.iloc[:1].itertuples()))] if len(above) else []
-    return found
+        points += [(level, next(above.iloc[:1].itertuples()))] if len(above) else []
+    return points
 
 
 # ------------------------------------------------------------------ operating points
@@ -270,14 +270,14 @@ def operating_points(frame: pd.DataFrame, ax: Any = None, lang: Lang = "en") -> 
     >>> [label.get_text() for label in ax.get_yticklabels()]
     ['fmr ≤ 0.1', 'fmr ≤ 0.01']
     """
-    held = _rated(frame, "rule")
-    regimes = panels.parts_by(held, "regime")
+    rated = _rated(frame, "rule")
+    regimes = panels.parts_by(rated, "regime")
     height = 1.6 + 0.34 * max(len(part) for part in regimes)
     axes = panels.panels(len(regimes), ax, what="regimes", height=height)
     none_found = [_rules(*each, lang) for each in zip(axes, regimes, strict=True)]
     _legend(axes, ax is None)
     keys = ["target", *(["none_found_of"] if any(none_found) else [])]
-    notes = [*(panels.lines(key, lang) for key in keys), *_notes(frame, held, lang)]
+    notes = [*(panels.lines(key, lang) for key in keys), *_notes(frame, rated, lang)]
     return panels.finish(axes, ax, "points", lang, notes)
 
 
@@ -323,22 +323,22 @@ def _rated(frame: pd.DataFrame, before: str) -> pd.DataFrame:
     """Return the regimes that have a rate, or say why there is none."""
     panels.refuse_groups(frame, before)
     has_rate = frame["fmr"].notna() & frame["fnmr"].notna() & frame["threshold"].notna()
-    held = frame[frame["regime"].isin(frame.loc[has_rate, "regime"])]
-    if held.empty:
+    rated = frame[frame["regime"].isin(frame.loc[has_rate, "regime"])]
+    if rated.empty:
         reasons = ", ".join(sorted({r for r in frame["reason"] if r})) or "it is empty"
         raise UsageError(f"the frame holds no error rate at a score ({reasons}); nothing to draw")
-    return held if before == "rule" else held[has_rate.loc[held.index]]
+    return rated if before == "rule" else rated[has_rate.loc[rated.index]]
 
 
-def _notes(frame: pd.DataFrame, held: pd.DataFrame, lang: Lang) -> list[str]:
-    names = [r for r in frame["regime"].unique() if r not in set(held["regime"])]
+def _notes(frame: pd.DataFrame, rated: pd.DataFrame, lang: Lang) -> list[str]:
+    names = [r for r in frame["regime"].unique() if r not in set(rated["regime"])]
     left = [panels.regime(name, lang) for name in names[:_FEW_NAMES]]
     if len(names) > len(left):
         left.append(f"… (+ {len(names) - len(left):,})")
     notes = [panels.lines("no_rate", lang, regimes=", ".join(left))] if left else []
-    if "weighted" in held and bool(held["weighted"].any()):
+    if "weighted" in rated and bool(rated["weighted"].any()):
         notes.append(panels.lines("weighted", lang))
-    if held["note"].str.contains("taken as random").any():
+    if rated["note"].str.contains("taken as random").any():
         notes.append(panels.lines("random", lang))
     return notes
 

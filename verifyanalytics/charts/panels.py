@@ -250,8 +250,8 @@ def lines(key: str, lang: Lang, **values: Any) -> str:
 
 def counts_line(lang: Lang, **counts: int) -> str:
     """Join counts, by the keys of their texts, with dots; in `both` on two lines."""
-    told = joined([say(key, n=n) for key, n in counts.items()], " · ", " · ")
-    return plain(told, lang, "\n")
+    words = joined([say(key, n=n) for key, n in counts.items()], " · ", " · ")
+    return plain(words, lang, "\n")
 
 
 # ------------------------------------------------------------------ axes

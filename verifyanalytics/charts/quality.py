@@ -79,7 +79,7 @@ def _percentiles(ax: Any, part: pd.DataFrame, lang: Lang) -> None:
         ax.hlines(i, row.p01, row.p99, color=colour, linewidth=1.2)
         ax.hlines(i, row.p25, row.p75, color=colour, linewidth=5)
         ax.plot([row.p50], [i], "o", color="white", mec=colour, markersize=5)
-    told = say("graded", n=int(part["n"].sum()), m=int(part["n_missing"].sum()))
+    graded = say("graded", n=int(part["n"].sum()), m=int(part["n_missing"].sum()))
     if first.limit:
         ax.axvline(first.limit_value, color=COLOURS[1], linewidth=1.1, linestyle=(0, (4, 2)))
         rates = joined([percent(rate, tiny="bound") for rate in part["beyond_rate"]], " / ", " / ")
@@ -88,7 +88,7 @@ def _percentiles(ax: Any, part: pd.DataFrame, lang: Lang) -> None:
         beyond = say("no_limit")
     rows.label_rows(ax, [panels.lines(image, lang) for image in part["image"]], room=0.5)
     title = plain(_measure(first, image=False), lang, "\n")
-    panels.heading(ax, title, plain(joined([told, beyond], " · ", " · "), lang, "\n"))
+    panels.heading(ax, title, plain(joined([graded, beyond], " · ", " · "), lang, "\n"))
 
 
 @panels.chart("image", "measure", "band", "n", "reject_rate", "match_rate", "value_low")
@@ -204,11 +204,11 @@ def error_versus_discard(frame: pd.DataFrame, ax: Any = None, lang: Lang = "en")
     >>> va.charts.quality.error_versus_discard(table).get_ylabel()
     'non-match rate of the rest'
     """
-    held = frame[(frame["n"] > 0) & (frame["reason"] == "")]
-    regimes = panels.parts_by(held, "regime")
-    if not regimes or held["kind"].nunique() > 1:
+    compared = frame[(frame["n"] > 0) & (frame["reason"] == "")]
+    regimes = panels.parts_by(compared, "regime")
+    if not regimes or compared["kind"].nunique() > 1:
         raise UsageError("no row or labels to go by, or two kinds of curves; nothing to draw")
-    labelled = bool(held["kind"].iloc[0] == "fnmr")
+    labelled = bool(compared["kind"].iloc[0] == "fnmr")
     axes = panels.panels(len(regimes), ax, what="regimes", height=3.2)
     for one, part in zip(axes, regimes, strict=True):
         _curves(one, part, lang, labelled=labelled)
@@ -237,9 +237,9 @@ def _curves(ax: Any, part: pd.DataFrame, lang: Lang, *, labelled: bool) -> None:
     ax.set_ylabel(panels.lines("rest_fnmr" if labelled else "rest_rejected", lang))
     ax.legend(loc="best", fontsize=7.5)
     n, null, out = (int(first[c]) for c in ("n", "n_null_quality", "n_not_compared"))
-    told = panels.lines("null_first", lang, n=n, null=null, out=out)
+    counts = panels.lines("null_first", lang, n=n, null=null, out=out)
     title = "" if first["regime"] in ("not told", "all") else panels.regime(first["regime"], lang)
-    panels.heading(ax, title, told)
+    panels.heading(ax, title, counts)
 
 
 @panels.chart("measure", "turned_away_if", "excess", "excess_low", "n_turned_away", "significant")

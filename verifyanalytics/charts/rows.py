@@ -54,18 +54,18 @@ def label_rows(
 
 
 def note(
-    ax: Any, value: Any, at: Any, told: str, size: float = 8, color: str = GREY, gap: float = 4
+    ax: Any, value: Any, at: Any, words: str, size: float = 8, color: str = GREY, gap: float = 4
 ) -> None:
     """Write beside the end of a row."""
     ax.annotate(
-        told, (value, at), (gap, 0), textcoords="offset points", va="center", fontsize=size,
+        words, (value, at), (gap, 0), textcoords="offset points", va="center", fontsize=size,
         color=color,
     )  # fmt: skip
 
 
-def margin(ax: Any, at: Any, told: str, size: float = 8, gap: float = 4) -> None:
+def margin(ax: Any, at: Any, words: str, size: float = 8, gap: float = 4) -> None:
     """Write beside a row, right of the axes."""
     ax.annotate(
-        told, (1, at), (gap, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
+        words, (1, at), (gap, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
         va="center", fontsize=size, color=GREY,
     )  # fmt: skip

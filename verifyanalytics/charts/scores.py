@@ -283,12 +283,12 @@ def vendor_thresholds(frame: pd.DataFrame, ax: Any = None, lang: Lang = "en") ->
     >>> ax.get_title(loc="left"), ax.get_ylabel()
     ('cert_pro_src_verify', 'threshold (score)')
     """
-    held = frame[frame["threshold"].notna() & frame["first_at"].notna()]
-    if held.empty:
+    timed = frame[frame["threshold"].notna() & frame["first_at"].notna()]
+    if timed.empty:
         raise UsageError("the frame holds no regime with known times; nothing to draw")
-    keys = panels.parts_by(held, "req_key")
+    keys = panels.parts_by(timed, "req_key")
     axes = panels.panels(len(keys), ax, what="req_keys", height=3.1)
-    first, last = held["first_at"].min(), held["last_at"].max()
+    first, last = timed["first_at"].min(), timed["last_at"].max()
     span = max(last - first, pd.Timedelta(hours=1))
     for one, part in zip(axes, keys, strict=True):
         _steps(one, part, lang)
@@ -300,10 +300,10 @@ def vendor_thresholds(frame: pd.DataFrame, ax: Any = None, lang: Lang = "en") ->
 def _steps(ax: Any, part: pd.DataFrame, lang: Lang) -> None:
     for level, colour in zip(THRESHOLD_LEVELS, COLOURS, strict=False):
         rows = part[part["level"] == level].sort_values("first_at", kind="stable")
-        held = rows.groupby("regime", sort=False).agg(
+        spans = rows.groupby("regime", sort=False).agg(
             first=("first_at", "min"), last=("last_at", "max"), at=("threshold", "first")
         )
-        for row in held.itertuples():
+        for row in spans.itertuples():
             ax.plot([row.first, row.last], [row.at] * 2, color=colour, linewidth=2.2,
                     solid_capstyle="butt")  # fmt: skip
         last = rows.iloc[-1]
@@ -321,6 +321,6 @@ def _steps(ax: Any, part: pd.DataFrame, lang: Lang) -> None:
     for when in changes:
         ax.axvline(when, color=RULE, linewidth=0.8, linestyle=(0, (4, 2)))
     counts = _counts(part[part["level"] == THRESHOLD_LEVELS[0]], lang)
-    told = [text("change", lang, joint=" ", when=f"{when:%Y-%m-%d}") for when in changes[:3]]
+    notes = [text("change", lang, joint=" ", when=f"{when:%Y-%m-%d}") for when in changes[:3]]
     title = panels.word(part["req_key"].iloc[0], lang)
-    panels.heading(ax, title, "\n".join([counts, *told]))
+    panels.heading(ax, title, "\n".join([counts, *notes]))

@@ -60,19 +60,19 @@ def drift(frame: pd.DataFrame, ax: Any = None, lang: Lang = "en") -> Any:
     >>> va.charts.stability.drift(table).get_xlabel()
     'PSI (population stability index)'
     """
-    held = frame[frame["psi"].notna()]
-    regimes = panels.parts_by(held, "regime")
+    compared = frame[frame["psi"].notna()]
+    regimes = panels.parts_by(compared, "regime")
     if not regimes:
         raise UsageError("no regime with rows in both periods; nothing to draw")
     height = 1.5 + 0.3 * max(len(part) for part in regimes)
     axes = panels.panels(len(regimes), ax, what="regimes", height=height)
     for one, part in zip(axes, regimes, strict=True):
         _columns(one, part, lang)
-    return panels.finish(axes, ax, "drift", lang, _notes(held, lang))
+    return panels.finish(axes, ax, "drift", lang, _notes(compared, lang))
 
 
-def _notes(held: pd.DataFrame, lang: Lang) -> list[str]:
-    smoothed = (held["smoothing"] > 0).any()
+def _notes(compared: pd.DataFrame, lang: Lang) -> list[str]:
+    smoothed = (compared["smoothing"] > 0).any()
     return [panels.lines(key, lang) for key in ("critical", *(["smoothed"] if smoothed else []))]
 
 
@@ -142,40 +142,40 @@ def over_time(
     >>> va.charts.stability.over_time(table, events=va.stability.regime_changes(v)).get_ylabel()
     'PSI (population stability index)'
     """
-    mine = frame[(frame["column"] == column) & frame["period_start"].notna()]
-    mine = mine.assign(kind=mine["regime"].str.rsplit(n=1).str[0])
-    held = mine[mine["psi"].notna()]
-    if not len(held):
+    periods = frame[(frame["column"] == column) & frame["period_start"].notna()]
+    periods = periods.assign(kind=periods["regime"].str.rsplit(n=1).str[0])
+    compared = periods[periods["psi"].notna()]
+    if not len(compared):
         raise UsageError(f"no period of {column!r} could be compared; nothing to draw")
-    kinds = list(dict.fromkeys(held["kind"]))
+    kinds = list(dict.fromkeys(compared["kind"]))
     axes = panels.panels(len(kinds), ax, what="request kinds", height=3.3, columns=1)
     for one, kind in zip(axes, kinds, strict=True):
-        part = mine[mine["kind"] == kind]
+        part = periods[periods["kind"] == kind]
         _timeline(one, part, lang)
         above = 0
         if events is not None:
             changes = events[(events["req_key"] == kind) & (events["kind"] == "changed")]
             when = [mdates.date2num(at.tz_localize(None)) for at in changes["changed_from"]]
             above = panels.rules(one, when, [panels.lines("changed", lang)] * len(when))
-        compared = part[part["psi"].notna()]["n_current"]
+        sizes = part[part["psi"].notna()]["n_current"]
         skipped = int(part.loc[part["psi"].isna(), "period"].nunique())
-        ends = {"a": int(compared.min()), "b": int(compared.max()), "c": skipped}
+        ends = {"a": int(sizes.min()), "b": int(sizes.max()), "c": skipped}
         title = f"{name(column)} · {panels.regime(kind, lang)}"
         panels.heading(one, title, panels.lines("per_period", lang, **ends), above)
-    return panels.finish(axes, ax, "drift_over_time", lang, _notes(held, lang))
+    return panels.finish(axes, ax, "drift_over_time", lang, _notes(compared, lang))
 
 
 def _timeline(ax: Any, part: pd.DataFrame, lang: Lang) -> None:
     for i, (regime, periods) in enumerate(part.groupby("regime", sort=False)):
-        held = periods[periods["psi"].notna()]
-        if not len(held):
+        compared = periods[periods["psi"].notna()]
+        if not len(compared):
             continue
-        colour, x = COLOURS[(0, 2, 3, 5)[i % 4]], held["period_start"]
-        ax.plot(x, _limit(held), color=colour, linewidth=0.9, linestyle=(0, (4, 2)),
+        colour, x = COLOURS[(0, 2, 3, 5)[i % 4]], compared["period_start"]
+        ax.plot(x, _limit(compared), color=colour, linewidth=0.9, linestyle=(0, (4, 2)),
                 drawstyle="steps-mid")  # fmt: skip
         label = name(str(regime).rsplit(maxsplit=1)[-1])
-        ax.plot(x, held["psi"], color=colour, marker="o", label=label)
-        hollow, alerts = held[held["smoothing"] > 0], held[held["alert"]]
+        ax.plot(x, compared["psi"], color=colour, marker="o", label=label)
+        hollow, alerts = compared[compared["smoothing"] > 0], compared[compared["alert"]]
         ax.plot(hollow["period_start"], hollow["psi"], "o", color=colour, mfc="white")
         ax.plot(alerts["period_start"], alerts["psi"], "o", mfc="none", color=COLOURS[1],
                 markersize=11, markeredgewidth=1.6)  # fmt: skip

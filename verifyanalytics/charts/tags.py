@@ -229,11 +229,11 @@ def _lifts(ax: Any, shown: pd.DataFrame) -> None:
     ax.set_xlim(floor, ceiling)
     ax.axvline(1.0, color=RULE, linewidth=0.9, zorder=1.5)
     y, unbounded = np.arange(len(shown)), low < floor
-    held = shown.assign(
+    clipped = shown.assign(
         lift=np.where(unbounded, np.nan, shown["lift"].clip(lower=floor)),
         lift_low=np.maximum(low, floor), lift_high=np.minimum(high, ceiling),
     )  # fmt: skip
-    rows.dots(ax, y, held, "lift", COLOURS[0], hollow=~shown["significant"], width=1.5,
+    rows.dots(ax, y, clipped, "lift", COLOURS[0], hollow=~shown["significant"], width=1.5,
               markersize=5.5)  # fmt: skip
     for at in y[unbounded]:
         ax.plot([floor], [at], "<", color=COLOURS[0], markersize=5, clip_on=False)
@@ -356,12 +356,12 @@ def risk_bands(frame: pd.DataFrame, ax: Any = None, lang: Lang = "en") -> Any:
     panels.heading(one, "", panels.lines("n_outcome", lang, n=total, x=yes, **words))
     ends = {"auc": first["auc"], "low": first["auc_low"], "high": first["auc_high"]}
     direction = say(f"direction_{first['direction']}")
-    told = (
+    note = (
         panels.lines("one_sided", lang)
         if np.isnan(first["auc"])
         else panels.lines("direction", lang, **ends, direction=direction)
     )
-    return panels.finish(axes, ax, "risk_bands", lang, [told, *_basis(first, lang)])
+    return panels.finish(axes, ax, "risk_bands", lang, [note, *_basis(first, lang)])
 
 
 # ------------------------------------------------------------------ tags against each other, scores
@@ -521,5 +521,5 @@ def _with_without(ax: Any, part: pd.DataFrame, lang: Lang) -> None:
     ax.set_xlabel(text("score", lang))
     ax.legend(loc="upper left", fontsize=7.5)
     missing = int(row.n_no_score_with), int(row.n_no_score_without)
-    told = panels.lines("no_score", lang, a=missing[0], b=missing[1])
-    panels.heading(ax, panels.tag_name(row, lang), told)
+    counts = panels.lines("no_score", lang, a=missing[0], b=missing[1])
+    panels.heading(ax, panels.tag_name(row, lang), counts)

@@ -90,10 +90,10 @@ def _steps(ax: Any, part: pd.DataFrame, label: str, lang: Lang) -> None:
         colour = LOST if step in _GATES else UNEXPLAINED if step == "unexplained" else GREY
         ax.barh(y, left, color=_PALE, height=0.62)
         ax.barh(y, n, left=left, color=colour, height=0.62)
-        told = f"−{n:,}  ({_share(n / total, lang)})" if n else "0"
+        words = f"−{n:,}  ({_share(n / total, lang)})" if n else "0"
         if despite:
-            told += "  " + text("despite", lang, joint=" / ", n=despite)
-        rows.note(ax, left + n, y, told, 8.5, color=INK)
+            words += "  " + text("despite", lang, joint=" / ", n=despite)
+        rows.note(ax, left + n, y, words, 8.5, color=INK)
     end = len(steps) + 1
     ax.barh(end, left, color=ACCEPTED, height=0.62)
     rows.note(ax, left, end, f"{left:,}  ({_share(left / total, lang)})", 8.5, color=INK)
