@@ -261,15 +261,15 @@ def _bars(ax: Any, shown: pd.DataFrame, lang: Lang) -> None:
     ends = np.maximum(shown["share_high"].to_numpy(), shares)
     for at, end, n in zip(y, ends, shown["n_rows"], strict=True):
         rows.note(ax, end, at, f"{n:,}")
-    names = [_reason(row) for row in shown.itertuples()]
-    names = [
-        # two reasons of one code are told apart by their gates
-        Say(*(f"{one}: {gates}" for one, gates in zip(name, _gates(row), strict=True)))
-        if names.count(name) > 1
-        else name
-        for name, row in zip(names, shown.itertuples(), strict=True)
-    ]
-    rows.label_rows(ax, [plain(name, lang, "\n") for name in names])
+    reasons = [_reason(row) for row in shown.itertuples()]
+    names = []
+    for reason, row in zip(reasons, shown.itertuples(), strict=True):
+        words, codes = reason
+        if reasons.count(reason) > 1:  # reasons of one code are told apart by their gates
+            each = zip(words, _gates(row), strict=True)
+            words, codes = Say(*(f"{one}{codes}: {gates}" for one, gates in each)), ""
+        names.append(plain(words, lang, "\n") + codes)
+    rows.label_rows(ax, names)
     ax.set_xlim(0, float(np.nanmax(ends)) * 1.12)
     panels.percent(ax.xaxis)
     ax.spines["left"].set_color(RULE)
@@ -277,15 +277,15 @@ def _bars(ax: Any, shown: pd.DataFrame, lang: Lang) -> None:
     ax.legend(loc="lower right", handlelength=1.0)
 
 
-def _reason(row: Any) -> Say:
-    """Name a reason: the gates that failed, or what the code book says, with the codes."""
+def _reason(row: Any) -> tuple[Say, str]:
+    """Name a reason: the gates that failed, or what the code book says, and its codes."""
     has_sub_code = pd.notna(row.sub_code) and row.sub_code != 0
     if row.first_gate not in ("answered", "scored") and not has_sub_code:
-        return _gates(row)
+        return _gates(row), ""
     codes = [name(row.gateway_code, panels.TAG) or row.code, row.sub_code if has_sub_code else None]
     spelt = "/".join(str(code) for code in codes if pd.notna(code))
     meaning = Say(name(row.meaning, panels.GLOSS), name(row.meaning_zh, panels.GLOSS))
-    return joined([meaning, f" ({spelt})"], "", "") if spelt else meaning
+    return meaning, f" ({spelt})" if spelt else ""
 
 
 def _gates(row: Any) -> Say:
