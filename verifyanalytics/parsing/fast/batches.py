@@ -53,12 +53,12 @@ def joined_batch(fast: pa.RecordBatch, kept: Flags, rows: list[Row]) -> pa.Recor
     """Join the `kept` rows of the fast path with the reference parser's, in the source's order."""
     batch = fast
     if rows:
-        batches = [fast, row_batch(rows)]
-        names = {name for part in batches for name in part.schema.names}
-        batch = pa.concat_batches(
-            column_batch({n: part[n] if n in part.schema.names else None for n in names})
-            for part in batches
-        )
+        parts = [fast, row_batch(rows)]
+        if parts[0].schema.names != parts[1].schema.names:
+            columns = [dict(zip(part.schema.names, part.columns, strict=True)) for part in parts]
+            names = dict.fromkeys(name for part in columns for name in part)
+            parts = [column_batch(names | part) for part in columns]
+        batch = pa.concat_batches(parts)
         kept = np.concatenate([kept, np.ones(len(rows), bool)])
     if not kept.all() or rows:
         places = np.flatnonzero(kept)
