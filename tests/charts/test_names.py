@@ -13,6 +13,8 @@ from matplotlib import pyplot as plt
 
 import verifyanalytics as va
 from verifyanalytics.charts import panels
+from verifyanalytics.wording.numbers import percent
+from verifyanalytics.wording.words import plain
 
 STEERING = "a\x1b[31m\u202eb\tc\n\U0001f9ff\ue000\u2063"
 NAMES = {
@@ -49,8 +51,8 @@ def test_words_of_ours_are_not_put_for_values_of_theirs():
     ],
 )  # fmt: skip
 def test_a_share_is_written_as_each_language_does(rate, en, zh):
-    assert panels.share(rate, "en") == en
-    assert panels.share(rate, "zh") == zh
+    assert plain(percent(rate, tiny="bound"), "en") == en
+    assert plain(percent(rate, tiny="bound"), "zh") == zh
 
 
 # ------------------------------------------------------------------ every chart that shows names
