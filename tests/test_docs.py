@@ -82,6 +82,19 @@ def test_links_into_the_tree_lead_somewhere(paper):
             assert (folder / target).exists(), f"{paper}: {target}"
 
 
+def test_the_architecture_names_modules_that_are_there():
+    text = NAMES["docs/architecture.md"]
+    package = ROOT / "verifyanalytics"
+    files = re.findall(r"`((?:\w+/)+\w+\.py|\w+\.py)`", text)
+    modules = re.findall(r"`(?:verifyanalytics\.)?([a-z_]+(?:\.[a-z_]+)+)`", text)
+    assert len(files) > 12
+    assert len(modules) > 12
+    assert [f for f in files if not (package / f).exists() and not (ROOT / f).exists()] == []
+    for dotted in modules:
+        path = package.joinpath(*dotted.split("."))
+        assert path.is_dir() or path.with_suffix(".py").exists(), dotted
+
+
 @each_paper
 def test_variables_of_the_environment_are_ours(paper):
     ours = {

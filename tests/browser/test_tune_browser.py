@@ -1,8 +1,8 @@
 """The tuner under a person's hand: JupyterLab and Voilà in a real browser, by keyboard and mouse.
 
 A server of each is started on the loopback with settings of its own; Debian's Chromium opens the
-notebook as it ships. What the page shows is held against the functions, called here on the same
-store.
+notebook as it ships, in Voilà the tuner's cells of it. What the page shows is held against the
+functions, called here on the same store.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import nbformat
 import pytest
 
 import verifyanalytics as va
@@ -106,10 +107,10 @@ def opened(browser, url, folder, icons=None):
 class Server:
     """A server of notebooks, with settings, data and home of its own, until it is closed."""
 
-    def __init__(self, words, folder, store):
+    def __init__(self, words, folder, store, notebook=ROOT / "notebooks" / NOTEBOOK):
         self.folder = folder
         (folder / "work").mkdir()
-        shutil.copy(ROOT / "notebooks" / NOTEBOOK, folder / "work")
+        shutil.copy(notebook, folder / "work" / NOTEBOOK)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -284,9 +285,21 @@ def test_jupyterlab_in_chinese_runs_the_notebook_and_moves(
         assert not page.locator(".Toastify__toast, .jp-toast-button").count()  # no news, no nag
 
 
-def test_voila_shows_the_notebook_and_moves(browser, store, tmp_path, capsys):
+def tuner_alone(folder):
+    """The notebook with its parameters, its data and its tuner; JupyterLab runs all of it."""
+    whole = nbformat.read(ROOT / "notebooks" / NOTEBOOK, as_version=4)
+    code = [cell for cell in whole.cells if cell.cell_type == "code"]
+    parameters, data, *_, tune = code
+    assert "va.tune(" in tune.source
+    whole.cells = [parameters, data, tune]
+    nbformat.write(whole, folder / "tuner.ipynb")
+    return folder / "tuner.ipynb"
+
+
+def test_voila_shows_the_tuner_and_moves(browser, store, tmp_path, capsys):
+    words, notebook = ["voila", NOTEBOOK, "--Voila.ip=127.0.0.1"], tuner_alone(tmp_path)
     with (
-        Server(["voila", NOTEBOOK, "--Voila.ip=127.0.0.1"], tmp_path, store) as server,
+        Server(words, tmp_path, store, notebook) as server,
         ExitStack() as stack,
     ):
         # Voilà's own template fetches two style sheets of icons
