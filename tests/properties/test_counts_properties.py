@@ -16,12 +16,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import verifyanalytics as va
 from verifyanalytics.analysis.base.frames import lazy_rows
 from verifyanalytics.analysis.base.groups import group_counts
 from verifyanalytics.analysis.base.regimes import implied_fmr, score_at_fmr, threshold_at_fmr
 from verifyanalytics.analysis.base.rows import GATES, OPTIONAL, REQUIRED, complete, gate
-from verifyanalytics.analysis.scores import distributions as thresholds
-from verifyanalytics.analysis.tags import frequencies as tags
 from verifyanalytics.schema import THRESHOLD_COLUMNS, VERIFICATIONS
 
 # one example is a dozen queries, and a query costs about 0.1 s whatever its size
@@ -117,13 +116,13 @@ def grouped(rows, key, keep=is_answered):
 @pytest.mark.parametrize(
     "statistic",
     [
-        thresholds.regimes,
-        lambda v: thresholds.histogram(v, 0.1, by=["result", "req_key"]),
-        thresholds.match_rates,
-        lambda v: thresholds.match_rates(v, [60, 71.3, 80, 99.5], by="alive", every="day"),
-        lambda v: thresholds.match_rates(v, nominal_fmr=[1e-3, 2e-5], every="week"),
-        lambda v: thresholds.vendor_thresholds(v, every="month", tz="Europe/Berlin"),
-        lambda v: tags.rates(v, by="result", every="week"),
+        va.scores.regimes,
+        lambda v: va.scores.histogram(v, 0.1, by=["result", "req_key"]),
+        va.scores.match_rates,
+        lambda v: va.scores.match_rates(v, [60, 71.3, 80, 99.5], by="alive", every="day"),
+        lambda v: va.scores.match_rates(v, nominal_fmr=[1e-3, 2e-5], every="week"),
+        lambda v: va.scores.vendor_thresholds(v, every="month", tz="Europe/Berlin"),
+        lambda v: va.tags.rates(v, by="result", every="week"),
     ],
     ids=["regimes", "histogram", "own", "rates", "nominal", "vendor", "tags"],
 )
@@ -173,7 +172,7 @@ def test_gates_are_a_loop(rows):
 @settings(max_examples=FEW)
 @given(rows=frames)
 def test_regimes_are_a_loop(rows):
-    table = thresholds.regimes(engines(rows)["Polars lazy"]).set_index("regime")
+    table = va.scores.regimes(engines(rows)["Polars lazy"]).set_index("regime")
     groups = grouped(rows, regime, keep=lambda row: True)
     assert set(table.index) == set(groups)
     for name, group in groups.items():
@@ -193,7 +192,7 @@ def test_regimes_are_a_loop(rows):
 @settings(max_examples=FEW)
 @given(rows=frames, width=st.sampled_from([0.1, 0.25, 1, 3, 7.5, 100]))
 def test_histogram_is_a_loop(rows, width):
-    table = thresholds.histogram(engines(rows)["Polars lazy"], width, by="result")
+    table = va.scores.histogram(engines(rows)["Polars lazy"], width, by="result")
     assert table["n"].sum() == sum(is_answered(r) and r["score"] is not None for r in rows)
     groups = grouped(rows, lambda row: (row["result"], regime(row)))
     for (result, name), group in groups.items():
@@ -225,7 +224,7 @@ def assert_rates(got, group, thresholds_of):
 @settings(max_examples=FEW)
 @given(rows=frames, at=st.lists(st.sampled_from(SCORES), min_size=1, max_size=5))
 def test_match_rates_are_a_loop(rows, at):
-    table = thresholds.match_rates(engines(rows)["Polars lazy"], at)
+    table = va.scores.match_rates(engines(rows)["Polars lazy"], at)
     groups = grouped(rows, regime)
     assert len(table) == len(groups) * len(set(at))
     for got in table.itertuples():
@@ -241,7 +240,7 @@ def test_match_rates_are_a_loop(rows, at):
 @given(rows=frames)
 def test_rates_at_the_own_thresholds_are_a_loop(rows):
     groups = grouped(rows, regime)
-    table = thresholds.match_rates(engines(rows)["Polars lazy"])
+    table = va.scores.match_rates(engines(rows)["Polars lazy"])
     for got in table[table["regime"] != "incomplete"].itertuples():
         at = points(groups[got.regime][0]).index(got.threshold)
         assert got.nominal_fmr == [1e-3, 1e-4, 1e-5, 1e-6][at]
@@ -251,7 +250,7 @@ def test_rates_at_the_own_thresholds_are_a_loop(rows):
 @settings(max_examples=FEW)
 @given(rows=frames, at=st.sampled_from([0, 1, 2, 3]))
 def test_rates_at_a_nominal_fmr_pool_the_regimes(rows, at):
-    table = thresholds.match_rates(engines(rows)["Polars lazy"], nominal_fmr=10.0 ** (-3 - at))
+    table = va.scores.match_rates(engines(rows)["Polars lazy"], nominal_fmr=10.0 ** (-3 - at))
     whole = [row for row in rows if is_answered(row) and points(row)]
     assert (len(whole) > 0) == ("all" in set(table["regime"]))
     for got in table[table["regime"] == "all"].itertuples():
@@ -276,7 +275,7 @@ def test_periods_are_local(rows, tz):
 @settings(max_examples=FEW)
 @given(rows=frames)
 def test_tag_rates_are_a_loop(rows):
-    table = tags.rates(engines(rows)["Polars lazy"], by="alive")
+    table = va.tags.rates(engines(rows)["Polars lazy"], by="alive")
     groups = grouped(rows, lambda row: row["alive"], keep=lambda row: True)
     names = {tag for row in rows for tag in row["risk_tags"] or []}
     assert len(table) == len(groups) * len(names)
@@ -339,7 +338,7 @@ def test_what_if_is_a_loop(rows, to, base):
         names = {(True, True): "both", (True, False): "only_old", (False, True): "only_new"}
         return names.get((old, new), "neither")
 
-    table = thresholds.what_if(
+    table = va.scores.what_if(
         engines(rows)["Polars lazy"].select(pl.exclude("occurred_at")), to, base
     )
     for name, group in grouped(rows, regime).items():
@@ -357,7 +356,7 @@ def test_what_if_is_a_loop(rows, to, base):
 @settings(max_examples=FEW)
 @given(rows=frames)
 def test_margins_are_a_loop(rows):
-    table = thresholds.margins(engines(rows)["Polars lazy"], widths=(0.5, 10))
+    table = va.scores.margins(engines(rows)["Polars lazy"], widths=(0.5, 10))
     groups = grouped(rows, regime)
     assert len(table) == 8 * len([name for name in groups if name != "incomplete"])
     for got in table.itertuples():
