@@ -211,7 +211,8 @@ def make_venv() -> None:
 
 def pip(*arguments: str) -> None:
     """Install with pip, quietly; stop when it fails."""
-    options = ("--quiet", "--disable-pip-version-check", "--no-input")
+    # a module is compiled when it is first imported: most of what is installed never is
+    options = ("--quiet", "--disable-pip-version-check", "--no-input", "--no-compile")
     if run("-m", "pip", "install", *options, *arguments):
         STAMP.unlink()  # pip has tidied up after itself: go on from here next time
         sys.exit("pip could not install everything (see above); run the same command again")
