@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import re
 import shlex
 import subprocess
+from contextlib import redirect_stdout
 
 import pytest
 from PIL import Image
@@ -16,8 +18,25 @@ from verifyanalytics.errors import UsageError
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory) -> demo.Demo:
-    return va.run_demo(tmp_path_factory.mktemp("demo") / "out")
+def ran(tmp_path_factory):
+    """The verb run once, over an earlier demo: what it made, and what it printed."""
+    out, run, kept = tmp_path_factory.mktemp("demo") / "out", demo.run_demo, []
+
+    def kept_demo(*args, **options):
+        kept.append(run(*args, **options))
+        return kept[0]
+
+    demo.prepare(out)
+    (out / "left over").touch()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as printed:
+        patch.setattr(demo, "run_demo", kept_demo)
+        assert cli.main(["demo", "--out", str(out)]) == 0
+    return kept[0], printed.getvalue()
+
+
+@pytest.fixture(scope="module")
+def made(ran) -> demo.Demo:
+    return ran[0]
 
 
 def test_the_sample_adds_up_as_its_readme_says(made):
@@ -72,10 +91,8 @@ def test_a_folder_of_somebody_else_is_left_alone(tmp_path):
     assert cli.main(["demo", "--out", str(tmp_path / "thesis.txt")]) == 2
 
 
-def test_the_verb_replaces_an_earlier_demo_and_says_where_things_are(made, capsys):
-    (made.out / "left over").touch()
-    assert cli.main(["demo", "--out", str(made.out)]) == 0
-    out = capsys.readouterr().out
+def test_the_verb_replaces_an_earlier_demo_and_says_where_things_are(ran):
+    made, out = ran
     assert out.startswith("read 20 000 = added 19 880 + known 40 + rejected 80")
     for name in ("Most frequent risk tags", "first_look.html", "score_histogram.png", "store"):
         assert name in out
