@@ -33,7 +33,7 @@ from verifyanalytics.reporting.html import html
 from verifyanalytics.reporting.pages import first_page, last_page, second_page
 from verifyanalytics.reporting.pdf import pdf
 from verifyanalytics.reporting.periods import Covered, Period, chosen
-from verifyanalytics.wording import fonts, numbers
+from verifyanalytics.wording import names, numbers
 
 NBSP = "\u00a0"
 
@@ -586,14 +586,14 @@ def test_without_typst_the_message_says_what_to_install(store, tmp_path, monkeyp
 
 
 def test_a_chinese_pdf_without_a_chinese_font_is_refused(store, tmp_path, monkeypatch):
-    monkeypatch.setattr(fonts, "CJK_FONTS", ())
-    monkeypatch.setattr(fonts, "CJK_FILES", ("no such font",))
-    fonts.cjk_font.cache_clear()
+    monkeypatch.setattr(names, "CJK_FONTS", ())
+    monkeypatch.setattr(names, "CJK_FILES", ("no such font",))
+    names.cjk_font.cache_clear()
     try:
         with pytest.raises(UsageError, match="apt-get install fonts-wqy-microhei"):
             va.report(store, tmp_path / "x.pdf", lang="zh")
     finally:
-        fonts.cjk_font.cache_clear()
+        names.cjk_font.cache_clear()
 
 
 # ------------------------------------------------------------------ held against a validator

@@ -6,8 +6,16 @@ import unicodedata
 
 import pytest
 
-from verifyanalytics.wording.fonts import cjk_font, drawable
-from verifyanalytics.wording.names import MOST, name, name_words, regime_words, rule_words, shown
+from verifyanalytics.wording.names import (
+    MOST,
+    cjk_font,
+    drawable,
+    name,
+    name_words,
+    regime_words,
+    rule_words,
+    shown,
+)
 
 STEERING = "a\x1b[31m\u202eb\tc\n\U0001f9ff\ue000\u2063"
 NAMES = {

@@ -19,7 +19,7 @@ from matplotlib import rcsetup
 
 from verifyanalytics.codebook.book import Lang
 from verifyanalytics.errors import UsageError
-from verifyanalytics.wording.fonts import cjk_font, font_names
+from verifyanalytics.wording.names import cjk_font, font_names
 
 INK, GREY, RULE = "#222222", "#6b6b6b", "#9a9a9a"
 """Text, secondary text, thin rules."""

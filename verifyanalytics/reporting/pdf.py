@@ -27,7 +27,7 @@ from verifyanalytics.reporting.blocks import (
     Tiles,
     sections,
 )
-from verifyanalytics.wording.fonts import cjk_font, drawable, font_files, font_names
+from verifyanalytics.wording.names import cjk_font, drawable, font_files, font_names
 from verifyanalytics.wording.words import Words, plain, spoken
 
 _WIDTH_POINTS, _MOST_POINTS = 521.0, 640.0

@@ -18,9 +18,8 @@ from verifyanalytics.store.commits import Ledger, add_labels, append, label_rows
 from verifyanalytics.store.dedupe import ImportedRange, RangeCount, SourceProgress
 from verifyanalytics.store.disk import storage_errors
 from verifyanalytics.store.files import StagedFile
-from verifyanalytics.store.maintenance import bundles, expired, merge, retention_hours
+from verifyanalytics.store.maintenance import bundles, expired, merge, replace_rows, retention_hours
 from verifyanalytics.store.reading import StoreReader
-from verifyanalytics.store.replace import replace_rows
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,8 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from verifyanalytics.analysis.base.frames import lazy_rows
-from verifyanalytics.analysis.base.groups import group_counts
-from verifyanalytics.analysis.base.regime_counts import regime_counts
+from verifyanalytics.analysis.base.groups import group_counts, regime_counts
 from verifyanalytics.analysis.base.regimes import REGIME, implied_fmr
 from verifyanalytics.analysis.base.rows import (
     OPTIONAL,

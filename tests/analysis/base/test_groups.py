@@ -16,8 +16,7 @@ import pytest
 from builders.frames import engines, frame, row
 
 from verifyanalytics.analysis.base.frames import lazy_rows
-from verifyanalytics.analysis.base.groups import add_up, bin_counts, group_counts
-from verifyanalytics.analysis.base.keys import group_keys
+from verifyanalytics.analysis.base.groups import add_up, bin_counts, group_counts, group_keys
 from verifyanalytics.analysis.base.regimes import name_regimes
 from verifyanalytics.analysis.base.rows import REQUIRED, answered, gate
 from verifyanalytics.errors import UsageError

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from builders import frames as w
 
-from verifyanalytics.analysis.operations.bills import billing
+from verifyanalytics.analysis.operations.service import billing
 from verifyanalytics.errors import MissingColumnError, UsageError
 
 ROWS = w.messy(500, seed=4)

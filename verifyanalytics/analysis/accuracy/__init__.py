@@ -15,6 +15,6 @@ __getattr__, __dir__, __all__ = face(
         "detection_rates": "analysis.accuracy.detection",
         "transaction_rates": "analysis.accuracy.detection",
         "differentials": "analysis.accuracy.disparities",
-        "claim_audit": "analysis.accuracy.claims",
+        "claim_audit": "analysis.accuracy.rates",
     },
 )

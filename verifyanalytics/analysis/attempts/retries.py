@@ -11,9 +11,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from verifyanalytics.analysis.base.frames import lazy_rows
-from verifyanalytics.analysis.base.groups import group_counts, plain_table
+from verifyanalytics.analysis.base.groups import group_counts, group_keys, plain_table, settled_keys
 from verifyanalytics.analysis.base.intervals import ratio
-from verifyanalytics.analysis.base.keys import group_keys, settled_keys
 from verifyanalytics.analysis.base.periods import TZ, step_number, step_starts, utc_times
 from verifyanalytics.analysis.base.rates import add_rate
 from verifyanalytics.analysis.base.regimes import INCOMPLETE

@@ -1,13 +1,19 @@
 """The group-by: counts by keys, made where the data lives, as a small pandas frame.
 
 Every statistic of counts is one `group_counts` (or `bin_counts`, per score bin) on the lazy frame,
-then NumPy on the table it returns. `add_up` merges rows of such a table that came to have one key.
+then NumPy on the table it returns. `regime_counts` keeps regimes apart; `add_up` merges rows of
+such a table that came to have one key.
+
+Keys have one type whatever engine grouped: an integer is int64 (float64 with NaN where some are
+null), a truth value `boolean`, a time datetime64[us] (UTC if it has a zone), a date a
+`datetime.date`, a list a tuple: the set of it. Text, categories and whatever else becomes text, its
+nulls `unknown`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import narwhals as nw
 import numpy as np
@@ -15,15 +21,99 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
-from verifyanalytics.analysis.base.keys import group_keys, plain_key, sortable
 from verifyanalytics.analysis.base.periods import (
     MICROS,
     TZ,
+    UNKNOWN,
     Every,
     day_ordinal,
     leaf,
     with_periods,
 )
+from verifyanalytics.analysis.base.regimes import REGIME, name_regimes, regime_columns
+from verifyanalytics.errors import UsageError
+
+By: TypeAlias = str | Sequence[str] | None
+"""Columns to split by, as callers give them."""
+
+_TEXTS = (nw.String, nw.Categorical, nw.Enum)
+
+
+def group_keys(by: Any, made: Collection[str] = (), name: str = "by") -> list[str]:
+    """Read the columns a caller wants to group by: none, one or several, each once.
+
+    Parameters
+    ----------
+    by : None, str or iterable of str
+    made : collection of str
+        Columns that the function's own table has.
+    name : str
+        The argument's name, for the message.
+
+    Raises
+    ------
+    UsageError
+        These are no names, one of them is `made`, or it is the time: periods are made of that.
+    """
+    try:
+        keys = [] if by is None else [by] if isinstance(by, str) else list(by)
+    except TypeError:
+        keys = [by]
+    if not all(isinstance(key, str) for key in keys):
+        raise UsageError(f"{name} must be a column's name or several; {by!r} was given")
+    if "occurred_at" in keys:
+        raise UsageError(
+            f"{name} occurred_at: hardly two rows share a moment; every= splits by time where a "
+            "function has it"
+        )
+    taken = sorted({*made} & {*keys})
+    if taken:
+        raise UsageError(f"{name} {', '.join(taken)}: this table has that column of its own")
+    return list(dict.fromkeys(keys))
+
+
+def settled_keys(frame: nw.LazyFrame[Any], keys: Sequence[str]) -> nw.LazyFrame[Any]:
+    """Make keys that mean the same equal in the engine, for what cannot be added up afterwards.
+
+    Raises
+    ------
+    UsageError
+        A key is a list: no engine knows that its order does not count.
+    """
+    schema, settled = frame.collect_schema(), []
+    for key in keys:
+        if schema[key] == nw.List:
+            raise UsageError(f"{key} holds lists: they make no groups here")
+        if schema[key] in _TEXTS:
+            settled.append(nw.col(key).cast(nw.String).fill_null(UNKNOWN))
+        elif schema[key].is_float():
+            settled.append(nw.when(~nw.col(key).is_nan()).then(nw.col(key)))
+    return frame.with_columns(*settled) if settled else frame
+
+
+def plain_key(key: pd.Series, kind: pa.DataType) -> pd.Series:
+    """Give a key column the one type that its kind has, whatever engine made it."""
+    is_ = pa.types
+    if is_.is_list(kind) or is_.is_large_list(kind):
+        sets = [None if tags is None else tuple(sorted({*tags} - {None})) for tags in key]
+        return pd.Series(sets, index=key.index, dtype=object)
+    if is_.is_boolean(kind):
+        return key.astype("boolean")
+    if is_.is_integer(kind):
+        return key.astype("float64" if key.hasnans else "int64")
+    if is_.is_floating(kind) or is_.is_decimal(kind):
+        return key.astype("float64")
+    if is_.is_timestamp(kind):
+        return key.astype("datetime64[us]" if kind.tz is None else "datetime64[us, UTC]")
+    if is_.is_temporal(kind):
+        return key
+    return key.astype("str").where(key.notna(), UNKNOWN)
+
+
+def sortable(column: pd.Series) -> pd.Series:
+    """Make tuples and dates comparable, nulls among them; leave numbers, text and times."""
+    return column.map(str) if column.dtype == object else column
+
 
 _SCALES = (1.0, 2.0, 4.0, 10.0, 20.0, 100.0)
 
@@ -207,3 +297,51 @@ def plain_table(grouped: pa.Table, by: Sequence[str], counts: Iterable[str] = ()
 
 def _keys(by: Sequence[str], every: Every | None) -> list[str]:
     return [*by, *(("period", "period_start", "partial") if every else ())]
+
+
+def regime_keys(keys: Sequence[str]) -> list[str]:
+    """Put the columns of the regime behind the caller's keys, which may name one, as req_key."""
+    return [*keys, *regime_columns(keys)]
+
+
+def period_columns(every: Every | None) -> list[str]:
+    """Return the columns that a split by periods adds."""
+    return ["period", "period_start", "partial"] if every else []
+
+
+def regime_counts(
+    frame: nw.LazyFrame[Any],
+    keys: Sequence[str] = (),
+    *,
+    counts: Mapping[str, nw.Expr | None],
+    edges: ArrayLike | None = None,
+    least: Mapping[str, nw.Expr] | None = None,
+    most: Mapping[str, nw.Expr] | None = None,
+    every: Every | None = None,
+    tz: str = TZ,
+) -> pd.DataFrame:
+    """Count rows per key, period and regime, and per score bin where `edges` are given.
+
+    Parameters
+    ----------
+    frame, counts, least, most, every, tz
+        As in `group_counts`.
+    keys : sequence of str
+    edges : array_like, optional
+        As in `bin_counts`.
+
+    Returns
+    -------
+    DataFrame
+        The keys, the period's columns, `regime`, `REGIME`, `bin` (with edges), the counts; sorted
+        by these. Incomplete regimes are one row.
+    """
+    if edges is None:
+        table = group_counts(
+            frame, regime_keys(keys), counts=counts, least=least, most=most, every=every, tz=tz
+        )
+    else:
+        table = bin_counts(frame, edges, regime_keys(keys), counts=counts, every=every, tz=tz)
+    front = dict.fromkeys([*keys, *period_columns(every), "regime", *REGIME])
+    by = [*front, *([] if edges is None else ["bin"])]
+    return add_up(name_regimes(table), by, least=least or (), most=most or ())

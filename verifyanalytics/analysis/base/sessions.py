@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from verifyanalytics.analysis.base.frames import lazy_rows
-from verifyanalytics.analysis.base.keys import plain_key
+from verifyanalytics.analysis.base.groups import plain_key
 from verifyanalytics.analysis.base.regimes import REGIME, name_regimes
 from verifyanalytics.analysis.base.rows import OPTIONAL, REQUIRED, first_gate, gate_pattern, scored
 from verifyanalytics.errors import UsageError

@@ -16,11 +16,9 @@ import pandas as pd
 
 from verifyanalytics.analysis.base import regimes
 from verifyanalytics.analysis.base.frames import collected, lazy_rows
-from verifyanalytics.analysis.base.groups import add_up, group_counts
-from verifyanalytics.analysis.base.keys import group_keys
+from verifyanalytics.analysis.base.groups import add_up, group_counts, group_keys, regime_keys
 from verifyanalytics.analysis.base.periods import HOUR_US
 from verifyanalytics.analysis.base.persons import person_sums
-from verifyanalytics.analysis.base.regime_counts import regime_keys
 from verifyanalytics.analysis.base.regimes import (
     REGIME,
     name_regimes,

@@ -7,6 +7,6 @@ __getattr__, __dir__, __all__ = face(
     {
         "volume": "analysis.operations.service",
         "latency": "analysis.operations.service",
-        "billing": "analysis.operations.bills",
+        "billing": "analysis.operations.service",
     },
 )

@@ -14,10 +14,13 @@ import numpy as np
 import pandas as pd
 
 from verifyanalytics.analysis.base.frames import lazy_rows
-from verifyanalytics.analysis.base.groups import group_counts
-from verifyanalytics.analysis.base.keys import group_keys
+from verifyanalytics.analysis.base.groups import (
+    group_counts,
+    group_keys,
+    regime_counts,
+    regime_keys,
+)
 from verifyanalytics.analysis.base.periods import utc_times
-from verifyanalytics.analysis.base.regime_counts import regime_counts, regime_keys
 from verifyanalytics.analysis.base.regimes import INCOMPLETE, REGIME, name_regimes
 from verifyanalytics.analysis.base.rows import (
     OPTIONAL,

@@ -16,11 +16,9 @@ import numpy as np
 import pandas as pd
 
 from verifyanalytics.analysis.base.frames import lazy_rows
-from verifyanalytics.analysis.base.groups import add_up
+from verifyanalytics.analysis.base.groups import add_up, group_keys, period_columns, regime_counts
 from verifyanalytics.analysis.base.intervals import rate_interval
-from verifyanalytics.analysis.base.keys import group_keys
 from verifyanalytics.analysis.base.periods import TZ, Every, utc_times
-from verifyanalytics.analysis.base.regime_counts import period_columns, regime_counts
 from verifyanalytics.analysis.base.regimes import INCOMPLETE, REGIME, implied_fmr, threshold_at_fmr
 from verifyanalytics.analysis.base.rows import (
     OPTIONAL,

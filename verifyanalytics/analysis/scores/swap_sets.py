@@ -14,10 +14,8 @@ import numpy as np
 import pandas as pd
 
 from verifyanalytics.analysis.base.frames import lazy_rows
-from verifyanalytics.analysis.base.groups import add_up
+from verifyanalytics.analysis.base.groups import add_up, group_keys, regime_counts
 from verifyanalytics.analysis.base.intervals import rate_interval
-from verifyanalytics.analysis.base.keys import group_keys
-from verifyanalytics.analysis.base.regime_counts import regime_counts
 from verifyanalytics.analysis.base.regimes import INCOMPLETE
 from verifyanalytics.analysis.base.rows import (
     OPTIONAL,

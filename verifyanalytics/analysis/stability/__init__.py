@@ -9,6 +9,6 @@ __getattr__, __dir__, __all__ = face(
         "over_time": "analysis.stability.shifts",
         "psi": "analysis.stability.shifts",
         "alerts": "analysis.stability.alarms",
-        "regime_changes": "analysis.stability.regime_events",
+        "regime_changes": "analysis.stability.alarms",
     },
 )

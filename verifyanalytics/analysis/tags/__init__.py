@@ -9,7 +9,7 @@ __getattr__, __dir__, __all__ = face(
         "lift": "analysis.tags.associations",
         "pairs": "analysis.tags.associations",
         "catch": "analysis.tags.associations",
-        "scores": "analysis.tags.score_shifts",
+        "scores": "analysis.tags.associations",
         "risk_bands": "analysis.tags.risk",
     },
 )

@@ -17,9 +17,8 @@ import numpy as np
 import pandas as pd
 
 from verifyanalytics.analysis.base.frames import lazy_rows
-from verifyanalytics.analysis.base.groups import add_up, group_counts
+from verifyanalytics.analysis.base.groups import add_up, group_counts, group_keys
 from verifyanalytics.analysis.base.intervals import ratio
-from verifyanalytics.analysis.base.keys import group_keys
 from verifyanalytics.analysis.base.periods import TZ, Every, day_ordinal, leaf
 from verifyanalytics.analysis.base.rates import rate_with_limits
 from verifyanalytics.analysis.base.statistic import statistic

@@ -8,7 +8,7 @@ __getattr__, __dir__, __all__ = face(
         "gates": "analysis.verdicts.decisions",
         "funnel": "analysis.verdicts.decisions",
         "reject_reasons": "analysis.verdicts.decisions",
-        "contradictions": "analysis.verdicts.conflicts",
+        "contradictions": "analysis.verdicts.rules",
         "result_rule": "analysis.verdicts.rules",
         "acceptance_rate": "analysis.verdicts.decisions",
         "change_explained": "analysis.verdicts.changes",

@@ -10,9 +10,8 @@ import numpy as np
 import pandas as pd
 
 from verifyanalytics.analysis.base.frames import lazy_rows
-from verifyanalytics.analysis.base.groups import add_up, group_counts
+from verifyanalytics.analysis.base.groups import add_up, group_counts, group_keys
 from verifyanalytics.analysis.base.intervals import clustered, newcombe, ratio
-from verifyanalytics.analysis.base.keys import group_keys
 from verifyanalytics.analysis.base.periods import UNKNOWN
 from verifyanalytics.analysis.base.persons import person_sums
 from verifyanalytics.analysis.base.regimes import REGIME, name_regimes

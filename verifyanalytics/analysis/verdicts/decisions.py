@@ -16,12 +16,17 @@ import numpy as np
 import pandas as pd
 
 from verifyanalytics.analysis.base.frames import collected, lazy_rows
-from verifyanalytics.analysis.base.groups import add_up, group_counts
+from verifyanalytics.analysis.base.groups import (
+    By,
+    add_up,
+    group_counts,
+    group_keys,
+    period_columns,
+    regime_counts,
+)
 from verifyanalytics.analysis.base.intervals import ratio
-from verifyanalytics.analysis.base.keys import By, group_keys
 from verifyanalytics.analysis.base.periods import TZ, Every
 from verifyanalytics.analysis.base.rates import add_rate
-from verifyanalytics.analysis.base.regime_counts import period_columns, regime_counts
 from verifyanalytics.analysis.base.regimes import REGIME
 from verifyanalytics.analysis.base.rows import (
     GATES,
