@@ -29,7 +29,7 @@ from verifyanalytics.journal import delivery
 from verifyanalytics.journal.database import InUseError
 from verifyanalytics.journal.delivery import Reflattened, answered
 from verifyanalytics.journal.journal import OPEN_STATES, Call, Journal, JournalView
-from verifyanalytics.store.key import fingerprint
+from verifyanalytics.store.files import fingerprint
 from verifyanalytics.store.store import Store
 from verifyanalytics.vendor.client import Client
 from verifyanalytics.vendor.replies import State

@@ -35,15 +35,19 @@ from verifyanalytics.importing.plan import (
     reading_mark,
 )
 from verifyanalytics.importing.pool import WorkerPool
-from verifyanalytics.importing.progress import ImportProgress, ImportSummary, ProgressReporter
-from verifyanalytics.importing.signals import Signals
+from verifyanalytics.importing.progress import (
+    ImportProgress,
+    ImportSummary,
+    ProgressReporter,
+    Signals,
+)
 from verifyanalytics.importing.worker import perform, writing
 from verifyanalytics.journal.delivery import Delivered, deliver
 from verifyanalytics.journal.journal import Journal
 from verifyanalytics.parsing.envelope import ReadOptions
 from verifyanalytics.parsing.fast.flattener import Flattener
 from verifyanalytics.sources.reading import BLOCK_BYTES, Source, discover, open_stored, spool
-from verifyanalytics.store.key import fingerprint
+from verifyanalytics.store.files import fingerprint
 from verifyanalytics.store.store import ImportedRange, RangeCount, Store
 
 IN_PROCESS_BYTES = 48 << 20

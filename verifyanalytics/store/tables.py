@@ -17,8 +17,7 @@ from deltalake.exceptions import DeltaError
 from verifyanalytics.errors import NoStoreError, StorageError, UsageError
 from verifyanalytics.schema import IMPORTS, REJECTS, SCHEMA_VERSION, VERIFICATIONS
 from verifyanalytics.store.disk import storage_errors
-from verifyanalytics.store.files import table_schema
-from verifyanalytics.store.key import fingerprint, key_path, make_key, read_key
+from verifyanalytics.store.files import fingerprint, key_path, make_key, read_key, table_schema
 from verifyanalytics.store.log import (
     LABEL_SEQUENCE,
     SEQUENCE,

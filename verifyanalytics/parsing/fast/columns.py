@@ -20,9 +20,8 @@ from msgspec.structs import astuple
 
 from verifyanalytics.parsing.envelope import EARLIEST, LATEST
 from verifyanalytics.parsing.fast.decoding import NAN, Flags, Quality, Undecodable
-from verifyanalytics.parsing.object_reader import milliseconds
 from verifyanalytics.parsing.redaction import MAX_TEXT
-from verifyanalytics.parsing.reference import CONTENT_NUMBERS
+from verifyanalytics.parsing.reference import CONTENT_NUMBERS, milliseconds
 from verifyanalytics.schema import IMAGES, QUALITY_FIELDS, STRINGS
 
 Floats = npt.NDArray[np.float64]
