@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -102,3 +103,11 @@ def test_words_are_joined_in_each_language():
     parts = [Say("One.", "一。"), "2", Say("Three.", "三。")]
     assert joined(parts) == ("One. 2 Three.", "一。2三。")
     assert enumerated(parts) == ("One.; 2; Three.", "一。；2；三。")
+
+
+def test_the_glossary_has_the_words_of_the_catalogues():
+    page = (Path(__file__).parents[2] / "docs" / "glossary.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| [^|]+ \| ([^|]+) \|", page, flags=re.MULTILINE)[1:]
+    chinese = " ".join(said.zh for said in TEXTS.values())
+    assert len(rows) > 25
+    assert [word for row in rows for word in row.split(", ") if word not in chinese] == []
