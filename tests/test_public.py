@@ -17,8 +17,14 @@ import verifyanalytics as va
 ROOT = Path(__file__).parents[1]
 GROUPS = sorted(va._GROUPS)
 STATISTICS = [f"{group}.{name}" for group in GROUPS for name in getattr(va, group).__all__]
+CHARTS = [f"charts.{group}.{name}" for group in va.charts.GROUPS
+          for name in getattr(va.charts, group).__all__]  # fmt: skip
+OTHERS = [f"{package}.{name}" for package in ("codebook", "notebooks", "simulator")
+          for name in getattr(va, package).__all__
+          if inspect.isfunction(getattr(getattr(va, package), name))]  # fmt: skip
 FUNCTIONS = sorted(
-    [name for name in va._PUBLIC if not inspect.ismodule(getattr(va, name))] + STATISTICS
+    [name for name in va._PUBLIC if not inspect.ismodule(getattr(va, name))]
+    + [*STATISTICS, *CHARTS, *OTHERS]
 )
 
 
@@ -31,6 +37,9 @@ def test_a_public_name_is_documented(name):
     if inspect.isfunction(value):
         assert "Parameters" in docstring or not inspect.signature(value).parameters, name
         assert inspect.signature(value).return_annotation is not inspect.Signature.empty
+        assert "\nExamples\n" in docstring, name
+        assert ">>> " in docstring, name
+        assert "\nSee Also\n" in docstring, name
 
 
 def test_all_is_the_index_and_nothing_else():

@@ -312,7 +312,23 @@ def use_codebook(book: str | os.PathLike[str] | Codebook | None) -> Codebook:
 
 
 def current() -> Codebook:
-    """Return the book in use: `use_codebook`, else `VERIFYANALYTICS_CODEBOOK`, else built-in."""
+    """Return the book in use: `use_codebook`, else `VERIFYANALYTICS_CODEBOOK`, else built-in.
+
+    Raises
+    ------
+    CodebookError
+        The file that the environment names cannot be read as a code book.
+
+    See Also
+    --------
+    verifyanalytics.use_codebook : choose another for this process
+
+    Examples
+    --------
+    >>> import verifyanalytics as va
+    >>> va.codebook.current().codes[10000].en
+    'success'
+    """
     return _chosen[0] if _chosen else _load_once(os.environ.get(ENVIRONMENT) or None)
 
 

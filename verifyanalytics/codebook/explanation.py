@@ -93,7 +93,25 @@ def explain(code: int | str, lang: Lang = "en", book: Codebook | None = None) ->
 
 
 def meanings(code: int | str, book: Codebook | None = None) -> tuple[Meaning, ...]:
-    """Return everything that `code` can mean; never empty, see `explain`."""
+    """Return everything that `code` can mean, most specific table first; never empty.
+
+    Parameters
+    ----------
+    code : int or str
+        A code, sub code, gateway error, risk level, risk tag, gate, stage or quality measure.
+    book : Codebook, optional
+        Default the book in use.
+
+    See Also
+    --------
+    verifyanalytics.explain : the same as text
+
+    Examples
+    --------
+    >>> import verifyanalytics as va
+    >>> [meaning.kind for meaning in va.codebook.meanings(600)]
+    ['risk_level']
+    """
     book = book or books.current()
     key = str(code).strip()
     number = int(key) if key.isascii() and key.isdigit() and len(key) <= 9 else None

@@ -233,6 +233,11 @@ def names() -> list[str]:
 def read(name: str) -> nbformat.NotebookNode:
     """Return one of the notebooks (format 4.5), without outputs, from its source.
 
+    Parameters
+    ----------
+    name : str
+        One of `names()`.
+
     Raises
     ------
     UsageError

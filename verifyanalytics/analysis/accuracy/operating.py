@@ -61,6 +61,16 @@ class Cost(NamedTuple):
         Costs, 0 or more, in one unit.
     nonmated_share : float
         Share of non-mated attempts, in [0, 1]: given, never the labelled share.
+
+    See Also
+    --------
+    verifyanalytics.accuracy.operating_points : takes it as `cost`
+
+    Examples
+    --------
+    >>> import verifyanalytics as va
+    >>> va.accuracy.Cost(false_match=500, false_nonmatch=2, nonmated_share=0.001).false_match
+    500
     """
 
     false_match: float
