@@ -1,7 +1,6 @@
 """The layers of the package, the length of modules, and what importing costs.
 
-Every import statement counts, those inside functions too. A package that LAYERS does not know
-fails the first test.
+Every import counts, those inside functions too. Each package has its line in LAYERS.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
-from graphlib import CycleError, TopologicalSorter
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -46,7 +45,6 @@ MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 
 def package_of(module: str) -> str:
-    """The package of a module; the packages of `analysis` count one by one."""
     return ".".join(module.split(".")[: 2 if module.startswith("analysis.") else 1])
 
 
@@ -68,7 +66,6 @@ def imported(path: Path) -> Iterator[str]:
 
 
 def known_module(name: str) -> str:
-    """The longest beginning of a dotted name that is a module of the package."""
     inner = name.split(".")[1:]
     while inner and ".".join(inner) not in MODULES:
         inner.pop()
@@ -88,14 +85,11 @@ def test_imports_go_down(module):
         for other in IMPORTS[module]
         if package_of(other) != package_of(module) and layer_of(other) >= layer_of(module)
     }
-    assert not wrong, f"{module} (layer {layer_of(module)}) imports {sorted(wrong)}"
+    assert not wrong
 
 
 def test_no_cycle_of_imports_anywhere():
-    try:
-        TopologicalSorter(IMPORTS).prepare()
-    except CycleError as error:
-        pytest.fail(f"cycle: {' → '.join(error.args[1])}")
+    TopologicalSorter(IMPORTS).prepare()  # a CycleError names the modules
 
 
 KNOWS_NOTHING_OF = {

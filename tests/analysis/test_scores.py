@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import pandas as pd
 import pytest
+from builders.frames import frame, row
 
 import verifyanalytics as va
 from verifyanalytics.analysis.base import intervals
@@ -35,6 +36,12 @@ def test_the_page_s_own_sample():
 
 
 # ------------------------------------------------------------------ ties, ends, widths
+
+
+def test_a_score_at_the_threshold_of_a_nominal_rate_matches():
+    v = frame([row(i, score=score) for i, score in enumerate([69.99, 70.0, 70.01, 80.0])])
+    table = va.scores.match_rates(v, nominal_fmr=[1e-4, 1e-5]).set_index("nominal_fmr")
+    assert table["n_match"].to_dict() == {1e-4: 3, 1e-5: 1}
 
 
 def test_a_score_at_a_threshold_matches():
