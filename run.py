@@ -92,12 +92,13 @@ def test(rest: Sequence[str]) -> int:
     if len(words) < len(rest):
         words += ["-m", "not second_tier"]
     install()
+    # three workers on two cores: the browser's and the killed programs' tests mostly wait
     steps = {
         "ruff format": ("-m", "ruff", "format", "--check", "."),
         "ruff check": ("-m", "ruff", "check", "."),
         "codespell": ("-m", "codespell_lib"),
         "mypy": ("-m", "mypy"),
-        "pytest": ("-m", "pytest", "-n", "2", "--dist", "loadfile", *words),
+        "pytest": ("-m", "pytest", "-n", "3", "--dist", "loadfile", *words),
     }
     for name, arguments in steps.items():
         print(f"--- {name}", flush=True)

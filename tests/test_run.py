@@ -171,7 +171,7 @@ def test_each_step_of_the_tests_runs_and_quick_leaves_the_second_tier_out(clone,
     done = run(clone, "test", *words)
     steps = re.findall(r"^--- (.+)$", done.stdout, re.MULTILINE)
     assert steps == ["ruff format", "ruff check", "codespell", "mypy", "pytest"]
-    assert f"verb: {['-n', '2', '--dist', 'loadfile', *passed_on]}" in done.stdout
+    assert f"verb: {['-n', '3', '--dist', 'loadfile', *passed_on]}" in done.stdout
 
 
 def test_help_lists_every_verb(clone):
