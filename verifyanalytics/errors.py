@@ -12,7 +12,7 @@
     ├── InDoubtError                4   calls whose outcome is not known remain: .n_in_doubt
     ├── RefusedError                5   credentials, clock, TLS
     ├── BudgetError                 6   rate or budget; resume later
-    ├── StorageError                7   disk, table, lane, key: .path
+    ├── StorageError                7   disk, table, commit, key: .path
     └── CheckError                  8   a store does not add up: .findings
 
 A message says what was given and what would work, and holds no secret and no payload.
@@ -134,7 +134,7 @@ class BudgetError(VerifyAnalyticsError):
 
 
 class StorageError(VerifyAnalyticsError):
-    """The disk, the table, its lane or its key; what was committed stays as it was.
+    """The disk, the table, a commit or the key; what was committed stays as it was.
 
     Parameters
     ----------

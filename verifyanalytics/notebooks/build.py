@@ -121,7 +121,7 @@ def run(
 
 
 def _without_views(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Take the controls out where a picture stands beside them: nobody is there to move them.
+    """Take the controls out where a picture stands beside them: a built notebook has no front end.
 
     A page would otherwise fetch a script to show them, and their ids differ from run to run.
     """

@@ -61,7 +61,7 @@ def _svg(axes: Any) -> tuple[bytes, tuple[float, float]]:
 
 
 def _named(frame: pd.DataFrame, lang: Lang) -> pd.DataFrame:
-    """Write out names that nobody could see; the charts do the rest."""
+    """Write out names of invisible characters; the charts clean the rest."""
 
     def seen(name: str) -> str:
         return name if name.strip() else plain(name_words(name), lang, " ")

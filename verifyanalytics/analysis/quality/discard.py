@@ -65,7 +65,7 @@ def error_versus_discard(
         discarded (−inf: nothing, or only rows without quality); `ideal` = max(0, (e₀ − d)/(1 − d)),
         the curve of a quality that knows the errors; `n`, `n_null_quality` (discarded first) and
         `n_not_compared` (no score that was told or withheld, or no complete regime: left out),
-        `n_unlabelled` (compared, but nobody knows whom: left out, 0 without labels); `pauc_03`,
+        `n_unlabelled` (compared, but without a label: left out, 0 without labels); `pauc_03`,
         `pauc_1`: area under the steps up to 0.3 and 1; `reason`: `selected_labels` where fractions,
         ideal and areas are NaN because the labels are a selection. Rows drawn with a known
         probability weigh 1/probability in the fractions, and other rows are none of the sample. At

@@ -72,7 +72,7 @@ def what_if(
         First line of a regime: `reproduced`, rows whose own gates give the vendor's `result`, of
         those where both are known; below 99 % the reason is `gates_do_not_explain_result`. Then
         answered rows: `both` pass, `only_old` (would be turned away), `only_new` (would be let in),
-        `neither`, `unexplained` (all own gates pass, result false: nobody knows why, so no
+        `neither`, `unexplained` (all own gates pass, result false: the reason is unknown, so no
         threshold would let them in), `unknown` (a gate is unknown); the six sum to n_of. Sessions
         the same way, by whether any of their rows passes; and `not_needed`: rows, and so bills,
         after the one that would have let their session in.

@@ -118,7 +118,7 @@ def rates(
 def _people(
     v: Any, frame: nw.LazyFrame[Any], keys: list[str], tags: list[str], every: Every | None, tz: str
 ) -> pd.DataFrame | None:
-    """Add up over persons what the design effect of each tag needs; None: nobody is known.
+    """Add up over persons what the design effect of each tag needs; None without persons.
 
     One more pass, in which an engine keeps a number a person for each tag. A row a group and tag:
     the `by` columns, `period`, `tag`; persons `g` with m rows each, `m` Σm, `mm` Σm²; with y of
