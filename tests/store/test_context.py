@@ -232,3 +232,16 @@ def test_two_importers_together_bring_no_more_than_64_columns(tmp_path, monkeypa
     assert v.loc["id-000002", "ctx_y"] == "y"
     assert json.loads(v.loc["id-000003", "extra"]) == {"envelope": {"context": {"z": "z"}}}
     assert store.check(deep=True) == []
+
+
+def test_a_month_without_the_context_that_another_month_of_the_source_folds(full, tmp_path):
+    """A batch is a file a month: in one of them no row has the context that finds no column."""
+    lines = [
+        {"response": answer(1), "occurred_at": "2024-05-01T00:00:00Z", "context": {"zz": "y"}},
+        {"response": answer(2), "occurred_at": "2024-06-01T00:00:00Z"},
+    ]
+    path = write_lines(tmp_path / "months.ndjson", [json.dumps(line).encode() for line in lines])
+    assert va.import_responses(path, full, workers=0).added == 2
+    v = full.read("verifications", since="2024-05-01").set_index("month")["extra"]
+    assert json.loads(v["2024-05"]) == {"envelope": {"context": {"zz": "y"}}}
+    assert pd.isna(v["2024-06"])

@@ -38,7 +38,9 @@ def fold(table: pa.Table, names: Sequence[str]) -> pa.Table:
     given = table.select(list(names)).to_pylist()
     extra = table["extra"].to_pylist()
     rows = [row for row, values in enumerate(given) if any(v is not None for v in values.values())]
-    digested = table.select(["content", *CONTENT_NUMBERS, *CONTENT_REPEATED]).take(rows).to_pylist()
+    named = table.select(["content", *CONTENT_NUMBERS, *CONTENT_REPEATED])
+    # an empty list alone would be of type null, by which Arrow takes nothing
+    digested = named.take(pa.array(rows, pa.int64())).to_pylist()
     for row, columns in zip(rows, digested, strict=True):
         values = {name[4:]: text for name, text in given[row].items() if text is not None}
         extra[row] = _added(extra[row], values, columns)
