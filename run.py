@@ -4,7 +4,7 @@
     python3 run.py setup          make .venv with everything in it (every other verb does so too)
     python3 run.py demo           import the sample, print a summary, write charts and a notebook
     python3 run.py test           what CI runs; further words go to pytest: -k store
-                                  --quick leaves out faults, browser, notebooks, wheel and proofs
+                                  --quick leaves out faults, browser, notebooks, proofs, programs
     python3 run.py lab            JupyterLab, with the notebooks; --lang zh for Chinese menus
     python3 run.py bench NAME     one of benchmarks/, against what else could be used
     python3 run.py notebooks      rebuild the notebooks; --check only compares

@@ -16,6 +16,8 @@ from verifyanalytics import demo
 from verifyanalytics.cli import app as cli
 from verifyanalytics.errors import UsageError
 
+pytestmark = pytest.mark.second_tier
+
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):

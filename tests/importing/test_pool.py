@@ -14,6 +14,8 @@ from verifyanalytics.importing.pool import WorkerDiedError, WorkerPool
 from verifyanalytics.parsing.envelope import ReadOptions
 from verifyanalytics.sources.reading import discover
 
+pytestmark = pytest.mark.second_tier
+
 OPTIONS = ReadOptions(key=b"k" * 32, context={"channel": "app"})
 
 
