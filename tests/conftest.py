@@ -27,8 +27,8 @@ settings.register_profile("nightly", settings.get_profile("default"), max_exampl
 settings.load_profile("nightly" if NIGHTLY else "default")
 
 
-SECOND_TIER = {"faults", "browser", "notebooks", "proofs"}
-"""Folders of tests that start programs, kill them, or simulate many populations."""
+SECOND_TIER = {"faults", "browser", "notebooks", "proofs", "reporting", "tuner"}
+"""Folders of tests that start programs, simulate many populations, or draw whole pages."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

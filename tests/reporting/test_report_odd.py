@@ -31,8 +31,6 @@ from verifyanalytics.reporting.html import html
 from verifyanalytics.reporting.pages import first_page, last_page, second_page
 from verifyanalytics.reporting.pdf import pdf
 
-pytestmark = pytest.mark.second_tier
-
 FAULT = {"code": 50500}
 OTHER = {"1e-3": 62, "1e-4": 72, "1e-5": 82, "1e-6": 92}
 
