@@ -50,6 +50,7 @@ _PUBLIC = {
     "notebooks": "notebooks",
     "query": "collecting.verbs",
     "record": "journal.tap",
+    "redo": "collecting.verbs",
     "reflatten": "collecting.verbs",
     "report": "reporting.write",
     "resolve": "collecting.verbs",

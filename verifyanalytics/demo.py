@@ -24,6 +24,7 @@ from verifyanalytics.importing.run import import_responses
 from verifyanalytics.notebooks import build as notebooks
 from verifyanalytics.simulator import serve, simulate
 from verifyanalytics.store.store import Store
+from verifyanalytics.vendor.api import UNKNOWN_TOKEN
 from verifyanalytics.vendor.client import Client
 from verifyanalytics.vendor.credentials import Credentials
 
@@ -254,7 +255,7 @@ def run_live_demo(folder: Path, *, n: int = 300, seed: int = 1) -> LiveDemo:
             runs += 1
             collected = collect(requests, store, client=client, rate=200.0)
             left = collected.states["PLANNED"]
-        resolved = resolve(store, client=client, rate=200.0, grace_s=0.0)
+        resolved = resolve(store, client=client, rate=200.0, grace_s=0.0, no_result=UNKNOWN_TOKEN)
         counted = service.bill()
         received = resolved.states["OK"] + resolved.states["REJECTED"]
         bill = pd.DataFrame(

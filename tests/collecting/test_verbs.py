@@ -3,6 +3,8 @@
 import errno
 import json
 import threading
+import time
+from email.utils import formatdate
 
 import pyarrow as pa
 import pytest
@@ -16,6 +18,7 @@ from verifyanalytics.collecting.verbs import (
     collect,
     mark,
     query,
+    redo,
     reflatten,
     resolve,
     status,
@@ -200,7 +203,7 @@ def test_an_answer_that_is_not_strict_json_is_never_called_again(store):
 
 
 def test_a_long_wish_to_wait_stops_the_run(store):
-    vendor = Vendor({"T": [reply(429, b"", **{"Retry-After": "121"})]})
+    vendor = Vendor({"T": [reply(429, LIMITED.body, **{"Retry-After": "121"})]})
     summary = run(["T"], store, vendor)
     assert (summary.exit_code, summary.states["PLANNED"]) == (6, 1)
     assert "121 s" in summary.stopped
@@ -269,15 +272,127 @@ def query_answer(token):
 NOTHING = reply(200, b'{"code":10000,"data":null,"message":"no record","request_id":"q"}')
 
 
+def dated(status, body, ahead=0.0):
+    """A reply with the server's date, whose clock may be ahead of ours."""
+    return reply(status, body, Date=formatdate(time.time() + ahead, usegmt=True))
+
+
+def nothing_now(ahead=0.0):
+    return dated(200, NOTHING.body, ahead)
+
+
+@pytest.mark.parametrize(
+    ("other", "n_proved"),
+    [
+        ({}, 1),
+        ({"endpoint": "http://127.0.0.2:9"}, 0),
+        ({"credentials": Credentials("AKother", "SKcanary")}, 0),
+        ({"no_result": (50215, 201202)}, 0),
+        ({"no_result": (10000, 7)}, 0),
+        ({"answer": NOTHING}, 0),  # without a date
+        ({"answer": nothing_now(-600)}, 0),  # 0 s old by the server's clock at both ends
+        ({"answer": nothing_now(4300)}, 0),  # over the hour
+    ],
+)
+def test_a_query_proves_only_at_the_same_place_and_by_the_servers_clock(store, other, n_proved):
+    """The call went out when our clock was 600 s slow; the server's answers tell."""
+    run(["T"], store, Vendor({"T": [dated(500, FAULT.body, 600)]}))
+    asked = Vendor(otherwise=lambda t: other.get("answer") or nothing_now(900))
+    asker = Client(
+        other.get("credentials", KEYS),
+        **({"endpoint": other["endpoint"]} if "endpoint" in other else {}),
+        transport=asked,
+    )
+    no_result = other.get("no_result", (10000, None))
+    summary = resolve(store, client=asker, rate=None, grace_s=200, no_result=no_result)
+    assert summary.states["NOT_PROCESSED"] == n_proved
+
+
+def test_a_call_whose_server_time_is_unknown_stays_in_doubt(store):
+    run(["T"], store, Vendor({"T": [LOST]}))
+    asked = client(Vendor(otherwise=lambda t: nothing_now(900)))
+    summary = resolve(store, client=asked, rate=None, grace_s=0, no_result=(10000, None))
+    assert summary.states["IN_DOUBT"] == 1
+
+
+@pytest.mark.parametrize(
+    ("answer_", "state", "exit_code"),
+    [
+        (reply(200, b"<html>maintenance"), "UNPARSED", 5),
+        (reply(404, b"<html>"), "PLANNED", 5),
+        (reply(402, b'{"code":50402,"data":null,"message":"overdue"}'), "REJECTED", 5),
+        (reply(401, b'{"code":50400,"data":null,"message":"Access Denied"}'), "PLANNED", 5),
+    ],
+)
+def test_the_same_failure_in_a_row_stops_the_run(store, answer_, state, exit_code):
+    vendor = Vendor(otherwise=lambda token: answer_)
+    summary = run([f"T{n}" for n in range(300)], store, vendor, workers=8)
+    assert len(vendor.calls) <= 18
+    assert summary.states[state] >= 5
+    assert summary.exit_code == exit_code
+    assert "in a row" in summary.stopped
+
+
+def test_refusals_with_a_sub_code_stop_nothing(store):
+    body = b'{"code":50215,"data":{"algorithm_base_resp":{"status_code":210301}},"message":"x"}'
+    vendor = Vendor(otherwise=lambda token: reply(400, body))
+    summary = run([f"T{n}" for n in range(40)], store, vendor)
+    assert (summary.states["REJECTED"], summary.exit_code, summary.stopped) == (40, 0, None)
+
+
+def test_one_call_that_is_always_denied_is_set_aside(store):
+    denied = reply(401, b'{"code":50400,"data":null,"message":"Access Denied"}')
+    tokens = [f"T{n}" for n in range(40)]
+    vendor = Vendor({"T5": [denied] * 9})
+    for _ in range(2):
+        summary = run(tokens, store, vendor)
+        assert (summary.states["OK"], summary.states["PLANNED"], summary.exit_code) == (39, 1, 5)
+        assert "1 calls were set aside" in summary.stopped
+    assert vendor.count("T5") == 2
+
+
+def test_what_shows_a_price_is_never_sent_again(store):
+    billed = json.loads(answer("T"))
+    for code, status_ in ((None, 429), (50215, 429), (50429, 200), (50400, 400), (50500, 500)):
+        token = f"T{code}{status_}"
+        body = json.dumps(billed | {"code": code, "request_id": token}).encode()
+        vendor = Vendor({token: [reply(status_, body)]})
+        summary = run([token], store, vendor)
+        assert (vendor.count(token), summary.states["PLANNED"]) == (1, 0)
+    assert (summary.billed, summary.unknown) == (5, 0)
+
+
+def test_redo_plans_refusals_again_for_a_reason(store):
+    overdue = reply(402, b'{"code":50402,"data":null,"message":"overdue","request_id":"r1"}')
+    body = b'{"code":50402,"data":{"req_measure_info":{"value":1}},"request_id":"r2"}'
+    tokens = ["A", "B"]
+    run(tokens, store, Vendor({"A": [overdue], "B": [reply(402, body)]}))
+    assert run(tokens, store, Vendor()).sent == 0
+    with pytest.raises(UsageError, match="reason"):
+        redo(store, code=50402, reason=" ")
+    assert redo(store, code=50400, reason="paid") == 0
+    assert redo(store, code=50402, reason="paid") == 1
+    vendor = Vendor()
+    summary = run(tokens, store, vendor)
+    assert (vendor.count("A"), vendor.count("B"), summary.states["OK"]) == (1, 0, 1)
+    scores = store.scan(columns=["score"], where="result").fetchall()
+    assert scores == [(87.69,)]  # the second answer of the token is a row
+    assert redo(store, code=50402, reason="paid") == 0
+
+
 def test_resolve_settles_by_query_and_never_calls_again(store):
-    vendor = Vendor({"T": [LOST], "U": [reply(200, b"<html>")], "V": [FAULT]})
+    vendor = Vendor({"T": [LOST], "U": [reply(200, b"<html>")], "V": [dated(500, FAULT.body)]})
     run(["T", "U", "V"], store, vendor)
     asked = Vendor({"V": [NOTHING, NOTHING, NOTHING, NOTHING, NOTHING]}, otherwise=query_answer)
     summary = resolve(store, client=client(asked), rate=None, workers=2)
     assert {action for action, _ in asked.calls} == {"CertVerifyQuery"}
     assert (summary.states["OK"], summary.states["IN_DOUBT"]) == (2, 1)
     assert (summary.added, summary.exit_code) == (2, 4)
-    late = resolve(store, client=client(Vendor(otherwise=lambda t: NOTHING)), rate=None, grace_s=0)
+    nothing = client(Vendor(otherwise=lambda t: nothing_now()))
+    late = resolve(store, client=nothing, rate=None, grace_s=0)
+    assert (late.states["IN_DOUBT"], late.exit_code) == (1, 4)
+    assert "--no-result-code" in late.stopped
+    late = resolve(store, client=nothing, rate=None, grace_s=0, no_result=(10000, None))
     assert (late.states["NOT_PROCESSED"], late.exit_code) == (1, 0)
     assert len(store.read("verifications")) == 2
     assert run(["T", "U", "V"], store, vendor).sent == 0
@@ -507,9 +622,11 @@ def test_a_journal_that_was_emptied_is_refused(store):
 @pytest.fixture
 def unprocessed(store):
     """Calls A and B of which a query proved that nothing was processed."""
-    run(["A", "B", "C"], store, Vendor({"A": [LOST], "B": [LOST]}))
-    nothing = client(Vendor(otherwise=lambda token: NOTHING))
-    assert resolve(store, client=nothing, rate=None, grace_s=0).states["NOT_PROCESSED"] == 2
+    fault = dated(500, FAULT.body)
+    run(["A", "B", "C"], store, Vendor({"A": [fault], "B": [fault]}))
+    nothing = client(Vendor(otherwise=lambda token: nothing_now()))
+    proof = {"grace_s": 0, "no_result": (10000, None)}
+    assert resolve(store, client=nothing, rate=None, **proof).states["NOT_PROCESSED"] == 2
     return store
 
 

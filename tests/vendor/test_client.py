@@ -77,7 +77,7 @@ def test_query_leaves_pictures_out_by_default():
     ("outcome", "error", "code", "retryable"),
     [
         (Outcome.NOT_SENT, NotSentError, 6, True),
-        (Outcome.UNREACHED, NotSentError, 6, True),
+        (Outcome.TURNED_AWAY, NotSentError, 6, True),
         (Outcome.RATE_LIMITED, NotSentError, 6, True),
         (Outcome.REFUSED, CallRefusedError, 5, False),
         (Outcome.TLS, CallRefusedError, 5, False),

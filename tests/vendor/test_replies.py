@@ -28,35 +28,96 @@ def service(code, **more):
     return {"code": code, "data": None, "message": "m", "request_id": "r1", **more}
 
 
-def gateway(code):
-    error = {"Code": code, "Message": "no"}
+def gateway(code, number=None):
+    error = {"Code": code, "CodeN": number, "Message": "no"}
+    error = {name: value for name, value in error.items() if value is not None}
     return {"ResponseMetadata": {"RequestId": "g1", "Action": "CertVerify", "Error": error}}
 
+
+SUB = {"algorithm_base_resp": {"status_code": 210301}}
+BILLED = {"req_measure_info": {"measure_type": "query_num", "value": 1}}
+VERDICT = {"result": False}
+COMPARED = {"source_comp_details": {"score": 61.0}}
 
 CASES = [
     (200, service(10000), Outcome.ANSWERED, State.OK),
     (200, {**service(10000), "ResponseMetadata": None}, Outcome.ANSWERED, State.OK),
     (200, {**service(10000), "ResponseMetadata": {"RequestId": "x"}}, Outcome.ANSWERED, State.OK),
-    (400, service(50215), Outcome.REJECTED, State.REJECTED),
-    (400, service(50204), Outcome.REJECTED, State.REJECTED),
-    (200, service(60102), Outcome.REJECTED, State.REJECTED),
+    (400, service(50215, data=SUB), Outcome.REJECTED, State.REJECTED),
+    (400, service(50215), Outcome.NO_VERDICT, State.REJECTED),
+    (402, service(50402), Outcome.NO_VERDICT, State.REJECTED),
+    (200, service(60102), Outcome.NO_VERDICT, State.REJECTED),
     (200, service("10000"), Outcome.ANSWERED, State.OK),
     (429, service(50429), Outcome.RATE_LIMITED, State.PLANNED),
     (429, service(50430), Outcome.RATE_LIMITED, State.PLANNED),
     (200, service(50429), Outcome.RATE_LIMITED, State.PLANNED),
-    (429, b"<html>slow down</html>", Outcome.RATE_LIMITED, State.PLANNED),
+    (429, b"<html>slow down</html>", Outcome.FAULT, State.IN_DOUBT),
+    (429, service(None), Outcome.FAULT, State.IN_DOUBT),
+    (429, service(50215, data=SUB), Outcome.REJECTED, State.REJECTED),
+    # what shows a verdict or a price was processed, whatever else the reply says
+    *[
+        (status, service(code, data=data), Outcome.REJECTED, State.REJECTED)
+        for status, code in ((429, 50429), (200, 50430), (401, 50400), (500, 50500), (403, 0))
+        for data in (BILLED, VERDICT, COMPARED)
+    ],
+    (429, service(10000, data=BILLED), Outcome.ANSWERED, State.OK),
+    (302, service(10000, data=VERDICT), Outcome.ANSWERED, State.OK),
+    (429, service(None, data=BILLED), Outcome.UNPARSED, State.UNPARSED),
+    (
+        401,
+        {**service(50400, data=BILLED), **gateway("LackPolicy")},
+        Outcome.REJECTED,
+        State.REJECTED,
+    ),
+    (
+        200,
+        {"ResponseMetadata": gateway("x")["ResponseMetadata"], "Result": VERDICT},
+        Outcome.UNPARSED,
+        State.UNPARSED,
+    ),
+    (
+        429,
+        service(50429, data={"req_measure_info": {"value": 0}}),
+        Outcome.RATE_LIMITED,
+        State.PLANNED,
+    ),
     (429, gateway("FlowLimitExceeded"), Outcome.RATE_LIMITED, State.PLANNED),
     (400, gateway("FlowLimitExceeded"), Outcome.RATE_LIMITED, State.PLANNED),
     (403, gateway("InvalidTimestamp"), Outcome.CLOCK, State.PLANNED),
     (401, gateway("SignatureDoesNotMatch"), Outcome.REFUSED, State.PLANNED),
     (403, gateway("LackPolicy"), Outcome.REFUSED, State.PLANNED),
     (401, {**service(10000), **gateway("InvalidAccessKey")}, Outcome.REFUSED, State.PLANNED),
-    (401, service(50400), Outcome.REFUSED, State.PLANNED),
-    (403, b"<html>proxy</html>", Outcome.REFUSED, State.PLANNED),
+    (401, service(50400), Outcome.DENIED, State.PLANNED),
+    (401, b"<html>proxy</html>", Outcome.UNPARSED, State.UNPARSED),
+    (403, b"<html>proxy</html>", Outcome.UNPARSED, State.UNPARSED),
+    # the service answers with 400, too: its reply may be spoilt on the way
+    (
+        400,
+        b"\xef\xbb\xbf" + json.dumps(service(50215, data=BILLED)).encode(),
+        Outcome.UNPARSED,
+        State.UNPARSED,
+    ),
+    (400, b"", Outcome.UNPARSED, State.UNPARSED),
+    (404, b"", Outcome.TURNED_AWAY, State.PLANNED),
+    (404, b'{"code":50215,', Outcome.UNPARSED, State.UNPARSED),
+    *[
+        (status, b"<html>proxy</html>", Outcome.TURNED_AWAY, State.PLANNED)
+        for status in (307, 400, 404, 407, 413)
+    ],
+    (408, b"<html>proxy</html>", Outcome.FAULT, State.IN_DOUBT),
+    # the closed list holds by name and by number; everything else is in doubt
+    (401, gateway(None, 100010), Outcome.REFUSED, State.PLANNED),
+    (200, gateway(None, 100018), Outcome.RATE_LIMITED, State.PLANNED),
+    (200, gateway("SomethingNew", 100010), Outcome.FAULT, State.IN_DOUBT),
+    (400, gateway(None, 100014), Outcome.FAULT, State.IN_DOUBT),
+    (200, gateway(None, "100016"), Outcome.FAULT, State.IN_DOUBT),
+    (408, gateway("RequestTimeout"), Outcome.FAULT, State.IN_DOUBT),
+    (200, gateway("internalerror"), Outcome.FAULT, State.IN_DOUBT),
+    (400, gateway(None), Outcome.FAULT, State.IN_DOUBT),
     (500, gateway("InternalServiceTimeout"), Outcome.FAULT, State.IN_DOUBT),
     (500, gateway("InternalError"), Outcome.FAULT, State.IN_DOUBT),
     (500, gateway("NewErrorOfTheirs"), Outcome.FAULT, State.IN_DOUBT),
-    (500, gateway("FailToConnect"), Outcome.UNREACHED, State.PLANNED),
+    (500, gateway("FailToConnect"), Outcome.FAULT, State.IN_DOUBT),
     (500, service(50500), Outcome.FAULT, State.IN_DOUBT),
     (200, service(50501), Outcome.FAULT, State.IN_DOUBT),
     (500, service(50999), Outcome.FAULT, State.IN_DOUBT),
@@ -90,6 +151,8 @@ def test_what_goes_back_to_planned_was_never_billed():
             assert reply.billed is False, outcome
         if state is State.IN_DOUBT:
             assert reply.billed is None, outcome
+        if b'"value": 1' in reply.body and reply.outcome is not Outcome.UNPARSED:
+            assert reply.billed is True, outcome
 
 
 def test_a_compressed_body_nobody_asked_for_is_not_unpacked():
@@ -153,6 +216,17 @@ def test_the_servers_date_is_read():
     assert read(200, service(10000), date="nonsense").server_time is None
 
 
+def test_what_comes_before_the_request_was_sent_proves_that_it_was_not_processed():
+    def early(status, body):
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return read_reply(status, {}, data, NOW, is_sent=False)
+
+    for status, body in ((429, b"<html>"), (500, b""), (503, service(50500)), (400, service(77))):
+        assert early(status, body).outcome is Outcome.TURNED_AWAY
+    assert early(429, service(50429)).outcome is Outcome.RATE_LIMITED
+    assert early(200, service(10000, data=VERDICT)).outcome is Outcome.ANSWERED
+
+
 def test_failures_without_a_reply():
     assert read_failure(Outcome.NOT_SENT, "refused").billed is False
     assert read_failure(Outcome.LOST, "reset").billed is None
@@ -163,7 +237,8 @@ def test_every_outcome_has_a_rule_and_only_proof_leads_back_to_planned():
     back = {outcome for outcome, rule in RULES.items() if rule.state is State.PLANNED}
     assert back == {
         Outcome.NOT_SENT,
-        Outcome.UNREACHED,
+        Outcome.TURNED_AWAY,
+        Outcome.DENIED,
         Outcome.TLS,
         Outcome.RATE_LIMITED,
         Outcome.CLOCK,
@@ -248,4 +323,5 @@ def test_a_query_that_failed_stays_what_it_was():
     assert as_query(read(502, b"<html>")).outcome is Outcome.FAULT
     for outcome, rule in QUERY_RULES.items():
         final = {Outcome.ANSWERED: State.OK, Outcome.REJECTED: State.REJECTED}
+        final[Outcome.NO_VERDICT] = State.REJECTED
         assert rule.state is final.get(outcome, State.PLANNED)

@@ -34,7 +34,7 @@ OK_BODY = b'{"code":10000,"data":{"result":true},"message":"Success","request_id
 
 
 @contextmanager
-def scripted(play, accepts=1):
+def scripted(play, accepts=1, read=None):
     """A loopback server that hands each connection, its request read, to `play`."""
     listener = socket.create_server(("127.0.0.1", 0))
     listener.settimeout(10)
@@ -48,7 +48,7 @@ def scripted(play, accepts=1):
                 return
             with connection:
                 connection.settimeout(10)
-                heard.append(read_request(connection))
+                heard.append((read or read_request)(connection))
                 play(connection)
 
     thread = threading.Thread(target=run)
@@ -120,10 +120,39 @@ PLAYS = {
     ),
     "redirect": (
         lambda c: c.sendall(http(b"", "302 Found", Location="http://127.0.0.1:1/")),
-        Outcome.UNPARSED,
+        Outcome.TURNED_AWAY,
     ),
     "redirect with an answer": (
         lambda c: c.sendall(http(OK_BODY, "307 Temporary Redirect", Location="/")),
+        Outcome.ANSWERED,
+    ),
+    "a chunk of negative length": (
+        lambda c: c.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\n{}\r\n"),
+        Outcome.LOST,
+    ),
+    "a negative length": (lambda c: c.sendall(http(OK_BODY, length=-5)), Outcome.ANSWERED),
+    "a length that is none": (lambda c: c.sendall(http(OK_BODY, length="x")), Outcome.ANSWERED),
+    "two lengths that differ": (
+        lambda c: c.sendall(http(OK_BODY, Content_length="3")),
+        Outcome.LOST,
+    ),
+    "no status": (lambda c: c.sendall(b"HTTP/1.1\r\n\r\n"), Outcome.LOST),
+    "a status that is no number": (lambda c: c.sendall(b"HTTP/1.1 abc\r\n\r\n"), Outcome.LOST),
+    "nothing, with 204": (lambda c: c.sendall(http(b"", "204 No Content")), Outcome.UNPARSED),
+    "100 headers": (
+        lambda c: c.sendall(http(OK_BODY, **{f"X_{n}": "x" for n in range(120)})),
+        Outcome.LOST,
+    ),
+    "a proxy's page": (
+        lambda c: c.sendall(http(b"<html>", "413 Content Too Large")),
+        Outcome.TURNED_AWAY,
+    ),
+    "a page of a limit": (
+        lambda c: c.sendall(http(b"<html>", "429 Too Many Requests")),
+        Outcome.FAULT,
+    ),
+    "not found, cut short": (
+        lambda c: c.sendall(http(b"<html>", "404 Not Found", length=500)),
         Outcome.UNPARSED,
     ),
     "gzip nobody asked for": (
@@ -357,3 +386,24 @@ def test_an_answer_that_repeats_the_token_is_cleaned():
         reply = Client(KEYS, endpoint, timeouts=QUICK).call("CertVerify", REQUEST)
     assert reply.message == "token [redacted] is used"
     assert token.encode() not in reply.body
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        (b"", Outcome.NOT_SENT),
+        (http(b"<html>", "429 Too Many Requests"), Outcome.TURNED_AWAY),
+        (http(b"<html>", "413 Content Too Large", length=500), Outcome.NOT_SENT),
+    ],
+)
+def test_a_request_that_was_not_sent_to_its_end_was_not_processed(answer, outcome):
+    """The body is larger than what the system takes before the server reads."""
+
+    def play(connection):
+        connection.sendall(answer)
+
+    big = {**REQUEST, "sdk_data": "x" * 40_000_000}
+    with scripted(play, read=lambda connection: connection.recv(1000)) as (endpoint, _):
+        reply = Client(KEYS, endpoint).call("CertVerify", big)
+    assert reply.outcome in {outcome, Outcome.NOT_SENT}  # a reset may overtake the reply
+    assert reply.billed is False

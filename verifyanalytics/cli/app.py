@@ -78,7 +78,7 @@ VERBS = (
     store.tables, store.sql, store.versions, store.check, store.export, store.compact, store.vacuum,
     imports.labels, thresholds.thresholds, report.report, report.notebooks,
     collect.collect, collect.query, collect.resolve, collect.status, collect.reflatten,
-    collect.mark, simulate.simulate, simulate.serve,
+    collect.mark, collect.redo, simulate.simulate, simulate.serve,
 )  # fmt: skip
 """Every verb, in the order of the help."""
 

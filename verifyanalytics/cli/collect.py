@@ -1,4 +1,4 @@
-"""Verbs that call the vendor: `collect`, `query`, `resolve`; and `status` and `mark` for people.
+"""Verbs that call the vendor: `collect`, `query`, `resolve`; for people `status`, `mark`, `redo`.
 
 A signal ends a run gracefully: calls in flight are finished and committed, then the exit code is
 130 or 143. A second signal ends it at once; calls in flight are then in doubt, never lost.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -143,14 +144,35 @@ def resolve(
             help="A query that finds nothing proves something only when the call is this old.",
         ),
     ] = 120.0,
+    no_result_code: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CODE[:SUB]",
+            help="The answer to a query that means, by the vendor's word, that there is no result.",
+        ),
+    ] = None,
     output: RunOutput,
 ) -> int:
     """Settle calls in doubt by asking for their outcome, within the hour; sends none again."""
     from verifyanalytics.collecting import verbs
 
+    no_result = _no_result(no_result_code)
     with _running(output) as run:
         _existing(calls.store)
-        return run.finish(verbs.resolve(grace_s=grace, **calls.arguments(), **run.arguments))
+        arguments = calls.arguments() | run.arguments
+        return run.finish(verbs.resolve(grace_s=grace, no_result=no_result, **arguments))
+
+
+def _no_result(text: str | None) -> tuple[int, int | None] | None:
+    """Read `50215:201202`, or a code alone."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"(-?\d{1,9})(?::(-?\d{1,9}))?", text)
+    if found is None:
+        raise UsageError(
+            f"--no-result-code is {text[:40]!r}; give CODE or CODE:SUB, as 50215:201202"
+        )
+    return int(found[1]), None if found[2] is None else int(found[2])
 
 
 def status(*, options: JournalOptions) -> int:
@@ -199,6 +221,28 @@ def mark(
     Output(options.as_json).result(
         {"key": call.key, "state": call.state.value, "note": call.note},
         f"{call.key[:8]} is {call.state} now: {call.note}",
+    )
+    return 0
+
+
+def redo(
+    *,
+    code: Annotated[int, typer.Option(metavar="CODE", help="The refusal's code, as 50402.")],
+    state: Annotated[
+        str, typer.Option(metavar="REJECTED", help="Only refused calls can be planned again.")
+    ] = "REJECTED",
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; kept in the journal.")],
+    options: JournalOptions,
+) -> int:
+    """Plan refused calls with a code again; the next collect of their requests sends them."""
+    from verifyanalytics.collecting import verbs
+
+    if state != "REJECTED":
+        raise UsageError(f"--state is {state[:40]!r}; only REJECTED calls can be planned again")
+    store = _existing(options.store)
+    n_planned = verbs.redo(store, code=code, reason=reason, journal=options.journal)
+    Output(options.as_json).result(
+        {"planned": n_planned}, f"{n_planned:,} refused calls with code {code} are PLANNED now"
     )
     return 0
 

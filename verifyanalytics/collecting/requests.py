@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from verifyanalytics.errors import InputError, UsageError
+from verifyanalytics.journal.journal import Call
 from verifyanalytics.parsing.envelope import CONTEXT_NAME, keyed_hash
 from verifyanalytics.parsing.strict_json import Number, Unreadable, dumps, loads
 from verifyanalytics.vendor.api import QUERY, VERIFY
@@ -48,8 +49,8 @@ class PlannedCall:
         As validated.
     is_open : bool
         It is in doubt: a query may settle it, and it is never sent.
-    sent_at : float
-        POSIX time at which a call in doubt went out.
+    sent : Call, optional
+        What the journal knows of a call in doubt.
     """
 
     key: str
@@ -59,7 +60,7 @@ class PlannedCall:
     subject: str | None = None
     context: dict[str, str] | None = field(default=None, repr=False)
     is_open: bool = False
-    sent_at: float = 0.0
+    sent: Call | None = field(default=None, repr=False)
 
 
 def read_calls(

@@ -35,6 +35,12 @@ DELIVERED_AT = 5000
 """Responses in the journal after which they are delivered while the run goes on."""
 
 
+_UNPROVEN = (
+    "of {:,} calls no result was found, which proves nothing by itself: settle them by hand with "
+    "mark, or give the answer that is proof by the vendor's word (no_result, --no-result-code)"
+)
+
+
 class CollectRun:
     """One run with its journal and store: plans, sends, delivers, sums up."""
 
@@ -69,6 +75,11 @@ class CollectRun:
             self._total = count_calls(source)
         calls = read_calls(source, self._store.key, queries=queries, refused=self._sum.refuse)
         sender.send(self._planned(calls), between=self._between)
+        if sender.set_aside:
+            said, n = sender.set_aside.most_common(1)[0]
+            sender.halt(
+                5, f"{sender.set_aside.total():,} calls were set aside; {n:,} of them: {said}"
+            )
         if queries and sender.n_left:
             sender.halt(6, f"tokens without a result: {sender.n_left:,}; ask again within the hour")
         self._deliver()
@@ -85,11 +96,13 @@ class CollectRun:
         queries = (
             PlannedCall(
                 call.key, QUERY, query_body(call.token), call.token,
-                is_open=True, sent_at=call.sent_at or 0.0,
+                is_open=True, sent=call,
             )
             for call in calls if call.token
         )  # fmt: skip
         self._sender.send(queries, between=self._between)
+        if isinstance(self._sender, QuerySender) and self._sender.unproven:
+            self._sender.halt(4, _UNPROVEN.format(len(self._sender.unproven)))
         self._deliver()
         return self._summary()
 
@@ -116,7 +129,10 @@ class CollectRun:
         for chunk in chunks(calls):
             self._sum.read += len(chunk)
             known = self._journal.standing({c.key for c in chunk})
-            stored = set() if queries else answered(self._store, sendable_keys(chunk, known, again))
+            sendable = sendable_keys(chunk, known, again)
+            # a person said that the refusal in the store is no answer
+            sendable -= self._journal.redone(sendable & known.keys())
+            stored = set() if queries else answered(self._store, sendable)
             fresh = [c for c in chunk if c.key not in known and c.key not in stored]
             n_new = self._journal.plan((c.key, c.action, c.body["req_key"]) for c in fresh)
             replanned = self._journal.plan_again(known.keys() - stored) if again else set()

@@ -15,7 +15,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,7 +30,17 @@ from verifyanalytics.journal.raw_answers import raw_line
 from verifyanalytics.store.store import Store
 from verifyanalytics.vendor.api import RESULT_KEPT_S
 from verifyanalytics.vendor.client import Client
-from verifyanalytics.vendor.replies import QUERY_RULES, RULES, Outcome, Reply, Rule, State, as_query
+from verifyanalytics.vendor.replies import (
+    ANSWERS,
+    QUERY_RULES,
+    RULES,
+    NoResult,
+    Outcome,
+    Reply,
+    Rule,
+    State,
+    as_query,
+)
 
 LONGEST_RETRY_AFTER_S = 120.0
 """A longer ``Retry-After`` stops the run: it is better resumed."""
@@ -75,6 +85,7 @@ class CollectOptions:
     again: bool = False
     image_prints: bool = False
     grace_s: float | None = None
+    no_result: NoResult | None = None
 
     def __post_init__(self) -> None:
         RateLimit(self.rate)
@@ -96,6 +107,8 @@ class Sender:
         Calls that went out, retries included.
     n_done, n_left : int
         Calls that this run is done with; those of them that were given up without an outcome.
+    set_aside : Counter of str
+        Refusals that concerned single calls: what was said, and how often.
     """
 
     rules: Mapping[Outcome, Rule] = RULES
@@ -110,10 +123,13 @@ class Sender:
         self.stop = options.stop or threading.Event()
         self.stopped: Stopped | None = None
         self.n_sent = self.n_done = self.n_left = 0
+        self.set_aside: Counter[str] = Counter()
+        self._clock_offset: float | None = None
         self._log = log
         self._print_key = options.store.key if options.image_prints else None
         self._budget = math.inf if options.max_calls is None else options.max_calls
-        self._lock = threading.Lock()
+        self._lock, self._first = threading.Lock(), threading.Lock()
+        self._has_begun = False
         self._in_a_row = 0
         self._remedied: Counter[Outcome] = Counter()
 
@@ -199,28 +215,42 @@ class Sender:
         """Send one call until its outcome is not another try."""
         tries = 0
         while self.limit.wait(self.stop) and self._may_spend(call):
-            number = self._begin(call, tries + 1)
-            if number is None:  # not sent: it costs nothing of the budget
+            remedied = self._remedied.copy()
+            # the first reply of a run tells the server's time, which proofs need: it goes alone
+            with nullcontext() if self._has_begun else self._first:
+                sent = self._exchange(call, tries + 1)
+                self._has_begun = True
+            if sent is None:  # not sent: it costs nothing of the budget
                 with self._lock:
                     self.n_sent -= 1
                     self._budget += 1
                 return
             tries += 1
-            remedied = self._remedied.copy()
-            started = time.monotonic()
-            reply = self.client.call(call.action, call.body)
-            attempt = CallTry(number, tries, time.monotonic() - started)
-            reply, rule = self._commit(call, reply, attempt)
+            reply, rule = self._commit(call, *sent)
             if rule.state is not State.PLANNED:
                 return
             delay = self._delay(reply, rule, tries, remedied)
             if delay is None or self.stop.wait(delay):
                 return
 
+    def _exchange(self, call: PlannedCall, tries: int) -> tuple[Reply, CallTry] | None:
+        """Commit the intent and call; None when the call is not to be sent."""
+        number = self._begin(call, tries)
+        if number is None:
+            return None
+        started = time.monotonic()
+        reply = self.client.call(call.action, call.body)
+        if reply.server_time is not None:
+            self._clock_offset = reply.server_time - time.time()
+        return reply, CallTry(number, tries, time.monotonic() - started)
+
     def _begin(self, call: PlannedCall, tries: int) -> int | None:
         """Commit the intent; None when the same token is in the input twice and was taken."""
         try:
-            return self.journal.send(call.key, call.token)
+            return self.journal.send(
+                call.key, call.token, endpoint=self.client.endpoint, account=self.client.account,
+                clock_offset=self._clock_offset,
+            )  # fmt: skip
         except UsageError:
             return None
 
@@ -234,7 +264,7 @@ class Sender:
 
     def _raw(self, call: PlannedCall, reply: Reply) -> tuple[Reply, bytes | None]:
         """The response as it is kept; a code without strict JSON around it is none."""
-        if reply.outcome not in {Outcome.ANSWERED, Outcome.REJECTED}:
+        if reply.outcome not in ANSWERS:
             return reply, None
         raw = raw_line(
             reply.body,
@@ -259,14 +289,14 @@ class Sender:
         self, call: PlannedCall, reply: Reply, rule: Rule, state: State, attempt: CallTry
     ) -> None:
         with self._lock:
-            if rule.in_a_row is None:
+            if reply.outcome in {Outcome.ANSWERED, Outcome.REJECTED, Outcome.NO_RESULT}:
                 self._in_a_row = 0
-            elif attempt.tries >= rule.tries:
+            elif rule.in_a_row is not None and attempt.tries >= rule.tries:
                 self._in_a_row += 1
             streak = self._in_a_row
         self._log(event(call.key, reply, state, attempt))
-        if rule.in_a_row and streak >= rule.in_a_row:
-            self.halt(6, f"{streak} calls in a row without a known outcome")
+        if rule.in_a_row and rule.stop and streak >= rule.in_a_row:
+            self.halt(rule.stop, f"{streak} calls in a row without an answer: {_named(reply)}")
 
     def _delay(
         self, reply: Reply, rule: Rule, tries: int, remedied: Counter[Outcome]
@@ -277,7 +307,7 @@ class Sender:
             if (reply.retry_after or 0.0) > LONGEST_RETRY_AFTER_S:
                 self.halt(6, f"the vendor asks to wait {reply.retry_after:.0f} s")
                 return None
-        if reply.outcome in {Outcome.CLOCK, Outcome.REFUSED}:
+        if reply.outcome in {Outcome.CLOCK, Outcome.REFUSED, Outcome.DENIED}:
             if self._remedies(reply, remedied):
                 return 0.0
         elif tries < rule.tries:
@@ -285,12 +315,13 @@ class Sender:
                 return reply.retry_after
             most = min(BACKOFF_MOST_S, BACKOFF_S * 2.0 ** (tries - 1))
             return random.uniform(0.0, most)
-        if rule.stop is not None:
-            code = reply.gateway_code or reply.code or reply.http_status or ""
-            self.halt(rule.stop, f"{reply.outcome} {code}: {reply.message}".strip())
-        else:
-            with self._lock:
+        if rule.stop is not None and rule.in_a_row is None:
+            self.halt(rule.stop, _named(reply))
+        with self._lock:
+            if rule.stop is None:
                 self.n_left += 1
+            elif rule.stop == 5 and rule.in_a_row is not None:
+                self.set_aside[_named(reply)] += 1
         return None
 
     def _remedies(self, reply: Reply, remedied: Counter[Outcome]) -> bool:
@@ -339,21 +370,16 @@ def event(key: str, reply: Reply, state: State, attempt: CallTry) -> dict[str, A
     }
 
 
+def _named(reply: Reply) -> str:
+    code = reply.gateway_code or reply.code or reply.http_status or ""
+    return f"{reply.outcome} {code}: {reply.message}".strip()
+
+
 def _where(error: Exception) -> str:
     """Name and place of an error; its text may hold what a log must not."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f" in {Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else ""
     return f"{type(error).__name__}{place}"
-
-
-_QUERY_RULES = {
-    **QUERY_RULES,
-    **{
-        outcome: replace(QUERY_RULES[outcome], in_a_row=RULES[outcome].in_a_row)
-        for outcome in (Outcome.FAULT, Outcome.LOST)
-    },
-}
-"""A query may be repeated, but five in a row that were given up stop the run all the same."""
 
 
 class QuerySender(Sender):
@@ -363,13 +389,18 @@ class QuerySender(Sender):
     only bring the outcome: without one it stays as it was.
     """
 
-    rules = _QUERY_RULES
+    rules = QUERY_RULES
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.unproven: set[str] = set()
+        """Calls for which a query found no result, if `no_result` does not call it proof."""
 
     def _begin(self, call: PlannedCall, tries: int) -> int | None:
         return tries if call.is_open else super()._begin(call, tries)
 
     def _commit(self, call: PlannedCall, reply: Reply, attempt: CallTry) -> tuple[Reply, Rule]:
-        reply = as_query(reply)
+        reply = as_query(reply, self.options.no_result)
         if not call.is_open:
             return super()._commit(call, reply, attempt)
         reply, raw = self._raw(call, reply)
@@ -390,10 +421,20 @@ class QuerySender(Sender):
     def _proves_nothing_was_done(self, call: PlannedCall, reply: Reply) -> bool:
         """Say whether a query that found no result proves that the call was not processed.
 
-        It does when the call is older than `grace_s`, since the vendor works asynchronously, and
-        young enough for its result to be kept. Without `grace_s` nothing is proved.
+        It does when the vendor's word on that answer is given (`no_result`), the query went where
+        the call went, for the same account, and the call is older than `grace_s`, since the vendor
+        works asynchronously, and young enough for its result to be kept: both by the server's
+        clock, since the local one may have been wrong or set meanwhile.
         """
-        grace_s = self.options.grace_s
-        if grace_s is None or reply.outcome is not Outcome.NO_RESULT:
+        sent, options = call.sent, self.options
+        if options.grace_s is None or reply.outcome is not Outcome.NO_RESULT or sent is None:
             return False
-        return grace_s <= time.time() - call.sent_at < RESULT_KEPT_S
+        if options.no_result is None or not options.no_result.is_in(reply):
+            self.unproven.add(call.key)
+            return False
+        if (sent.endpoint, sent.account) != (self.client.endpoint, self.client.account):
+            return False
+        if sent.sent_at is None or sent.clock_offset is None or reply.server_time is None:
+            return False
+        age = reply.server_time - (sent.sent_at + sent.clock_offset)
+        return options.grace_s <= max(age, 0.0) < RESULT_KEPT_S

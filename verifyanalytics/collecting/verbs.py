@@ -32,7 +32,7 @@ from verifyanalytics.journal.journal import OPEN_STATES, Call, Journal, JournalV
 from verifyanalytics.store.files import fingerprint
 from verifyanalytics.store.store import Store
 from verifyanalytics.vendor.client import Client
-from verifyanalytics.vendor.replies import State
+from verifyanalytics.vendor.replies import NoResult, State
 
 RATE = 10.0
 """Calls a second by default: the vendor's limit for paying customers."""
@@ -193,6 +193,7 @@ def resolve(
     workers: int = WORKERS,
     rate: float | None = RATE,
     grace_s: float = GRACE_S,
+    no_result: tuple[int, int | None] | None = None,
     stop: threading.Event | None = None,
     progress: Callable[[Event], None] | None = None,
     log: Callable[[Event], None] | None = None,
@@ -203,7 +204,12 @@ def resolve(
     ----------
     grace_s : float
         A query that finds nothing proves that nothing was processed only when the call is at
-        least this old, in seconds, and younger than the hour for which results are kept.
+        least this old, in seconds, and younger than the hour for which results are kept, both by
+        the server's clock; and when the query goes to the call's endpoint, for its account.
+    no_result : (int, int or None), optional
+        Code and sub-code (None: any) that mean, by the vendor's word, that a token has no result.
+        The vendor's page documents none, so without it no query proves that nothing was processed:
+        such a call stays in doubt for `mark`.
     store, client, journal, workers, rate, stop, progress, log
         As for `collect`, as are result and errors.
 
@@ -217,7 +223,7 @@ def resolve(
     >>> with serve(seed=1, faults="internal_50500") as service:
     ...     client = Client(Credentials(service.access_key, service.secret_key), service.address)
     ...     print(collect([request], store, client=client).states["IN_DOUBT"], "in doubt")
-    ...     resolve(store, client=client, grace_s=0)
+    ...     resolve(store, client=client, grace_s=0, no_result=(50215, 201202))
     1 in doubt
     sent 1; NOT_PROCESSED 1; billed 0, unknown 0; added 0 rows
 
@@ -226,8 +232,9 @@ def resolve(
     verifyanalytics.mark : Settles a call by hand when the hour is over.
     """
     options = CollectOptions(
-        _as_store(store), client, journal, workers, rate, stop, progress, log, grace_s=grace_s
-    )
+        _as_store(store), client, journal, workers, rate, stop, progress, log, grace_s=grace_s,
+        no_result=None if no_result is None else NoResult(*no_result),
+    )  # fmt: skip
     with open_journal(options.store, journal, create=False) as opened:
         return CollectRun(options, opened).settle()
 
@@ -361,18 +368,69 @@ def mark(
     """
     if state not in {State.REJECTED, State.NOT_PROCESSED}:
         raise UsageError(f"a call can be marked REJECTED or NOT_PROCESSED, not {state[:40]}")
-    if not reason.strip():
-        raise UsageError("a mark needs a reason")
-    if any("\ud800" <= character <= "\udfff" for character in reason):
-        raise UsageError("the reason is not UTF-8 text")
+    note = _reason(reason)
     with open_journal(_as_store(store), journal, create=False) as opened:
         found = [call for call in opened.calls(*OPEN_STATES) if call.key.startswith(key)]
         if len(found) != 1 or not key:
             raise UsageError(f"{len(found)} calls in doubt begin with {key[:32]!r}; give one")
-        opened.settle(found[0].key, State(state), None, note=reason.strip()[:500])
+        opened.settle(found[0].key, State(state), None, note=note)
         settled = opened.call(found[0].key)
     assert settled is not None  # noqa: S101 - it was settled a moment ago
     return settled
+
+
+def redo(
+    store: Store | str | Path, *, code: int, reason: str, journal: str | Path | None = None
+) -> int:
+    """Plan refused calls again, such as those of an account that was in arrears.
+
+    The next `collect` of their requests sends them. Only calls that are REJECTED with this code and
+    without a verdict, a sub-code and a price are planned: nothing says that they were billed, and
+    the reason is yours.
+
+    Parameters
+    ----------
+    store : Store or path
+    code : int
+        The service's code, such as 50402.
+    reason : str
+        Why they may be sent again; it stays in the journal.
+    journal : path, optional
+        Default: beside the store.
+
+    Returns
+    -------
+    int
+        Calls that are PLANNED now.
+
+    Raises
+    ------
+    UsageError
+        There is no journal, or the reason is empty or no text.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> store = Store(Path(tempfile.mkdtemp()) / "store", create=True)
+    >>> with open_journal(store) as journal:
+    ...     n_planned = journal.plan([("1c81b91f", "CertVerify", "cert_pro_src_verify")])
+    >>> redo(store, code=50402, reason="the account is paid again")
+    0
+
+    See Also
+    --------
+    verifyanalytics.mark : Settles one call in doubt by hand.
+    """
+    with open_journal(_as_store(store), journal, create=False) as opened:
+        return opened.redo(code, _reason(reason))
+
+
+def _reason(text: str) -> str:
+    if not text.strip():
+        raise UsageError("it needs a reason")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise UsageError("the reason is not UTF-8 text")
+    return text.strip()[:500]
 
 
 def _send(source: Requests, options: CollectOptions) -> CollectSummary:

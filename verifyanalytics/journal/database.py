@@ -17,7 +17,8 @@ from typing import BinaryIO
 from verifyanalytics.errors import StorageError
 from verifyanalytics.store.disk import lock, sync
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""2 since attempts know the endpoint, the account and the server's clock."""
 APPLICATION_ID = 0x76614A31
 """SQLite's application id, at byte 68 of the file; it marks our journals."""
 
@@ -33,6 +34,7 @@ create index calls_by_state on calls (state);
 create table attempts (
     key text not null, try integer not null, sent_at real not null, ended_at real,
     outcome text, http_status integer, code integer, gateway_code text, bytes integer,
+    endpoint text, account text, clock_offset real,
     primary key (key, try)
 ) without rowid;
 create table answers (
@@ -67,10 +69,21 @@ def open_database(path: Path, key_fingerprint: str) -> sqlite3.Connection:
             if faults != ["ok"]:
                 raise damaged(path, faults[0])
             check_identity(db, path, key_fingerprint)
+            _migrate(db)
         except BaseException:
             db.close()
             raise
     return db
+
+
+_ADDED = ("endpoint text", "account text", "clock_offset real")
+"""Columns of attempts that schema 1 lacks."""
+
+
+def _migrate(db: sqlite3.Connection) -> None:
+    if db.execute("pragma user_version").fetchone()[0] == 1:
+        added = "".join(f"alter table attempts add column {column};" for column in _ADDED)
+        db.executescript(f"begin; {added} pragma user_version = {SCHEMA_VERSION}; commit;")
 
 
 def check_identity(db: sqlite3.Connection, path: Path, key_fingerprint: str) -> None:

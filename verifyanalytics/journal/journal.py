@@ -27,11 +27,13 @@ from verifyanalytics.errors import UsageError
 from verifyanalytics.journal.database import as_storage_error, meta, open_database, take_lock
 from verifyanalytics.journal.reader import OPEN_STATES, Call, JournalView, Readable, StoredAnswer
 from verifyanalytics.journal.writer import Writer
-from verifyanalytics.vendor.replies import Outcome, Reply, State
+from verifyanalytics.vendor.replies import ANSWERS, Outcome, Reply, State
 
 __all__ = ["OPEN_STATES", "Call", "Journal", "JournalView", "StoredAnswer"]
 
 T = TypeVar("T")
+REDO = "redo: "
+"""How the note of a refused call begins that a person planned again."""
 
 
 class Journal(Readable):
@@ -121,8 +123,32 @@ class Journal(Readable):
 
         return self._ask(replan)
 
-    def send(self, key: str, token: str) -> int:
+    def redo(self, code: int, reason: str) -> int:
+        """Plan refused calls with a code again, for a person's reason; give their number.
+
+        Only refusals without a verdict, a sub-code or a price: nothing says that they were billed.
+        """
+        change = (
+            "update calls set state = ?, changed_at = ?, note = ? where state = ? and code = ?"
+            " and sub_code is null and coalesce(billed, 0) = 0"
+        )
+        row = (State.PLANNED, time.time(), f"{REDO}{reason}", State.REJECTED, code)
+        return self._ask(lambda db: db.execute(change, row).rowcount)
+
+    def redone(self, keys: Collection[str]) -> set[str]:
+        """Give those of these calls that `redo` planned again."""
+        query = "select 1 from calls where key = ? and state = ? and note like ?"
+        row = (State.PLANNED, f"{REDO}%")
+        return self._ask(lambda db: {k for k in keys if db.execute(query, (k, *row)).fetchone()})
+
+    def send(
+        self, key: str, token: str, *, endpoint: str | None = None, account: str | None = None,
+        clock_offset: float | None = None,
+    ) -> int:  # fmt: skip
         """Commit the intent to send; only after this returns may the call go out.
+
+        `endpoint`, `account` and `clock_offset` (seconds by which the server's clock is ahead, as
+        last seen) are what a later query needs to prove anything of the call.
 
         Returns
         -------
@@ -148,7 +174,9 @@ class Journal(Readable):
                 raise UsageError(f"call {key[:8]} is not planned; it is never sent twice")
             (tries,) = db.execute("select tries from calls where key = ?", (key,)).fetchone()
             db.execute(
-                "insert into attempts (key, try, sent_at) values (?, ?, ?)", (key, tries, now)
+                "insert into attempts (key, try, sent_at, endpoint, account, clock_offset)"
+                " values (?, ?, ?, ?, ?, ?)",
+                (key, tries, now, endpoint, account, clock_offset),
             )
             return int(tries)
 
@@ -252,9 +280,10 @@ def _finish(
     if allowed == (State.SENT,):
         db.execute(
             "update attempts set ended_at = ?, outcome = ?, http_status = ?, code = ?,"
-            " gateway_code = ?, bytes = ? where key = ? and try = ?",
+            " gateway_code = ?, bytes = ?, clock_offset = coalesce(?, clock_offset)"
+            " where key = ? and try = ?",
             (now, reply.outcome, reply.http_status, reply.code, reply.gateway_code, len(reply.body),
-             key, found[1]),
+             None if reply.server_time is None else reply.server_time - now, key, found[1]),
         )  # fmt: skip
     return seq
 
@@ -267,4 +296,5 @@ def _is_better(db: sqlite3.Connection, key: str, reply: Reply) -> bool:
     if tries or state not in (State.REJECTED, State.UNPARSED):
         return False
     refused = state == State.UNPARSED or billed == 0
-    return reply.outcome is Outcome.ANSWERED or (reply.outcome is Outcome.REJECTED and refused)
+    is_refusal = reply.outcome in ANSWERS - {Outcome.ANSWERED}
+    return reply.outcome is Outcome.ANSWERED or (is_refusal and refused)

@@ -9,8 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from verifyanalytics.errors import UsageError
-from verifyanalytics.journal.database import as_storage_error, check_identity, damaged, meta
+from verifyanalytics.errors import StorageError, UsageError
+from verifyanalytics.journal.database import (
+    SCHEMA_VERSION,
+    as_storage_error,
+    check_identity,
+    damaged,
+    meta,
+)
 from verifyanalytics.vendor.replies import State
 
 OPEN_STATES = (State.IN_DOUBT, State.UNPARSED)
@@ -25,7 +31,8 @@ class Call:
 
     `key` is the keyed hash of the byted_token: one token, one call. `token` is the byted_token
     itself, only while the call is in doubt. `tries` counts how often it was sent, `sent_at` and
-    `changed_at` are POSIX times of the last sending and the last change of state. From
+    `changed_at` are POSIX times of the last sending and the last change of state; `endpoint`,
+    `account` and `clock_offset` are those of the last sending. From
     `http_status` to `message` the columns are of the last reply. `answer_seq` is the number of its
     answer, `note` the reason given with a mark.
     """
@@ -46,6 +53,9 @@ class Call:
     answer_seq: int | None
     note: str | None
     sent_at: float | None
+    endpoint: str | None
+    account: str | None
+    clock_offset: float | None
     changed_at: float
 
     def __repr__(self) -> str:
@@ -189,6 +199,9 @@ class JournalView(Readable):
             with as_storage_error(self.path):
                 self._db.execute("pragma trusted_schema = off")
                 check_identity(self._db, self.path, key_fingerprint)
+                if self._db.execute("pragma user_version").fetchone()[0] < SCHEMA_VERSION:
+                    message = f"{self.path} is of an older version; collect or resolve updates it"
+                    raise StorageError(message, path=self.path)
                 self.uuid = meta(self._db, self.path, "uuid")
         except BaseException:
             self._db.close()
@@ -205,9 +218,12 @@ class JournalView(Readable):
 
 _NAMES = (
     "key", "state", "action", "req_key", "tries", "token", "http_status", "code", "gateway_code",
-    "sub_code", "request_id", "billed", "message", "answer_seq", "note", "sent_at", "changed_at",
+    "sub_code", "request_id", "billed", "message", "answer_seq", "note",
+    "sent_at", "endpoint", "account", "clock_offset", "changed_at",
 )  # fmt: skip
-_SENT_AT = "(select max(sent_at) from attempts where attempts.key = calls.key) as sent_at"
+_OF_ATTEMPT = (
+    "(select {0} from attempts a where a.key = calls.key order by try desc limit 1) as {0}"
+)
 _SELECT = "select {} from calls".format(
-    ", ".join(_SENT_AT if name == "sent_at" else name for name in _NAMES)
+    ", ".join(_OF_ATTEMPT.format(name) if name in _NAMES[15:19] else name for name in _NAMES)
 )

@@ -38,10 +38,27 @@ UNSETTLED_CODES = tuple(sorted(REFUSED_CODES | RATE_CODES | FAULT_CODES))
 """Service codes that settle nothing about a token: refused, limited or failed before a verdict."""
 
 UNKNOWN_TOKEN = (50215, 201202)
-"""Code and sub-code with which a query says that it knows no result of its token."""
+"""Code and sub-code with which the service answers a query of a token without a result.
+
+The vendor documents 201202 as an invalid parameter, so they are no proof that nothing was
+processed; `resolve(no_result=…)` makes them one where the user has the vendor's word for it.
+"""
 
 GATEWAY_RATE = "FlowLimitExceeded"
 GATEWAY_CLOCK = "InvalidTimestamp"
-GATEWAY_UNREACHED = "FailToConnect"
-GATEWAY_IN_DOUBT = frozenset({"InternalError", "InternalServiceTimeout"})
-"""Gateway errors after which it is unknown whether the service behind has worked already."""
+GATEWAY_REFUSED = frozenset(
+    {"SignatureDoesNotMatch", "InvalidAccessKey", "InvalidSecretToken", "LackPolicy"}
+)
+GATEWAY_NUMBERS = {
+    100006: "InvalidTimestamp",
+    100009: "InvalidAccessKey",
+    100010: "SignatureDoesNotMatch",
+    100012: "LackPolicy",
+    100018: "FlowLimitExceeded",
+}
+"""Names of the gateway's numbers (``CodeN``).
+
+These names and numbers are the closed list of gateway errors that come before any processing:
+rate, clock, signature and permission. After every other error it is unknown whether the service
+behind the gateway has worked, ``FailToConnect`` and names of later years included.
+"""

@@ -7,6 +7,7 @@ everything else is an error that says whether the call may be sent again.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import time
@@ -30,7 +31,7 @@ from verifyanalytics.vendor.api import (
     VERIFY_KEYS,
 )
 from verifyanalytics.vendor.credentials import Credentials, find_credentials
-from verifyanalytics.vendor.replies import Outcome, Reply, without
+from verifyanalytics.vendor.replies import ANSWERS, Outcome, Reply, without
 from verifyanalytics.vendor.signing import DATE_FORMAT, SignedRequest
 from verifyanalytics.vendor.transport import RequestsTransport, Timeouts, Transport, is_loopback
 
@@ -104,8 +105,8 @@ class CallInDoubtError(CallError):
     exit_code = 4
 
 
-_RETRYABLE = frozenset({Outcome.NOT_SENT, Outcome.UNREACHED, Outcome.RATE_LIMITED, Outcome.CLOCK})
-_REFUSED = frozenset({Outcome.TLS, Outcome.CLOCK, Outcome.REFUSED})
+_RETRYABLE = frozenset({Outcome.NOT_SENT, Outcome.TURNED_AWAY, Outcome.RATE_LIMITED, Outcome.CLOCK})
+_REFUSED = frozenset({Outcome.TLS, Outcome.CLOCK, Outcome.REFUSED, Outcome.DENIED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +250,11 @@ class Client:
     def __repr__(self) -> str:
         return f"Client(endpoint={self.endpoint!r}, credentials={self.credentials!r})"
 
+    @property
+    def account(self) -> str:
+        """A fingerprint of the access key: which account a call is made for."""
+        return hashlib.sha256(self.credentials.access_key.encode()).hexdigest()[:16]
+
     def __reduce__(self) -> NoReturn:
         raise TypeError("a client is not pickled; make it where it is used")
 
@@ -356,7 +362,7 @@ class Client:
     def _send(self, action: str, body: Mapping[str, Any]) -> Response:
         started = time.monotonic()
         reply = self.call(action, body)
-        if reply.outcome not in {Outcome.ANSWERED, Outcome.REJECTED}:
+        if reply.outcome not in ANSWERS:
             raise call_error(reply)
         return Response(
             action,

@@ -4,7 +4,8 @@
 success); `read_failure` names the ways in which no reply came. Both give an `Outcome`. `RULES` says
 for each outcome in which state the call is, whether it may be sent again, and what stops the run.
 A call goes back to PLANNED only on proof that nothing was processed; without proof it costs a
-query, never a second call.
+query, never a second call. What a body says of a verdict or of billing goes before its codes and
+its HTTP status.
 """
 
 from __future__ import annotations
@@ -16,16 +17,16 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from verifyanalytics.vendor.api import (
     FAULT_CODES,
     GATEWAY_CLOCK,
-    GATEWAY_IN_DOUBT,
+    GATEWAY_NUMBERS,
     GATEWAY_RATE,
-    GATEWAY_UNREACHED,
+    GATEWAY_REFUSED,
     RATE_CODES,
     REFUSED_CODES,
     SUCCESS,
@@ -40,6 +41,9 @@ MAX_MESSAGE = 200
 
 MAX_WAIT = 365 * 86_400.0
 """Seconds; a longer ``Retry-After`` is cut to this."""
+
+PAGES = frozenset({400, 404, 405, 407, 411, 413, 414, 431})
+"""HTTP statuses of pages with which a proxy turns a request away before it passes it on."""
 
 MIN_SECRET = 8
 REDACTED = "[redacted]"
@@ -62,16 +66,22 @@ class Outcome(StrEnum):
 
     ANSWERED = "answered"
     REJECTED = "rejected"
+    NO_VERDICT = "no_verdict"
     NOT_SENT = "not_sent"
     TLS = "tls"
     RATE_LIMITED = "rate_limited"
     CLOCK = "clock"
     REFUSED = "refused"
-    UNREACHED = "unreached"
+    DENIED = "denied"
+    TURNED_AWAY = "turned_away"
     UNPARSED = "unparsed"
     FAULT = "fault"
     LOST = "lost"
     NO_RESULT = "no_result"
+
+
+ANSWERS = frozenset({Outcome.ANSWERED, Outcome.REJECTED, Outcome.NO_VERDICT})
+"""Outcomes with a reply of the service, which is kept and becomes a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +98,8 @@ class Rule:
         Exit code with which the run stops when the tries are used up, or at once for `tries` 1;
         None lets the run go on.
     in_a_row : int or None
-        So many of this outcome one after the other stop the run.
+        So many failures one after the other, with no answer between them, stop the run; then
+        `stop` is not for a single one.
     """
 
     state: State
@@ -101,27 +112,32 @@ RULES: Mapping[Outcome, Rule] = {
     Outcome.ANSWERED: Rule(State.OK),
     Outcome.REJECTED: Rule(State.REJECTED),
     Outcome.NOT_SENT: Rule(State.PLANNED, tries=5, stop=6),
-    Outcome.UNREACHED: Rule(State.PLANNED, tries=5, stop=6),
     Outcome.TLS: Rule(State.PLANNED, stop=5),
     Outcome.RATE_LIMITED: Rule(State.PLANNED, tries=20, stop=6),
     Outcome.CLOCK: Rule(State.PLANNED, tries=2, stop=5),
-    Outcome.REFUSED: Rule(State.PLANNED, tries=1, stop=5),
-    Outcome.UNPARSED: Rule(State.UNPARSED),
-    Outcome.FAULT: Rule(State.IN_DOUBT, in_a_row=5),
-    Outcome.LOST: Rule(State.IN_DOUBT, in_a_row=5),
+    Outcome.REFUSED: Rule(State.PLANNED, stop=5),
+    Outcome.DENIED: Rule(State.PLANNED, stop=5, in_a_row=5),
+    Outcome.TURNED_AWAY: Rule(State.PLANNED, stop=5, in_a_row=5),
+    Outcome.NO_VERDICT: Rule(State.REJECTED, stop=5, in_a_row=10),
+    Outcome.UNPARSED: Rule(State.UNPARSED, stop=5, in_a_row=5),
+    Outcome.FAULT: Rule(State.IN_DOUBT, stop=6, in_a_row=5),
+    Outcome.LOST: Rule(State.IN_DOUBT, stop=6, in_a_row=5),
     Outcome.NO_RESULT: Rule(State.PLANNED, tries=5),
 }
-"""The retry table of the collector. `CLOCK` corrects the clock before its second try, `REFUSED`
-may try once more with refreshed temporary credentials, which the collector decides."""
+"""The retry table of the collector. `CLOCK` corrects the clock before its second try, `REFUSED` and
+`DENIED` may try once more with refreshed temporary credentials, which the collector decides.
+`DENIED`, a refusal by the service, may concern one call only: it is set aside while other calls are
+answered. `NO_VERDICT` is a refusal without a word on the verification, such as an account in
+arrears; ten in a row stop the run."""
 
-_AGAIN = Rule(State.PLANNED, tries=5)
 QUERY_RULES: Mapping[Outcome, Rule] = {
     **RULES,
-    Outcome.UNPARSED: _AGAIN,
-    Outcome.FAULT: _AGAIN,
-    Outcome.LOST: _AGAIN,
+    Outcome.UNPARSED: Rule(State.PLANNED, tries=5),
+    Outcome.FAULT: Rule(State.PLANNED, tries=5, stop=6, in_a_row=5),
+    Outcome.LOST: Rule(State.PLANNED, tries=5, stop=6, in_a_row=5),
 }
-"""The same for queries: they consume nothing, so each may be repeated whatever its outcome."""
+"""The same for queries: they consume nothing, so each may be repeated whatever its outcome. Five in
+a row that were given up stop the run all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,11 +183,28 @@ class Reply:
     body: bytes = field(default=b"", repr=False)
 
 
-def read_reply(status: int, headers: Mapping[str, str], body: bytes, now: float) -> Reply:
+class NoResult(NamedTuple):
+    """The answer to a query that proves, by the vendor's word, that a token has no result.
+
+    `sub_code` None: any, or none.
+    """
+
+    code: int
+    sub_code: int | None = None
+
+    def is_in(self, reply: Reply) -> bool:
+        """Whether a reply is this answer."""
+        return reply.code == self.code and self.sub_code in {None, reply.sub_code}
+
+
+def read_reply(
+    status: int, headers: Mapping[str, str], body: bytes, now: float, *, is_sent: bool = True
+) -> Reply:
     """Read a reply that arrived whole.
 
     Header names may have any letter case; the body is as sent, since only identity was asked for;
-    `now` is POSIX time, for a ``Retry-After`` that is a date.
+    `now` is POSIX time, for a ``Retry-After`` that is a date. `is_sent` is False when the reply
+    came before the request was sent to its end, so that the service never had it.
     """
     lower = {name.lower(): value for name, value in headers.items()}
     received = Reply(
@@ -183,28 +216,32 @@ def read_reply(status: int, headers: Mapping[str, str], body: bytes, now: float)
     )
     encoding = lower.get("content-encoding", "identity").strip().lower()
     document = _parse(body) if encoding in {"", "identity"} else None
-    if document is None:
-        return _with(received, _service_outcome(status, None), message="not JSON")
-    if 300 <= status < 400:
-        return replace(received, message="redirect")
-    error = _gateway_error(document)
-    if error is not None:
+    if document is not None:
+        error = _gateway_error(document)
+        if error is None or _is_processed(document):
+            return _read_service(received, document, is_sent)
         return _read_gateway(received, document, error)
-    return _read_service(received, document)
+    if not is_sent or (encoding in {"", "identity"} and _is_page(status, body)):
+        return _with(received, Outcome.TURNED_AWAY, message=f"a page of HTTP {status}")
+    return _with(received, _unreadable(status), message="not JSON")
 
 
-def as_query(reply: Reply) -> Reply:
-    """Read the reply to a query: only one that says so proves that there is no result.
+def as_query(reply: Reply, no_result: NoResult | None = None) -> Reply:
+    """Read the reply to a query: only one that says so may mean that there is no result.
 
     A refusal for another reason, of the query itself, tells nothing about the verification.
     """
-    if reply.outcome not in {Outcome.ANSWERED, Outcome.REJECTED}:
+    if reply.outcome not in ANSWERS:
         return reply
     data = (_parse(reply.body) or {}).get("data")
     telling = ("result", "source_comp_details", "verify_algorithm_base_resp")
     if isinstance(data, dict) and any(data.get(name) is not None for name in telling):
         return reply
-    is_unknown = reply.code == SUCCESS or (reply.code, reply.sub_code) == UNKNOWN_TOKEN
+    is_unknown = (
+        reply.code == SUCCESS
+        or (reply.code, reply.sub_code) == UNKNOWN_TOKEN
+        or (no_result is not None and no_result.is_in(reply))
+    )
     return replace(reply, outcome=Outcome.NO_RESULT if is_unknown else Outcome.FAULT)
 
 
@@ -235,8 +272,8 @@ def without(reply: Reply, secrets: Iterable[str]) -> Reply:
 
 def read_failure(kind: Outcome, message: str) -> Reply:
     """Give the reply of a call without a whole reply: not sent, TLS, lost or unparsed."""
-    unprocessed = kind in {Outcome.NOT_SENT, Outcome.TLS}
-    return Reply(kind, message=message, billed=False if unprocessed else None)
+    is_planned = RULES[kind].state is State.PLANNED
+    return Reply(kind, message=message, billed=False if is_planned else None)
 
 
 def _with(received: Reply, outcome: Outcome, **known: Any) -> Reply:
@@ -247,16 +284,17 @@ def _with(received: Reply, outcome: Outcome, **known: Any) -> Reply:
 
 def _read_gateway(received: Reply, document: dict[str, Any], error: dict[str, Any]) -> Reply:
     code = _text(error.get("Code")) or str(error.get("CodeN", "unknown"))
-    if received.http_status == 429 or code == GATEWAY_RATE:
+    name = GATEWAY_NUMBERS.get(_integer(error.get("CodeN")) or 0)
+    if _text(error.get("Code")) is not None:
+        name = code  # a name that is not on the list is not excused by its number
+    if name == GATEWAY_RATE:
         outcome = Outcome.RATE_LIMITED
-    elif code == GATEWAY_CLOCK:
+    elif name == GATEWAY_CLOCK:
         outcome = Outcome.CLOCK
-    elif code == GATEWAY_UNREACHED:
-        outcome = Outcome.UNREACHED
-    elif code in GATEWAY_IN_DOUBT or (received.http_status or 0) >= 500:
-        outcome = Outcome.FAULT
-    else:
+    elif name in GATEWAY_REFUSED:
         outcome = Outcome.REFUSED
+    else:
+        outcome = Outcome.FAULT
     metadata = document["ResponseMetadata"]
     return _with(
         received,
@@ -267,7 +305,7 @@ def _read_gateway(received: Reply, document: dict[str, Any], error: dict[str, An
     )
 
 
-def _read_service(received: Reply, document: dict[str, Any]) -> Reply:
+def _read_service(received: Reply, document: dict[str, Any], is_sent: bool) -> Reply:
     code = _integer(document.get("code"))
     known: dict[str, Any] = {
         "code": code,
@@ -277,19 +315,61 @@ def _read_service(received: Reply, document: dict[str, Any]) -> Reply:
     data = document.get("data")
     if isinstance(data, dict):
         known |= _verify_outcome(data)
-    return _with(received, _service_outcome(received.http_status or 0, code), **known)
+    if _is_processed(document):
+        outcome = Outcome.ANSWERED if code == SUCCESS else Outcome.REJECTED
+        outcome = Outcome.UNPARSED if code is None else outcome
+    else:
+        outcome = _service_outcome(received.http_status or 0, code)
+        if outcome is Outcome.REJECTED and known.get("sub_code") is None:
+            outcome = Outcome.NO_VERDICT
+        if not is_sent and code != SUCCESS and RULES[outcome].state is not State.PLANNED:
+            outcome = Outcome.TURNED_AWAY
+    return _with(received, outcome, **known)
 
 
 def _service_outcome(status: int, code: int | None) -> Outcome:
+    """Tell what a code without evidence means; a status alone proves nothing."""
     if code == SUCCESS:
-        return Outcome.ANSWERED
-    if status == 429 or code in RATE_CODES:
+        return Outcome.UNPARSED if 300 <= status < 400 else Outcome.ANSWERED
+    if code in RATE_CODES:
         return Outcome.RATE_LIMITED
-    if status in {401, 403} or code in REFUSED_CODES:
-        return Outcome.REFUSED
+    if code in REFUSED_CODES:
+        return Outcome.DENIED
     if code in FAULT_CODES or status >= 500:
         return Outcome.FAULT
-    return Outcome.UNPARSED if code is None else Outcome.REJECTED
+    if code is None:
+        return _unreadable(status)
+    return Outcome.REJECTED
+
+
+def _unreadable(status: int) -> Outcome:
+    return Outcome.FAULT if status >= 500 or status in {408, 429} else Outcome.UNPARSED
+
+
+def _is_page(status: int, body: bytes) -> bool:
+    """Whether a proxy's own page turned the request away; a spoilt reply of the service is none.
+
+    The service itself answers with 400, so there only HTML is a proxy's.
+    """
+    text = body.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if status == 400:
+        return text.startswith((b"<html", b"<!doctype html"))
+    return (status in PAGES or 300 <= status < 400) and not text.startswith((b"{", b"["))
+
+
+def _is_processed(document: dict[str, Any]) -> bool:
+    """Whether a reply shows that its call was processed: a verdict, a comparison, or a price."""
+    for data in (document.get("data"), document.get("Result"), document):
+        if not isinstance(data, dict):
+            continue
+        details = data.get("source_comp_details")
+        if isinstance(data.get("result"), bool) or (isinstance(details, dict) and details):
+            return True
+        measure = data.get("verify_req_measure_info", data.get("req_measure_info"))
+        value = _integer(measure.get("value")) if isinstance(measure, dict) else None
+        if value:
+            return True
+    return False
 
 
 def _verify_outcome(data: dict[str, Any]) -> dict[str, Any]:

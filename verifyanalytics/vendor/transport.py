@@ -1,12 +1,13 @@
 """Carry one request over the network: once, on a fresh connection, within bounds.
 
 No retries, no redirects, no decompression, no connection that served another call. A call that
-fails before its connection is established was provably not processed; one that fails after it may
-have been. A deadline bounds the whole call, however slowly bytes trickle.
+fails before its last byte is sent was provably not processed; one that fails after it may have
+been. A deadline bounds the whole call, however slowly bytes trickle.
 """
 
 from __future__ import annotations
 
+import http.client
 import ipaddress
 import ssl
 import threading
@@ -59,13 +60,14 @@ class RequestsTransport:
             return self._exchange(request, timeouts, watch)
         except (
             requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSError,
+            http.client.HTTPException, ValueError,  # the last for what no parser of HTTP takes
         ) as error:  # fmt: skip
             causes = _causes(error)
-            kind = Outcome.LOST if watch.connected else Outcome.NOT_SENT
+            kind = Outcome.LOST if watch.is_sent else Outcome.NOT_SENT
             # a certificate that is not trusted will not be next time; other handshakes may succeed
             is_distrust = any(isinstance(c, ssl.SSLCertVerificationError) for c in causes)
             if is_distrust and isinstance(error, requests.exceptions.SSLError):
-                kind = Outcome.LOST if watch.connected else Outcome.TLS
+                kind = Outcome.LOST if watch.is_sent else Outcome.TLS
             # no text of the error: it may hold an address or a query
             name = type(causes[-1]).__name__
             return read_failure(kind, "timed out" if watch.expired else name)
@@ -110,13 +112,16 @@ class RequestsTransport:
                 _CUT_SHORT & {type(cause).__name__ for cause in _causes(error)}
                 and not watch.expired
             ):
-                return read_failure(Outcome.UNPARSED, "truncated")
+                kind = Outcome.UNPARSED if watch.is_sent else Outcome.NOT_SENT
+                return read_failure(kind, "truncated")
             raise
         if watch.expired:
             return read_failure(Outcome.LOST, "timed out")
         if left < 0:
             return read_failure(Outcome.UNPARSED, f"reply over {MAX_BODY >> 20} MiB")
-        return read_reply(response.status_code, response.headers, b"".join(chunks), time.time())
+        body = b"".join(chunks)
+        status, headers = response.status_code, response.headers
+        return read_reply(status, headers, body, time.time(), is_sent=watch.is_sent)
 
 
 class _Deadlines:
@@ -159,10 +164,10 @@ class _Deadlines:
 
 
 class _Watch:
-    """Whether the connection was established, and its socket for the deadline to shut."""
+    """Whether the request was sent to its end, and its socket for the deadline to shut."""
 
     def __init__(self) -> None:
-        self.connected = False
+        self.is_sent = False
         self.expired = False
         self._lock = threading.Lock()
         self._connection: Any = None
@@ -178,7 +183,6 @@ class _Watch:
         """Keep the socket: its connection lets go of it when the server means to close."""
         with self._lock:
             self._sock = sock
-            self.connected = True
 
     def expire(self) -> None:
         """Shut the socket, so that the thread that waits on it wakes up."""
@@ -209,6 +213,11 @@ class _WatchedAdapter(HTTPAdapter):
                 watch.connecting(self)
                 super().connect()
                 watch.established(self.sock)
+
+            def request(self, *args: Any, **options: Any) -> None:
+                # urllib3 goes on to read when the server closes in the middle of a request
+                super().request(*args, **options)
+                watch.is_sent = True
 
         pool.ConnectionCls = Watched
         return pool
