@@ -15,7 +15,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -128,8 +128,7 @@ class Sender:
         self._log = log
         self._print_key = options.store.key if options.image_prints else None
         self._budget = math.inf if options.max_calls is None else options.max_calls
-        self._lock, self._first = threading.Lock(), threading.Lock()
-        self._has_begun = False
+        self._lock = threading.Lock()
         self._in_a_row = 0
         self._remedied: Counter[Outcome] = Counter()
 
@@ -216,10 +215,7 @@ class Sender:
         tries = 0
         while self.limit.wait(self.stop) and self._may_spend(call):
             remedied = self._remedied.copy()
-            # the first reply of a run tells the server's time, which proofs need: it goes alone
-            with nullcontext() if self._has_begun else self._first:
-                sent = self._exchange(call, tries + 1)
-                self._has_begun = True
+            sent = self._exchange(call, tries + 1)
             if sent is None:  # not sent: it costs nothing of the budget
                 with self._lock:
                     self.n_sent -= 1
