@@ -266,7 +266,7 @@ def test_a_hundred_kills_never_pay_twice(tmp_path):
 def test_a_signal_ends_the_run_in_order(tmp_path):
     path = tmp_path / "requests.jsonl"
     path.write_text("".join(json.dumps(request(f"T{n}")) + "\n" for n in range(2000)))
-    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)):
         place = tmp_path / f"store{code}"
         with serve(seed=5, latency=0.05) as service:
             words = command("collect", path, "--workers", 4, store=place, service=service)

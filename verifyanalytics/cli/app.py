@@ -24,6 +24,7 @@ from verifyanalytics.cli import collect, imports, report, simulate, store, thres
 from verifyanalytics.cli.options import JsonOption, LangOption, spread
 from verifyanalytics.cli.output import clean_lines, print_error, print_json
 from verifyanalytics.errors import StorageError, UsageError, VerifyAnalyticsError
+from verifyanalytics.store.disk import ending_signals
 
 app = typer.Typer(
     name="verifyanalytics",
@@ -34,9 +35,10 @@ app = typer.Typer(
 
 
 class Signalled(BaseException):
-    """SIGTERM: unwinds like Ctrl-C does, so that what is running can leave things in order."""
+    """SIGTERM or SIGHUP: unwinds like Ctrl-C does, so that what runs can leave things in order."""
 
-    exit_code = 143
+    def __init__(self, number: int) -> None:
+        self.exit_code = 128 + number
 
 
 @app.callback(invoke_without_command=True)
@@ -78,7 +80,7 @@ VERBS = (
     store.tables, store.sql, store.versions, store.check, store.export, store.compact, store.vacuum,
     imports.labels, thresholds.thresholds, report.report, report.notebooks,
     collect.collect, collect.query, collect.resolve, collect.status, collect.reflatten,
-    collect.mark, collect.redo, simulate.simulate, simulate.serve,
+    collect.mark, collect.redo, collect.journal, simulate.simulate, simulate.serve,
 )  # fmt: skip
 """Every verb, in the order of the help."""
 
@@ -120,8 +122,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return StorageError.exit_code
     except KeyboardInterrupt:
         return 130
-    except Signalled:
-        return Signalled.exit_code
+    except Signalled as signalled:
+        return signalled.exit_code
     except Exception as error:  # the last fence: a fault of ours is one line, not a page
         if os.environ.get("VERIFYANALYTICS_DEBUG", "") not in {"", "0"}:
             raise
@@ -144,14 +146,18 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 @contextmanager
 def _sigterm_unwinds() -> Iterator[None]:
-    def unwind(_number: int, _frame: FrameType | None) -> NoReturn:
-        raise Signalled
+    def unwind(number: int, _frame: FrameType | None) -> NoReturn:
+        raise Signalled(number)
 
-    before = signal.signal(signal.SIGTERM, unwind)
+    before = {
+        number: signal.signal(number, unwind)
+        for number in ending_signals() if number != signal.SIGINT
+    }  # fmt: skip
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _abandon_stdout() -> None:

@@ -34,6 +34,7 @@ from verifyanalytics.cli.options import (
 from verifyanalytics.cli.output import clean, print_json, print_note, print_table, progress
 from verifyanalytics.cli.store import open_store
 from verifyanalytics.errors import UsageError
+from verifyanalytics.store.disk import ending_signals
 from verifyanalytics.vendor.api import ENDPOINT
 
 if TYPE_CHECKING:
@@ -247,6 +248,50 @@ def redo(
     return 0
 
 
+def journal(
+    action: Annotated[str, typer.Argument(metavar="adopt|backup|restore", help="What to do.")],
+    path: Annotated[
+        str | None, typer.Argument(metavar="FILE", help="The copy, for backup and restore.")
+    ] = None,
+    *,
+    requests: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE",
+            help="For adopt: requests given to collect since the copy; may be repeated.",
+        ),
+    ] = None,
+    none_sent: Annotated[
+        bool, typer.Option("--none-sent", help="For adopt: no requests were given since the copy.")
+    ] = False,
+    reason: Annotated[
+        str, typer.Option(metavar="TEXT", help="For adopt: why; kept in the journal.")
+    ] = "",
+    options: JournalOptions,
+) -> int:
+    """Copy the journal, put a copy back, or go on with one after the newest was lost."""
+    from verifyanalytics.collecting import journals
+
+    store = _existing(options.store)
+    if action == "adopt" and path is None:
+        if bool(requests) == none_sent:
+            raise UsageError("adopt needs --requests FILE for what was given since, or --none-sent")
+        sources: list[Any] = [*(requests or [])] or [[]]
+        n_doubted = sum(
+            journals.adopt_journal(store, source, reason=reason, journal=options.journal)
+            for source in sources
+        )
+        text = f"the journal is adopted; {n_doubted:,} calls came to be in doubt: run resolve"
+        Output(options.as_json).result({"in_doubt": n_doubted}, text)
+        return 4 if n_doubted else 0
+    if action not in {"backup", "restore"} or path is None:
+        raise UsageError("give journal adopt, journal backup FILE or journal restore FILE")
+    act = journals.backup_journal if action == "backup" else journals.restore_journal
+    act(store, path, journal=options.journal)
+    Output(options.as_json).result({"file": path}, f"{action} done: {path}")
+    return 0
+
+
 def _existing(path: str | None) -> Any:
     """Open a store that is there: these verbs make none."""
     store = open_store(path)
@@ -310,7 +355,7 @@ def _graceful(run: _Run) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in ending_signals()}
 
     def stop(number: int, _frame: FrameType | None) -> None:
         run.signalled = number

@@ -41,6 +41,10 @@ _UNPROVEN = (
 )
 
 
+REMEMBERED_EVERY_S = 5.0
+"""Seconds after which the store is told how far the journal is."""
+
+
 class CollectRun:
     """One run with its journal and store: plans, sends, delivers, sums up."""
 
@@ -53,6 +57,7 @@ class CollectRun:
         self._delivered = Delivered()
         self._started = time.monotonic()
         self._told_at = 0.0
+        self._remembered_at = self._started
         self._answers = 0
         self._total: int | None = None
         self._passed = 0
@@ -153,9 +158,12 @@ class CollectRun:
     def _between(self) -> None:
         """Deliver now and then, and report progress, while calls go out."""
         run, progress = self._sender, self._options.progress
+        now = time.monotonic()
         if self._answers >= DELIVERED_AT:
             self._deliver()
-        now = time.monotonic()
+        elif now - self._remembered_at > REMEMBERED_EVERY_S:
+            self._journal.remember()
+            self._remembered_at = now
         if progress is not None and now - self._told_at > 0.5:
             self._told_at = now
             seconds = max(now - self._started, 1e-9)
@@ -172,6 +180,7 @@ class CollectRun:
     def _deliver(self) -> None:
         self._answers = 0
         self._delivered += deliver(self._journal, self._store)
+        self._journal.remember()
 
 
 def sendable_keys(
@@ -325,22 +334,33 @@ class JournalStatus:
         return asdict(self)
 
 
-def status_of(journal: Journal | JournalView, store: Store) -> JournalStatus:
-    """Count the calls of a journal."""
+def status_of(journal: JournalView, store: Store, *, in_use: bool) -> JournalStatus:
+    """Count the calls of a journal; what was sent by a process that is gone is in doubt."""
     states, bill = journal.states(), journal.bill()
     now = time.time()
+    open_states: tuple[State, ...] = OPEN_STATES
+    if not in_use:
+        states[State.IN_DOUBT] += states[State.SENT]
+        states[State.SENT] = 0
+        open_states = (*OPEN_STATES, State.SENT)
     return JournalStatus(
         {state.value: n for state, n in states.items()},
         **bill,
         undelivered=undelivered(journal, store),
         open_calls=[
-            OpenCall(call.key, call.state.value, round(max(0.0, now - since), 1), call.message)
-            for call in journal.oldest(*OPEN_STATES, limit=MOST_SHOWN)
+            OpenCall(
+                call.key, _doubted(call.state).value, round(max(0.0, now - since), 1), call.message
+            )
+            for call in journal.oldest(*open_states, limit=MOST_SHOWN)
             for since in [call.changed_at if call.sent_at is None else call.sent_at]
         ],
         exit_code=4 if any(states[state] for state in OPEN_STATES) else 0,
-        in_use=isinstance(journal, JournalView),
+        in_use=in_use,
     )
+
+
+def _doubted(state: State) -> State:
+    return State.IN_DOUBT if state is State.SENT else state
 
 
 def exit_code_of(stopped: Stopped | None, *, in_doubt: int, rejected: int) -> int:

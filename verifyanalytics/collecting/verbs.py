@@ -26,9 +26,10 @@ from verifyanalytics.collecting.run import (
 from verifyanalytics.collecting.sender import CollectOptions, Event
 from verifyanalytics.errors import NoStoreError, UsageError
 from verifyanalytics.journal import delivery
-from verifyanalytics.journal.database import InUseError
+from verifyanalytics.journal.database import is_held
 from verifyanalytics.journal.delivery import Reflattened, answered
 from verifyanalytics.journal.journal import OPEN_STATES, Call, Journal, JournalView
+from verifyanalytics.journal.registry import Registry
 from verifyanalytics.store.files import fingerprint
 from verifyanalytics.store.store import Store
 from verifyanalytics.vendor.client import Client
@@ -49,7 +50,8 @@ def journal_path(store: Store) -> Path:
 
 def open_journal(store: Store, path: str | Path | None = None, *, create: bool = True) -> Journal:
     """Open the journal of a store, with the store's key; errors as of `Journal`."""
-    return Journal(_place(store, path), fingerprint(store.key), create=create)
+    key = fingerprint(store.key)
+    return Journal(_place(store, path), key, create=create, registry=Registry(store.path))
 
 
 def _place(store: Store, path: str | Path | None) -> Path:
@@ -135,7 +137,7 @@ def collect(
     verifyanalytics.status : Calls by state.
     """
     return _send(requests, CollectOptions(
-        _as_store(store), client, journal, workers, rate, stop, progress, log, queries=False,
+        as_store(store), client, journal, workers, rate, stop, progress, log, queries=False,
         max_calls=max_calls, dry_run=dry_run, again=again, image_prints=image_prints,
     ))  # fmt: skip
 
@@ -180,7 +182,7 @@ def query(
     verifyanalytics.record : Keeps the responses that a service receives.
     """
     return _send(tokens, CollectOptions(
-        _as_store(store), client, journal, workers, rate, stop, progress, log,
+        as_store(store), client, journal, workers, rate, stop, progress, log,
         max_calls=max_calls, dry_run=dry_run, image_prints=image_prints,
     ))  # fmt: skip
 
@@ -232,7 +234,7 @@ def resolve(
     verifyanalytics.mark : Settles a call by hand when the hour is over.
     """
     options = CollectOptions(
-        _as_store(store), client, journal, workers, rate, stop, progress, log, grace_s=grace_s,
+        as_store(store), client, journal, workers, rate, stop, progress, log, grace_s=grace_s,
         no_result=None if no_result is None else NoResult(*no_result),
     )  # fmt: skip
     with open_journal(options.store, journal, create=False) as opened:
@@ -242,7 +244,7 @@ def resolve(
 def status(store: Store | str | Path, *, journal: str | Path | None = None) -> JournalStatus:
     """Count the calls of the journal: by state, billed, in doubt, not delivered.
 
-    It works while another process collects, too.
+    It only reads, and works while another process collects.
 
     Parameters
     ----------
@@ -276,13 +278,10 @@ def status(store: Store | str | Path, *, journal: str | Path | None = None) -> J
     --------
     verifyanalytics.resolve, verifyanalytics.mark : Settle calls in doubt.
     """
-    store = _as_store(store)
-    try:  # the journal itself, so that calls of a dead process come to be in doubt
-        opened: Journal | JournalView = open_journal(store, journal, create=False)
-    except InUseError:
-        opened = JournalView(_place(store, journal), fingerprint(store.key))
-    with opened:
-        return status_of(opened, store)
+    store = as_store(store)
+    place = _place(store, journal)
+    with JournalView(place, fingerprint(store.key)) as view:
+        return status_of(view, store, in_use=is_held(place.resolve()))
 
 
 def reflatten(store: Store | str | Path, *, journal: str | Path | None = None) -> Reflattened:
@@ -323,7 +322,7 @@ def reflatten(store: Store | str | Path, *, journal: str | Path | None = None) -
     --------
     verifyanalytics.collect, verifyanalytics.record : Fill the journal.
     """
-    store = _as_store(store)
+    store = as_store(store)
     with open_journal(store, journal, create=False) as opened:
         return delivery.reflatten(opened, store)
 
@@ -368,8 +367,8 @@ def mark(
     """
     if state not in {State.REJECTED, State.NOT_PROCESSED}:
         raise UsageError(f"a call can be marked REJECTED or NOT_PROCESSED, not {state[:40]}")
-    note = _reason(reason)
-    with open_journal(_as_store(store), journal, create=False) as opened:
+    note = reason_text(reason)
+    with open_journal(as_store(store), journal, create=False) as opened:
         found = [call for call in opened.calls(*OPEN_STATES) if call.key.startswith(key)]
         if len(found) != 1 or not key:
             raise UsageError(f"{len(found)} calls in doubt begin with {key[:32]!r}; give one")
@@ -421,11 +420,12 @@ def redo(
     --------
     verifyanalytics.mark : Settles one call in doubt by hand.
     """
-    with open_journal(_as_store(store), journal, create=False) as opened:
-        return opened.redo(code, _reason(reason))
+    with open_journal(as_store(store), journal, create=False) as opened:
+        return opened.redo(code, reason_text(reason))
 
 
-def _reason(text: str) -> str:
+def reason_text(text: str) -> str:
+    """Check a person's reason, and cut it to 500 characters."""
     if not text.strip():
         raise UsageError("it needs a reason")
     if any("\ud800" <= character <= "\udfff" for character in text):
@@ -471,5 +471,6 @@ def _dry_run(source: Requests, options: CollectOptions) -> CollectSummary:
     return total
 
 
-def _as_store(store: Store | str | Path) -> Store:
+def as_store(store: Store | str | Path) -> Store:
+    """Open the store at a path."""
     return store if isinstance(store, Store) else Store(store)

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from types import FrameType
 from typing import Any, Self
 
+from verifyanalytics.store.disk import ending_signals
 from verifyanalytics.wording.numbers import spaced
 
 REPORT_SECONDS = 0.1
@@ -167,11 +168,11 @@ class ProgressReporter:
 
 
 class Signals:
-    """Handlers of SIGINT and SIGTERM that unwind an import, and wait while it commits.
+    """Handlers of SIGINT, SIGTERM and SIGHUP that unwind an import, and wait while it commits.
 
-    Within the context SIGTERM unwinds as Ctrl-C does and ends the program with 143; within `held`
-    both wait until the commit is in or refused. Handlers that were there are called in turn, and
-    are put back at the end. Outside the main thread nothing is changed: no signal arrives there.
+    Within the context the others unwind as Ctrl-C does and end the program with 143 or 129; within
+    `held` all wait until the commit is in or refused. Earlier handlers are called in turn, and
+    put back at the end. Outside the main thread nothing is changed: no signal arrives there.
     """
 
     def __init__(self) -> None:
@@ -181,11 +182,11 @@ class Signals:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in ending_signals():
                 handler = signal.getsignal(number)
                 if callable(handler):
                     self._before[number] = handler
-                elif handler is signal.SIG_DFL and number == signal.SIGTERM:
+                elif handler is signal.SIG_DFL and number != signal.SIGINT:
                     self._before[number] = _exit
         for taken in self._before:
             signal.signal(taken, self._receive)

@@ -19,13 +19,20 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterable
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import TypeVar
 
-from verifyanalytics.errors import UsageError
-from verifyanalytics.journal.database import as_storage_error, meta, open_database, take_lock
+from verifyanalytics.errors import StorageError, UsageError
+from verifyanalytics.journal.database import (
+    as_storage_error,
+    meta,
+    open_database,
+    set_meta,
+    take_lock,
+)
 from verifyanalytics.journal.reader import OPEN_STATES, Call, JournalView, Readable, StoredAnswer
+from verifyanalytics.journal.registry import Registry
 from verifyanalytics.journal.writer import Writer
 from verifyanalytics.vendor.replies import ANSWERS, Outcome, Reply, State
 
@@ -47,6 +54,8 @@ class Journal(Readable):
         Fingerprint of the store key that the calls' keys are made with.
     create : bool
         False: a journal that is not there is an error.
+    registry : Registry, optional
+        What the store knows of its journals: one that lacks something of it is refused.
 
     Attributes
     ----------
@@ -65,16 +74,26 @@ class Journal(Readable):
         or cannot be written. It is never made anew: that would forget what was sent.
     """
 
-    def __init__(self, path: Path, key_fingerprint: str, *, create: bool = True) -> None:
+    def __init__(
+        self, path: Path, key_fingerprint: str, *, create: bool = True,
+        registry: Registry | None = None,
+    ) -> None:  # fmt: skip
         self.path = Path(path)
+        self._registry = registry
         if not create and not self.path.exists():
             raise UsageError(f"no journal at {self.path.absolute()}; collect first")
         place = self.path.resolve()  # a link to a journal leads to the same lock
         with ExitStack() as opened:
             self._lock_file = opened.enter_context(take_lock(place))
+            if registry is not None and not place.exists():
+                registry.check_new(place)
             self._db = opened.enter_context(closing(open_database(place, key_fingerprint)))
             with as_storage_error(place):
                 self.uuid = meta(self._db, place, "uuid")
+                self._place = place
+                if registry is not None:
+                    registry.check(place, self.uuid, _epoch(self._db), _seq(self._db))
+                    _enter_epoch(self._db)
                 self.n_orphaned = self._db.execute(
                     "update calls set state = ?, changed_at = ?, message = 'process ended'"
                     " where state = ?",
@@ -82,6 +101,13 @@ class Journal(Readable):
                 ).rowcount
             opened.pop_all()
         self.writer = Writer(self._db, self.path)
+        self.remember()
+
+    def remember(self) -> None:
+        """Tell the store how far this journal is; before the first call, and now and then."""
+        if self._registry is not None:
+            epoch, seq = self._ask(lambda db: (_epoch(db), _seq(db)))
+            self._registry.record(self._place, self.uuid, epoch, seq)
 
     def close(self) -> None:
         """Write what was asked for, close the file and release the lock.
@@ -92,8 +118,24 @@ class Journal(Readable):
             return
         if not self.writer.is_inherited:
             self.writer.close()
+            self._leave()
             self._db.close()
         self._lock_file.close()
+
+    def _leave(self) -> None:
+        """Mark a clean end: no full check is needed, and every copy made until now is older.
+
+        What cannot be written is left: the next opening checks the whole file then.
+        """
+        db = self._db
+        with suppress(sqlite3.Error, StorageError):
+            db.execute("begin immediate")
+            if self._registry is not None:
+                _enter_epoch(db)
+            set_meta(db, "clean", "1")
+            db.execute("commit")
+            if self._registry is not None:
+                self._registry.record(self._place, self.uuid, _epoch(db), _seq(db))
 
     # --- states of a call ------------------------------------------------------------------
 
@@ -122,6 +164,45 @@ class Journal(Readable):
             return {key for key, row in values.items() if db.execute(change, row).rowcount}
 
         return self._ask(replan)
+
+    def adopt(self, seq: int, epoch: int, reason: str) -> int:
+        """Go on with this file although others know more; give the calls that are in doubt now.
+
+        Each PLANNED call may have been sent meanwhile. Answers are numbered above `seq`.
+        """
+        change = "update calls set state = ?, changed_at = ?, message = 'adopted', note = ?"
+
+        def work(db: sqlite3.Connection) -> int:
+            _enter_epoch(db, epoch + 1)
+            if _seq(db) < seq:
+                db.execute("delete from sqlite_sequence where name = 'answers'")
+                db.execute("insert into sqlite_sequence values ('answers', ?)", (seq,))
+            row = (State.IN_DOUBT, time.time(), reason, State.PLANNED)
+            return db.execute(f"{change} where state = ?", row).rowcount
+
+        return self._ask(work)
+
+    def doubt(self, calls: Iterable[tuple[str, str, str, str]], reason: str) -> int:
+        """Enter calls, each (key, action, req_key, token), as in doubt; give their number.
+
+        A call in doubt gets its token, so that a query can settle it; other known calls stay.
+        """
+        given = list(calls)
+
+        def work(db: sqlite3.Connection) -> int:
+            now = time.time()
+            rows = [(k, State.IN_DOUBT, action, req, now, now) for k, action, req, _ in given]
+            before = db.total_changes
+            db.executemany(_ENTER, rows)
+            n_new = db.total_changes - before
+            db.executemany(
+                "update calls set token = ?, message = 'adopted', note = ?"
+                " where key = ? and state = ? and token is null",
+                [(token, reason, k, State.IN_DOUBT) for k, _, _, token in given],
+            )
+            return n_new
+
+        return self._ask(work)
 
     def redo(self, code: int, reason: str) -> int:
         """Plan refused calls with a code again, for a person's reason; give their number.
@@ -239,6 +320,22 @@ class Journal(Readable):
 
     def _ask(self, work: Callable[[sqlite3.Connection], T]) -> T:
         return self.writer.ask(work)
+
+
+def _epoch(db: sqlite3.Connection) -> int:
+    """Count openings and closings; a copy that was put back has −1."""
+    found = db.execute("select value from meta where name = 'epoch'").fetchone()
+    return int(found[0]) if found else 0
+
+
+def _enter_epoch(db: sqlite3.Connection, at_least: int = 0) -> None:
+    set_meta(db, "epoch", str(max(_epoch(db) + 1, at_least)))
+
+
+def _seq(db: sqlite3.Connection) -> int:
+    """Give the highest number of an answer, also of those that are deleted."""
+    found = db.execute("select seq from sqlite_sequence where name = 'answers'").fetchone()
+    return int(found[0]) if found else 0
 
 
 _ENTER = (

@@ -190,6 +190,8 @@ class JournalView(Readable):
         self.path = Path(path)
         if not self.path.exists():
             raise UsageError(f"no journal at {self.path.absolute()}; collect first")
+        if not self.path.stat().st_size:
+            raise damaged(self.path, "it is empty")
         with as_storage_error(self.path):
             self._db = sqlite3.connect(
                 f"{self.path.absolute().as_uri()}?mode=ro",
@@ -210,6 +212,11 @@ class JournalView(Readable):
     def close(self) -> None:
         """Close the file."""
         self._db.close()
+
+    def copy_to(self, other: sqlite3.Connection) -> None:
+        """Copy the whole journal of one moment into an empty database."""
+        with as_storage_error(self.path):
+            self._db.backup(other)
 
     def _ask(self, work: Callable[[sqlite3.Connection], T]) -> T:
         with as_storage_error(self.path):

@@ -1,4 +1,4 @@
-"""Calls to the operating system: flush to the disk, lock a file, and one error for what is refused.
+"""Calls to the operating system: flush to the disk, lock a file, signals, one error for refusals.
 
 Workers and taps import this module, so it loads neither Arrow nor Delta nor DuckDB.
 """
@@ -8,7 +8,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -37,6 +39,27 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Put a small file of mode 0600 in the place of another, whole or not at all, on the disk."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+    try:
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
+            out.write(data)
+            out.flush()
+            os.fsync(out.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+    sync(path.parent)
+
+
+def ending_signals() -> list[signal.Signals]:
+    """Give the signals that end a run in order; a hang-up that `nohup` ignores is none."""
+    hangup = getattr(signal, "SIGHUP", None)  # Windows has none
+    taken = [signal.SIGINT, signal.SIGTERM]
+    return taken + [n for n in [hangup] if n and signal.getsignal(n) is not signal.SIG_IGN]
 
 
 def lock(file: BinaryIO) -> None:

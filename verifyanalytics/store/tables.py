@@ -40,6 +40,10 @@ _PROPERTIES = {
 }
 
 
+_OURS = {"responses", "labels", "_journals"}
+"""What lies in a store's folder."""
+
+
 class Tables:
     """The folders and versions of one store.
 
@@ -69,7 +73,7 @@ class Tables:
             if not self.exist():
                 # the mode of a folder that holds something else would be changed under others
                 if self.path.is_dir():
-                    strange = {f.name for f in self.path.iterdir()} - {"responses", "labels"}
+                    strange = {f.name for f in self.path.iterdir()} - _OURS
                     if strange:
                         hint = "name an empty folder, or one that is not there"
                         raise UsageError(
