@@ -217,4 +217,5 @@ def parquet_options(schema: pa.Schema) -> dict[str, Any]:
         "use_dictionary": [name for name in schema.names if name in LOW_CARDINALITY],
         "use_byte_stream_split": real,
         "store_schema": False,
+        "write_page_checksum": True,
     }

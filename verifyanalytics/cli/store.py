@@ -103,6 +103,21 @@ def export(
     return 0
 
 
+def repair(
+    *,
+    store: StoreOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what is to be done.")
+    ] = False,
+    output: Output,
+) -> int:
+    """Go back to the last whole version of a damaged log; names what to import again."""
+    done = open_store(store).repair(dry_run=dry_run)
+    text = "\n".join(done) or "the logs are whole; check looks at the rest"
+    output.result({"dry_run": dry_run, "done": done}, text)
+    return 0
+
+
 def compact(
     *,
     store: StoreOption = None,

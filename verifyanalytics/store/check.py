@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from verifyanalytics.errors import StorageError
-from verifyanalytics.store.files import DataFile, context_of, statistics, table_schema
+from verifyanalytics.errors import CheckError, StorageError
+from verifyanalytics.store.files import DataFile, context_of, damage, statistics, table_schema
+from verifyanalytics.store.head import history_findings
 from verifyanalytics.store.log import read_stamps
 from verifyanalytics.store.tables import Tables
 
@@ -35,8 +36,13 @@ FROM ledger FULL JOIN rows USING (batch) FULL JOIN refused USING (batch) ORDER B
 
 def findings(tables: Tables, *, deep: bool) -> list[str]:
     """Give one sentence for each thing that is wrong; what `Store.check` does."""
-    responses, labels = tables.at(None)
-    found: list[str] = []
+    try:
+        responses, labels = tables.at(None)
+    except CheckError as error:
+        return error.findings
+    found = [
+        text for table in (tables.responses, tables.labels) for text in history_findings(table)
+    ]
     for table, version in ((tables.responses, responses), (tables.labels, labels)):
         found += _file_findings(table, version.files)
         found += _content_findings(table, version.files) if deep and not found else []
@@ -47,22 +53,17 @@ def findings(tables: Tables, *, deep: bool) -> list[str]:
             tables.views().create(connection)
             found += _sum_findings(connection, read_stamps(tables.responses, responses.number))
     except (StorageError, duckdb.Error) as error:
-        found.append(str(error).splitlines()[0])
+        read = [(tables.responses, file) for file in responses.files]
+        read += [(tables.labels, file) for file in labels.files]
+        wrong = [f"{t.name}/{f.path} {what}" for t, f in read if (what := damage(t, f))]
+        found += wrong or [str(error).splitlines()[0]]
     return found
 
 
 def _file_findings(table: Path, files: Iterable[DataFile]) -> list[str]:
     """Find committed files that are gone or have another size."""
-    found = []
-    for file in files:
-        try:
-            n_bytes = (table / file.path).stat().st_size
-        except FileNotFoundError:
-            found.append(f"{file.path} is missing ({file.n_rows} rows)")
-            continue
-        if n_bytes != file.n_bytes:
-            found.append(f"{file.path} has {n_bytes} bytes, the log says {file.n_bytes}")
-    return found
+    found = ((file, damage(table, file, deep=False)) for file in files)
+    return [f"{table.name}/{file.path} {what}" for file, what in found if what]
 
 
 def _content_findings(table: Path, files: Iterable[DataFile]) -> list[str]:
@@ -71,14 +72,17 @@ def _content_findings(table: Path, files: Iterable[DataFile]) -> list[str]:
     for file in files:
         try:
             found += [
-                f"{file.path} {finding}" for finding in _read_through(table / file.path, file)
+                f"{table.name}/{file.path} {finding}" for finding in _read_through(table, file)
             ]
         except (OSError, pa.ArrowException) as error:
-            found.append(f"{file.path} cannot be read: {str(error).splitlines()[0]}")
+            found.append(f"{table.name}/{file.path} cannot be read: {str(error).splitlines()[0]}")
     return found
 
 
-def _read_through(path: Path, file: DataFile) -> list[str]:
+def _read_through(table: Path, file: DataFile) -> list[str]:
+    path = table / file.path
+    if what := damage(table, file):
+        return [what]
     found = []
     with pq.ParquetFile(path, page_checksum_verification=True) as opened:
         schema = opened.schema_arrow

@@ -38,20 +38,28 @@ from verifyanalytics.store.dedupe import (
     SourceProgress,
     pending_ranges,
 )
-from verifyanalytics.store.disk import storage_errors, sync
+from verifyanalytics.store.disk import sync, tidying
 from verifyanalytics.store.files import (
     ROW_GROUP_ROWS,
     DataFile,
     StagedFile,
     conform,
     context_of,
+    hashed_name,
     place,
     table_path,
     table_schema,
     verify,
     writer,
 )
-from verifyanalytics.store.log import LostRaceError, Version, commit, read_stamps, secure
+from verifyanalytics.store.log import (
+    LostRaceError,
+    UnconfirmedError,
+    Version,
+    commit,
+    read_stamps,
+    secure,
+)
 from verifyanalytics.store.tables import Tables
 from verifyanalytics.store.views import Views, literal, plain
 
@@ -96,7 +104,9 @@ class CommitTry:
         """Link staged files to their places in the table."""
         adds = []
         for file in files:
-            relative = table_path(file, f"{self._name}-{len(self._placed):04}")
+            # the name holds the hash: `check` compares it however the log is kept
+            name = hashed_name(f"{self._name}-{len(self._placed):04}", Path(file.path))
+            relative = table_path(file, name)
             self._placed.append(self.table / relative)
             adds.append(place(file, self.table, relative))
         for file, path in zip(files, self._placed, strict=True):
@@ -114,10 +124,11 @@ class CommitTry:
         A signal may arrive after the commit and before `commit` returns, so what the newest
         version refers to stays. If that version cannot be read, the files stay as strays.
         """
-        for path in self._drafts:
-            path.unlink(missing_ok=True)
+        with tidying():
+            for path in self._drafts:
+                path.unlink(missing_ok=True)
         if self._placed:
-            with contextlib.suppress(StorageError):
+            with tidying(), contextlib.suppress(StorageError):
                 referred = {self.table / f.path for f in self.tables.newest(self.table).files}
                 for path in set(self._placed) - referred:
                     path.unlink(missing_ok=True)
@@ -135,6 +146,8 @@ def with_retry(
         attempt = CommitTry(tables, table, batch, number)
         try:
             return work(attempt)
+        except UnconfirmedError:
+            raise
         except LostRaceError:
             _logger.info("%s: another commit came first, trying again", doing)
         except (DeltaError, duckdb.IOException, OSError, StorageError):
@@ -168,7 +181,7 @@ class Ledger:
         sums = ", ".join(f"sum({name})::BIGINT" for name in names)
         query = f"SELECT sha256, {sums} FROM ({views.query('imports')}) GROUP BY sha256"
         found = {}
-        with storage_errors(tables.path, "reading the ledger"):
+        with tables.errors("reading the ledger"):
             stamps = read_stamps(tables.responses, version.number)
             for sha256, n_bytes, *counts in tables.engine.cursor().sql(query).fetchall():
                 part = stamps.get(f"part:{sha256}", 0)
@@ -251,7 +264,8 @@ def _without(staged: StagedFile, rows: np.ndarray[Any, Any], attempt: CommitTry)
     keep = np.ones(staged.n_rows, dtype=bool)
     keep[rows] = False
     start = 0
-    with pq.ParquetFile(staged.path) as source, writer(path, source.schema_arrow) as out:
+    opened = pq.ParquetFile(staged.path, page_checksum_verification=True)
+    with opened as source, writer(path, source.schema_arrow) as out:
         for group in range(source.num_row_groups):
             table = source.read_row_group(group)
             mask = pa.array(keep[start : start + table.num_rows])

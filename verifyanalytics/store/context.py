@@ -51,7 +51,7 @@ def fold(table: pa.Table, names: Sequence[str]) -> pa.Table:
 
 def fold_file(staged: StagedFile, names: Sequence[str], path: Path) -> StagedFile:
     """Write a staged file of verifications again with some context columns in `extra`."""
-    with pq.ParquetFile(staged.path) as source:
+    with pq.ParquetFile(staged.path, page_checksum_verification=True) as source:
         kept = [field for field in source.schema_arrow if field.name not in names]
         with writer(path, pa.schema(kept)) as out:
             for group in range(source.num_row_groups):

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
+import logging
 import os
 import signal
 import sys
@@ -21,6 +23,8 @@ if sys.platform == "win32":
     import msvcrt
 else:
     import fcntl
+
+_logger = logging.getLogger(__name__)
 
 _FULL = {
     errno.ENOSPC: "the disk is full",
@@ -39,6 +43,12 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def hash_of(path: Path) -> str:
+    """Hash a file in bounded memory."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def replace_file(path: Path, data: bytes) -> None:
@@ -74,6 +84,15 @@ def lock(file: BinaryIO) -> None:
         msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
     else:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@contextlib.contextmanager
+def tidying() -> Iterator[None]:
+    """Log what cannot be removed after the work is done; the next import tries again."""
+    try:
+        yield
+    except OSError as error:
+        _logger.warning("left behind: %s", error)
 
 
 @contextlib.contextmanager

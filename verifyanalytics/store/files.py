@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 
 from verifyanalytics.errors import StorageError
 from verifyanalytics.schema import IMPORTS, LABELS, REJECTS, VERIFICATIONS, parquet_options
-from verifyanalytics.store.disk import storage_errors, sync
+from verifyanalytics.store.disk import hash_of, storage_errors, sync
 
 KINDS = {"verification": VERIFICATIONS, "reject": REJECTS, "import": IMPORTS}
 """What the table `responses` holds, by its partition `kind`, and the columns of each."""
@@ -130,6 +130,32 @@ def verify(path: Path, staged: StagedFile) -> pa.Schema:
         message = f"{path.name} has columns that are not the table's: {', '.join(wrong)}"
         raise StorageError(message, path=path)
     return schema
+
+
+_HASHED = re.compile(r"\.([0-9a-f]{32})\.parquet")
+
+
+def hashed_name(name: str, path: Path) -> str:
+    """Put the hash of a file into the name that it gets, so that `damage` can compare it."""
+    return f"{name}.{hash_of(path)[:32]}"
+
+
+def damage(table: Path, file: DataFile, *, deep: bool = True) -> str:
+    """Say what is wrong with the bytes of a committed file; empty when nothing is.
+
+    With `deep` the whole file is read and held against the hash in its name.
+    """
+    path = table / file.path
+    try:
+        n_bytes = path.stat().st_size
+    except FileNotFoundError:
+        return f"is missing ({file.n_rows} rows)"
+    if n_bytes != file.n_bytes:
+        return f"has {n_bytes} bytes, the log says {file.n_bytes}"
+    hashed = _HASHED.search(path.name)
+    if deep and hashed and not hash_of(path).startswith(hashed[1]):
+        return "was changed: its bytes are not those that were written"
+    return ""
 
 
 def statistics(path: Path) -> dict[str, Any]:

@@ -23,6 +23,9 @@ from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Tr
 from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction, RemoveAction
 
+from verifyanalytics.errors import StorageError
+from verifyanalytics.store import head
+from verifyanalytics.store.disk import sync
 from verifyanalytics.store.files import DataFile, context_of, statistics
 
 CHECKPOINT_EVERY = 20
@@ -176,20 +179,36 @@ def _settle(folder: Path, version: Version, commit_id: str, error: Exception) ->
         raise LostRaceError from error
 
 
-def secure(folder: Path, delta_version: int) -> None:
-    """Make a log entry private, and write a checkpoint now and then.
+class UnconfirmedError(StorageError):
+    """The commit is in, but the disk did not confirm it."""
 
-    The commit is in. A failure here costs speed, not data, so it is logged only.
+
+def secure(folder: Path, delta_version: int) -> None:
+    """Make a log entry private and flush it to the disk; write a checkpoint now and then.
+
+    The commit is in. Without a checkpoint it costs speed, not data, so that is logged only.
     """
     log = folder / "_delta_log"
     try:
-        (log / f"{delta_version:020}.json").chmod(0o600)
-        if delta_version % CHECKPOINT_EVERY == 0:
+        head.entry(folder, delta_version).chmod(0o600)
+        sync(head.entry(folder, delta_version))
+    except OSError as error:
+        message = f"the commit is in, but the disk did not confirm it: {error.strerror}; run again"
+        raise UnconfirmedError(message, path=folder) from error
+    try:
+        if delta_version and delta_version % CHECKPOINT_EVERY == 0:
             DeltaTable(folder, version=delta_version).create_checkpoint()
             for name in (f"{delta_version:020}.checkpoint.parquet", "_last_checkpoint"):
                 (log / name).chmod(0o600)
+                sync(log / name)
     except (DeltaError, OSError) as error:
         _logger.warning("no checkpoint at %d of %s: %s", delta_version, folder, error)
+    try:
+        sync(log)
+        head.confirm(folder, delta_version)
+    except OSError as error:
+        message = f"the commit is in, but not confirmed: {error.strerror}; run again"
+        raise UnconfirmedError(message, path=folder) from error
 
 
 @dataclass(frozen=True, slots=True)

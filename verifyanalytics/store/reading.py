@@ -21,7 +21,7 @@ from verifyanalytics.store.disk import storage_errors
 from verifyanalytics.store.export import export_paths, export_table
 from verifyanalytics.store.maintenance import strays
 from verifyanalytics.store.tables import Tables
-from verifyanalytics.store.views import TABLES, distinct, plain, query_errors, require_select
+from verifyanalytics.store.views import TABLES, distinct, plain, require_select
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -127,7 +127,7 @@ class StoreReader:
             table, columns=columns, since=since, until=until, where=where
         )
         connection = self._tables.engine.cursor()
-        with query_errors(f"reading {table}", self.path):
+        with self._tables.errors(f"reading {table}", of_query=True):
             require_select(connection, query)
             return connection.sql(query)
 
@@ -167,7 +167,7 @@ class StoreReader:
         """
         views = self._tables.views(as_of)
         connection = self._tables.engine.cursor()
-        with query_errors("sql", self.path):
+        with self._tables.errors("sql", of_query=True):
             require_select(connection, query)
             views.create(connection)
             relation = connection.sql(query)
@@ -176,7 +176,7 @@ class StoreReader:
     def _frame(self, relation: duckdb.DuckDBPyRelation, doing: str) -> pd.DataFrame:
         import pandas as pd
 
-        with query_errors(doing, self.path):
+        with self._tables.errors(doing, of_query=True):
             table = plain(relation.to_arrow_table())
         table = table.rename_columns(distinct(table.column_names))
         frame: pd.DataFrame = table.to_pandas(types_mapper=pd.ArrowDtype)

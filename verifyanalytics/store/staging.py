@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from verifyanalytics.store.context import beyond_limit, fold
-from verifyanalytics.store.disk import lock, sync
+from verifyanalytics.store.disk import lock, sync, tidying
 from verifyanalytics.store.files import (
     ROW_GROUP_ROWS,
     StagedFile,
@@ -212,12 +212,14 @@ class StagingFolders:
     def release(self, batch: str, *, whole: bool = False) -> None:
         """Give a folder up once it is empty; with `whole`, whatever is in it."""
         path = self.folder / batch
-        if whole:
-            shutil.rmtree(path, ignore_errors=True)
-        elif path.is_dir() and not any(path.iterdir()):
-            path.rmdir()
+        with tidying():
+            if whole:
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.is_dir() and not any(path.iterdir()):
+                path.rmdir()
         if not path.exists() and batch in self._owned:
-            (self.folder / f"{batch}.owner").unlink(missing_ok=True)
+            with tidying():
+                (self.folder / f"{batch}.owner").unlink(missing_ok=True)
             self._owned.pop(batch).close()
 
     def release_all(self) -> None:
@@ -234,7 +236,8 @@ class StagingFolders:
         for batch in batches:
             if batch not in self._owned and (owner := self._locked(batch)):
                 shutil.rmtree(self.folder / batch, ignore_errors=True)
-                (self.folder / f"{batch}.owner").unlink(missing_ok=True)
+                with tidying():
+                    (self.folder / f"{batch}.owner").unlink(missing_ok=True)
                 owner.close()
                 cleaned.append(batch)
         return cleaned

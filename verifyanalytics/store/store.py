@@ -14,10 +14,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from verifyanalytics.errors import NoStoreError
 from verifyanalytics.store.commits import Ledger, add_labels, append, label_rows
 from verifyanalytics.store.dedupe import ImportedRange, RangeCount, SourceProgress
-from verifyanalytics.store.disk import storage_errors
+from verifyanalytics.store.disk import storage_errors, tidying
 from verifyanalytics.store.files import StagedFile
+from verifyanalytics.store.head import repair
 from verifyanalytics.store.maintenance import bundles, expired, merge, replace_rows, retention_hours
 from verifyanalytics.store.reading import StoreReader
 
@@ -183,11 +185,12 @@ class Store(StoreReader):
         self.create()
         with self._tables.lock:
             try:
-                with storage_errors(self.path, f"committing batch {batch}"):
+                with self._tables.errors(f"committing batch {batch}"):
                     return append(self._tables, self._ledger, batch, staged, ranges, stamps or {})
             finally:
-                for file in staged:
-                    Path(file.path).unlink(missing_ok=True)
+                with tidying():
+                    for file in staged:
+                        Path(file.path).unlink(missing_ok=True)
                 self._tables.staging.release(batch)
 
     def add_labels(self, labels: Any) -> int:
@@ -227,7 +230,7 @@ class Store(StoreReader):
         batch = self.new_batch()
         with self._tables.lock:
             try:
-                with storage_errors(self.path, "committing labels"):
+                with self._tables.errors("committing labels"):
                     return add_labels(self._tables, rows, batch)
             finally:
                 self._tables.staging.release(batch, whole=True)
@@ -257,7 +260,7 @@ class Store(StoreReader):
         reflatten : Reads the answers of a journal again.
         """
         batch = self.new_batch()
-        with self._tables.lock, storage_errors(self.path, "replacing rows"):
+        with self._tables.lock, self._tables.errors("replacing rows"):
             try:
                 return replace_rows(self._tables, fresh, batch)
             finally:
@@ -300,7 +303,7 @@ class Store(StoreReader):
         import pandas as pd
 
         done: list[tuple[str, str, int, int]] = []
-        with storage_errors(self.path, "compacting"):
+        with self._tables.errors("compacting"):
             for bundle in bundles(self._tables.newest(self._tables.responses).files, over):
                 batch = self.new_batch()
                 try:
@@ -310,6 +313,50 @@ class Store(StoreReader):
                 if n_rows:
                     done.append((bundle[0].kind, bundle[0].month, len(bundle), n_rows))
         return pd.DataFrame(done, columns=["kind", "month", "n_files", "n_rows"])
+
+    def repair(self, *, dry_run: bool = False) -> list[str]:
+        """Go back to the last whole version of a log that is damaged; nothing else is changed.
+
+        What is damaged is set aside beside its place. The rows of later commits are lost: import
+        the sources that are named again, and only the rows that are missing come back.
+
+        Parameters
+        ----------
+        dry_run : bool
+            Only say what would be done.
+
+        Returns
+        -------
+        list of str
+            One sentence a table that was damaged, with the sources to import again; empty when the
+            logs are whole.
+
+        Raises
+        ------
+        NoStoreError
+        StorageError
+            There is no whole version to go back to.
+
+        See Also
+        --------
+        check : Finds damage of logs, files and sums.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> Store(tempfile.mkdtemp() + "/store", create=True).repair()
+        []
+        """
+        with self._tables.lock, storage_errors(self.path, "repairing"):
+            if not self.path.is_dir():
+                raise NoStoreError(self.path)
+            done = [
+                text
+                for table in (self._tables.responses, self._tables.labels)
+                for text in repair(table, dry_run=dry_run)
+            ]
+            self._tables.forget()
+        return done
 
     def vacuum(self, retention: str | timedelta = "7d", *, dry_run: bool = False) -> list[str]:
         """Delete files that no version of the last days refers to, and what dead imports left.

@@ -7,17 +7,28 @@ engine, and the staging folders that this process owns.
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from verifyanalytics.errors import NoStoreError, StorageError, UsageError
 from verifyanalytics.schema import IMPORTS, REJECTS, SCHEMA_VERSION, VERIFICATIONS
+from verifyanalytics.store import head
 from verifyanalytics.store.disk import storage_errors
-from verifyanalytics.store.files import fingerprint, key_path, make_key, read_key, table_schema
+from verifyanalytics.store.files import (
+    damage,
+    fingerprint,
+    key_path,
+    make_key,
+    read_key,
+    table_schema,
+)
 from verifyanalytics.store.log import (
     LABEL_SEQUENCE,
     SEQUENCE,
@@ -25,9 +36,10 @@ from verifyanalytics.store.log import (
     Version,
     entries,
     open_version,
+    secure,
 )
 from verifyanalytics.store.staging import StagingFolders
-from verifyanalytics.store.views import Engine, Views
+from verifyanalytics.store.views import Engine, Views, query_errors
 
 RETENTION = timedelta(days=7)
 """How far back `as_of` reaches; removed files stay that long."""
@@ -40,7 +52,12 @@ _PROPERTIES = {
 }
 
 
-_OURS = {"responses", "labels", "_journals"}
+_OF_THE_QUERY = (
+    duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException,
+    duckdb.ConversionException, duckdb.OutOfRangeException, duckdb.PermissionException,
+)  # fmt: skip
+
+_OURS = {"responses", "labels", "_journals", head.FOLDER}
 """What lies in a store's folder."""
 
 
@@ -65,7 +82,10 @@ class Tables:
     def exist(self) -> bool:
         """Whether the store is there."""
         log = self.responses / "_delta_log"
-        return log.is_dir() and DeltaTable.is_deltatable(str(self.responses))
+        if log.is_dir() and DeltaTable.is_deltatable(str(self.responses)):
+            return True
+        head.verify(self.responses)  # a log that is gone is no reason to make a new one
+        return False
 
     def create(self) -> None:
         """Make the tables and the key if they are not there; also what a kill left out."""
@@ -110,7 +130,7 @@ class Tables:
             if not DeltaTable.is_deltatable(str(folder)):
                 raise
         (folder / "_delta_log").chmod(0o700)
-        (folder / "_delta_log" / f"{0:020}.json").chmod(0o600)
+        secure(folder, 0)
 
     def key(self, *, again: bool = False) -> bytes:
         """Read the key once (or again) and hold it against the fingerprint in the properties."""
@@ -125,6 +145,29 @@ class Tables:
             self._key = key
         return self._key
 
+    # ---------------------------------------------------------------------------- damage
+
+    @contextmanager
+    def errors(self, doing: str, *, of_query: bool = False) -> Iterator[None]:
+        """Turn what the disk and the libraries raise into one error; name a damaged file.
+
+        `of_query`: what DuckDB refuses may be the query's fault.
+        """
+        try:
+            with (query_errors if of_query else storage_errors)(self.path, doing):
+                yield
+        except (UsageError, StorageError) as error:
+            cause = error.__cause__
+            may_be_damage = isinstance(cause, duckdb.Error | pa.ArrowException | OSError)
+            if may_be_damage and not isinstance(cause, _OF_THE_QUERY):
+                for table, version in self._newest.items():
+                    for file in version.files:
+                        if found := damage(table, file):
+                            hint = "check --deep lists all damage"
+                            message = f"{doing}: {table / file.path} {found}; {hint}"
+                            raise StorageError(message, path=table / file.path) from error
+            raise
+
     # ---------------------------------------------------------------------------- versions
 
     def newest(self, table: Path) -> Version:
@@ -134,6 +177,7 @@ class Tables:
                 raise NoStoreError(self.path)
             known = self._newest.get(table)
             if known is None or not _is_newest(table, known.number):
+                head.verify(table)
                 known = open_version(table, SEQUENCE if table == self.responses else LABEL_SEQUENCE)
                 found = known.handle.metadata().configuration.get(_SCHEMA_PROPERTY, "")
                 if not found.isdigit():
@@ -145,6 +189,10 @@ class Tables:
                     raise StorageError(f"{message} {hint}", path=self.path)
                 self._newest[table] = known
             return known
+
+    def forget(self) -> None:
+        """Read the logs again at the next use."""
+        self._newest.clear()
 
     def at(self, as_of: int | None) -> tuple[Version, Version]:
         """Give `responses` and `labels` as they were at a version of the store.

@@ -127,7 +127,7 @@ def _spill_folder() -> Path:
 
 
 @contextmanager
-def query_errors(doing: str, path: Path) -> Iterator[None]:
+def query_errors(path: Path, doing: str) -> Iterator[None]:
     """Turn DuckDB's errors about a query into `UsageError`, about the disk into `StorageError`."""
     try:
         yield
