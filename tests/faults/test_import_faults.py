@@ -344,3 +344,21 @@ def test_a_full_disk_is_a_storage_error_and_the_rerun_completes(files, truth, tm
         subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
         complete(disk / "store", *names)
         assert_whole(disk / "store", truth)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="files without a name are shown there only")
+def test_a_killed_import_of_standard_input_leaves_no_raw_byte(tmp_path):
+    place = tmp_path / "store"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "verifyanalytics", "import", "-", "--store", str(place)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdin is not None
+    for _ in range(40):  # more than a pipe takes, so the process has read
+        process.stdin.write(b'{"code":10000,"data":"canary"}\n' * 20_000)
+    process.stdin.flush()
+    process.kill()
+    process.communicate()
+    left = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert left
+    assert not [path for path in left if b"canary" in path.read_bytes()]

@@ -210,6 +210,32 @@ def test_a_name_that_is_no_text_is_told(store, tmp_path, workers):
         va.import_responses(tmp_path, store, workers=workers)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="names are bytes there only")
+def test_a_name_that_is_no_text_does_not_stop_its_folder(store, tmp_path):
+    folder = tmp_path / "input"
+    with open(os.fsencode(folder) + b"/\xff.ndjson", "wb") as file:  # noqa: PTH123
+        file.write(line(1))
+    write_lines(folder / "a.ndjson", [line(2)])
+    summary = va.import_responses(folder, store)
+    assert summary.added == 1
+    (skipped,) = summary.skipped
+    assert "udcff.ndjson: its name is no UTF-8 text" in skipped
+
+
+def test_links_out_of_a_folder_are_followed_only_when_asked(store, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    write_lines(tmp_path / "elsewhere" / "b.ndjson", [line(2)])
+    folder = tmp_path / "input"
+    write_lines(folder / "a.ndjson", [line(1)])
+    (folder / "b.ndjson").symlink_to(tmp_path / "elsewhere" / "b.ndjson")
+    (folder / "more").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (folder / "same.ndjson").symlink_to(folder / "a.ndjson")
+    summary = va.import_responses(folder, store)
+    assert summary.added == 1
+    assert len([text for text in summary.skipped if "--follow-links" in text]) == 2
+    assert va.import_responses(folder, store, follow_links=True).added == 1
+
+
 def test_a_closed_standard_input_is_told(store, monkeypatch):
     monkeypatch.setattr(sys, "stdin", None)
     with pytest.raises(UsageError, match="standard input is closed"):

@@ -43,6 +43,7 @@ class Reading:
     action: str | None = option(None, "NAME", "For responses that do not say.")
     req_key: str | None = option(None, "KEY", "For responses that do not say.")
     image_prints: PrintsOption = False
+    follow_links: bool = flag("--follow-links", "Also what links in a folder lead to outside it.")
 
 
 def import_(

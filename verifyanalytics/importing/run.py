@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from typing import BinaryIO, Self
 
 from verifyanalytics.arguments import check_texts, number, printable
 from verifyanalytics.arguments import paths as checked_paths
@@ -46,6 +46,7 @@ from verifyanalytics.journal.delivery import Delivered, deliver
 from verifyanalytics.journal.journal import Journal
 from verifyanalytics.parsing.envelope import ReadOptions
 from verifyanalytics.parsing.fast.flattener import Flattener
+from verifyanalytics.sources.discovery import private_file
 from verifyanalytics.sources.reading import BLOCK_BYTES, Source, discover, open_stored, spool
 from verifyanalytics.store.files import fingerprint
 from verifyanalytics.store.store import ImportedRange, RangeCount, Store
@@ -75,6 +76,7 @@ def import_responses(
     action: str | None = None,
     req_key: str | None = None,
     image_prints: bool = False,
+    follow_links: bool = False,
     batch_bytes: int | None = None,
     progress: Callable[[ImportProgress], object] | None = None,
 ) -> ImportSummary:
@@ -106,6 +108,8 @@ def import_responses(
         For responses that do not say.
     image_prints : bool
         Keep a keyed fingerprint of each image; the image itself is never kept.
+    follow_links : bool
+        Also read what links in a folder lead to outside of it; otherwise they are skipped.
     batch_bytes : int, optional
         Input of one commit, about; by default 1 GiB or 400,000 rows. Smaller commits lose less
         when the import is killed, and cost more.
@@ -154,7 +158,7 @@ def import_responses(
     })  # fmt: skip
     given = checked_paths(paths)
     # before the store: a path that is not there makes none
-    sources, skipped = _discover(given, column, time_column)
+    sources, skipped = _discover(given, column, time_column, follow_links)
     target = store if isinstance(store, Store) else Store(store, create=True)
     options = ReadOptions(
         strict=strict,
@@ -180,15 +184,19 @@ def import_responses(
 
 
 def _discover(
-    paths: list[str | Path], column: str | None, time_column: str | None
+    paths: list[str | Path], column: str | None, time_column: str | None, follow_links: bool
 ) -> tuple[list[Source], list[str]]:
     """Give the sources behind some paths, standard input apart, and what was left out, and why."""
     skipped: list[str] = []
     named = [path for path in paths if str(path) != "-"]
     sources = discover(
-        named, column=column, time_column=time_column,
+        named, column=column, time_column=time_column, follow_links=follow_links,
         on_skip=lambda name, why: skipped.append(f"{name}: {why}"),
     )  # fmt: skip
+    nameless = [source for source in sources if printable(source.location) != source.location]
+    if nameless and len(nameless) < len(sources):  # one odd name does not stop its folder
+        sources = [source for source in sources if source not in nameless]
+        skipped += [f"{printable(s.location)}: its name is no UTF-8 text" for s in nameless]
     unknown = [text for text in skipped if text.endswith("unknown suffix")]
     if unknown and not sources and len(named) == len(paths):
         raise UsageError(
@@ -215,7 +223,8 @@ class _Import:
         self._sizes, self._reporter, self._signals = sizes, reporter, signals
         self._pool: WorkerPool | None = None
         self._flattener = Flattener(options)  # for a small input
-        self._n_tasks = self._n_copies = 0
+        self._n_tasks = 0
+        self._spooled: list[BinaryIO] = []
         self._seen: set[str] = set()
         self._again: list[str] = []
         self._batch = store.new_batch()
@@ -228,6 +237,8 @@ class _Import:
         """Stop the workers and remove what they staged; what was committed stays."""
         if self._pool is not None:
             self._pool.stop()
+        for file in self._spooled:
+            file.close()
         self._store.discard(self._batch)
 
     def standard_input(self, column: str | None, time_column: str | None) -> Source:
@@ -235,7 +246,10 @@ class _Import:
         if sys.stdin is None:
             raise UsageError("standard input is closed")
         with writing(self._folder):
-            return spool(sys.stdin.buffer, self._folder, column=column, time_column=time_column)
+            return spool(
+                sys.stdin.buffer, self._folder, self._spooled.append,
+                column=column, time_column=time_column,
+            )  # fmt: skip
 
     def everything(self, found: list[Source], skipped: list[str], mark: str) -> None:
         """Import some sources."""
@@ -326,11 +340,11 @@ class _Import:
         """Copy a remote source, so that what is hashed is what is read, and it travels once."""
         if "://" not in source.location:
             return source
-        self._n_copies += 1
-        path = self._folder / f"copy-{self._n_copies}"
-        with open_stored(source) as remote, writing(self._folder), path.open("xb") as copy:
+        with open_stored(source) as remote, writing(self._folder):
+            copy, location = private_file(self._folder, self._spooled.append)
             shutil.copyfileobj(remote, copy, BLOCK_BYTES)
-        return replace(source, location=str(path), n_bytes=path.stat().st_size)
+            copy.flush()
+        return replace(source, location=location, n_bytes=copy.tell())
 
     def _started(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Iterator[Result]]]:
         """Hand out the tasks of a few batches ahead of the one that is given for its commit."""

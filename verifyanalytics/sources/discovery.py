@@ -7,7 +7,6 @@ import glob
 import os
 import re
 import stat
-import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -35,7 +34,8 @@ def discover(
     column: str | None = None,
     time_column: str | None = None,
     on_skip: _Skip | None = None,
-    spool_folder: Path | None = None,
+    spooled: Callable[[], Source] | None = None,
+    follow_links: bool = True,
 ) -> list[Source]:
     """Find the sources behind files, folders, globs and URLs, in the order given.
 
@@ -50,8 +50,10 @@ def discover(
         For tables: the column that holds the answers, and the one with their time.
     on_skip : callable, optional
         Called with (name, why) for each thing in a folder that is left out.
-    spool_folder : Path, optional
-        Where ``-`` (standard input) is spooled to, see `spool`; without it ``-`` is refused.
+    spooled : callable, optional
+        Gives the source of ``-``, standard input, see `spool`; without it ``-`` is refused.
+    follow_links : bool
+        Also take what links lead to that leave the folder they are in.
 
     Returns
     -------
@@ -64,46 +66,63 @@ def discover(
         A path that does not exist, cannot be opened, is no file or folder, or is a table in
         which `column` is missing.
     """
-    search = _Search(column, time_column, on_skip or (lambda name, why: None))
+    search = _Search(column, time_column, on_skip or (lambda name, why: None), follow_links)
     for given in paths:
         if given != "-":
             search.add(os.fspath(given))
-        elif spool_folder is None:
+        elif spooled is None:
             raise UsageError("- (standard input) needs a folder to be spooled to")
         else:
-            stdin = sys.stdin.buffer
-            search.found.append(spool(stdin, spool_folder, column=column, time_column=time_column))
+            search.found.append(spooled())
     return search.found
+
+
+_OPEN_FILES = Path("/proc")
+"""Where Linux shows the open files of a process, to its workers too."""
+
+
+def private_file(folder: Path, keep: Callable[[BinaryIO], None]) -> tuple[BinaryIO, str]:
+    """Open a new file of mode 0600 for raw bytes; give it and the path to read it by.
+
+    Where the system allows it the file has no name, so that nothing of it is left however the
+    process ends. `keep` gets the file and closes it when it was read.
+    """
+    handle, location = tempfile.mkstemp(prefix="spool-", dir=folder)
+    file = os.fdopen(handle, "wb")
+    keep(file)
+    if _OPEN_FILES.is_dir():
+        Path(location).unlink()
+        location = str(_OPEN_FILES / str(os.getpid()) / "fd" / str(handle))
+    return file, location
 
 
 def spool(
     stream: BinaryIO,
     folder: Path,
+    keep: Callable[[BinaryIO], None],
     *,
     name: str = "<stdin>",
     column: str | None = None,
     time_column: str | None = None,
 ) -> Source:
-    """Copy a stream that cannot be read twice into a private file, and recognise it.
+    """Copy a stream that cannot be read twice into a `private_file`, and recognise it.
 
-    The file in `folder` (mode 0600) is `Source.location`; the caller deletes it. `UsageError` when
-    the stream is a table and `column` does not name one of its columns.
+    `UsageError` when the stream is a table and `column` does not name one of its columns.
     """
-    handle, location = tempfile.mkstemp(prefix="spool-", dir=folder)
-    with os.fdopen(handle, "wb") as file:
-        while chunk := stream.read(BLOCK_BYTES):
-            file.write(chunk)
-    try:
-        return _recognise(name, location, "", column=column, time_column=time_column)
-    except UsageError:
-        Path(location).unlink()
-        raise
+    file, location = private_file(folder, keep)
+    while chunk := stream.read(BLOCK_BYTES):
+        file.write(chunk)
+    file.flush()
+    return _recognise(name, location, "", column=column, time_column=time_column)
 
 
 class _Search:
     """The sources found so far, and the files and folders already seen."""
 
-    def __init__(self, column: str | None, time_column: str | None, on_skip: _Skip) -> None:
+    def __init__(
+        self, column: str | None, time_column: str | None, on_skip: _Skip, follow_links: bool
+    ) -> None:
+        self._follow_links = follow_links
         self.found: list[Source] = []
         self._column, self._time_column, self._on_skip = column, time_column, on_skip
         self._seen: set[str] = set()
@@ -137,7 +156,7 @@ class _Search:
 
     def _add_path(self, path: Path, *, in_folder: bool = False) -> None:
         if path.is_dir():
-            self._walk(path)
+            self._walk(path, path.resolve())
         elif path.is_file():
             if in_folder and _known_suffix(path.name) is None:
                 self._on_skip(_printable(path.as_posix()), "unknown suffix")
@@ -147,7 +166,7 @@ class _Search:
             kind = stat.filemode(path.stat().st_mode)[0]
             raise UsageError(f"{path} is no file or folder (type {kind}); pipe it in with -")
 
-    def _walk(self, folder: Path) -> None:
+    def _walk(self, folder: Path, top: Path) -> None:
         """Walk a folder in sorted order; a folder met again, by link or loop, is passed."""
         try:
             entries = sorted(folder.iterdir())
@@ -159,11 +178,13 @@ class _Search:
             name = _printable(entry.as_posix())
             if entry.name.startswith((".", "_")):
                 self._on_skip(name, "hidden")
+            elif not self._follow_links and _leaves(entry, top):
+                self._on_skip(name, "a link out of the folder; --follow-links takes it")
             elif entry.is_dir():
                 if (entry / "_delta_log").is_dir():
                     self._on_skip(name, "a Delta table")
                 else:
-                    self._walk(entry)
+                    self._walk(entry, top)
             elif not entry.is_file():
                 self._on_skip(name, "no regular file" if entry.exists() else "a broken link")
             elif _known_suffix(name) is None:
@@ -209,6 +230,10 @@ class _Search:
                 self._on_skip(name, "unknown suffix")
             else:
                 self._take(name, location, in_folder=is_folder)
+
+
+def _leaves(path: Path, top: Path) -> bool:
+    return path.is_symlink() and path.exists() and not path.resolve().is_relative_to(top)
 
 
 def _remote_files(url: str) -> tuple[list[str], bool]:

@@ -217,7 +217,7 @@ class StagingFolders:
                 shutil.rmtree(path, ignore_errors=True)
             elif path.is_dir() and not any(path.iterdir()):
                 path.rmdir()
-        if not path.exists() and batch in self._owned:
+        if (whole or not path.exists()) and batch in self._owned:
             with tidying():
                 (self.folder / f"{batch}.owner").unlink(missing_ok=True)
             self._owned.pop(batch).close()
