@@ -104,7 +104,6 @@ def test_what_a_wrong_checksum_stands_behind_is_not_taken(tmp_path):
     assert (reject.row, reject.byte_offset, reject.reason) == (1, 0, "source")
     assert reject.detail.startswith("the gzip stream is damaged: ")
     chunks = inflated_chunks(str(path), "a", "gzip", 500, 1 << 30, held_bytes=100_000)
-    assert data.startswith(next(chunks))
-    with pytest.raises(StreamDamageError, match="before this one may be wrong") as caught:
-        list(chunks)
-    assert 0 < caught.value.position <= len(data) - 100_000
+    with pytest.raises(StreamDamageError, match="is damaged") as caught:
+        next(chunks)  # the member is longer than what is held back: it was read to its end first
+    assert caught.value.position == 0

@@ -14,7 +14,15 @@ from datetime import datetime
 from typing import Any
 
 from verifyanalytics.parsing.envelope import keyed_hash
-from verifyanalytics.parsing.redaction import MAX_TEXT, is_personal, short, size
+from verifyanalytics.parsing.redaction import (
+    MAX_TEXT,
+    is_number_of_a_person,
+    is_personal,
+    looked_through,
+    short,
+    size,
+    sized,
+)
 from verifyanalytics.parsing.strict_json import Number, Unreadable, dumps, loads
 
 IMAGES = ("image_best", "image_env")
@@ -106,8 +114,11 @@ def _redacted(value: Any, name: str | None = None) -> Any:
         return [_redacted(item, name) for item in value]
     personal = name is not None and is_personal(name)
     if isinstance(value, str) and not isinstance(value, Number):
+        if name == "request_id" and is_number_of_a_person(value):
+            return value
         n_bytes = size(value)
         if name in JSON_TEXTS:
-            return value if n_bytes <= MAX_JSON_TEXT else ""
-        return f"[{n_bytes} bytes]" if n_bytes > MAX_TEXT or (personal and value) else value
+            return looked_through(value) if n_bytes <= MAX_JSON_TEXT else ""
+        is_sized = n_bytes > MAX_TEXT or (personal and value)
+        return sized(value) if is_sized else looked_through(value)
     return "[number]" if personal and isinstance(value, Number) else value

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 from verifyanalytics.parsing.strict_json import Number, Unreadable, dumps, loads
@@ -18,27 +19,90 @@ MAX_TEXT = 4096
 
 PERSONAL = frozenset(
     {
-        "verify_idcard_info", "idcard_info", "idcard_no", "idcard_name", "id_card", "id_number",
-        "video", "video_key", "tos_data", "binary_data_base64", "image_best", "image_env", "images",
-        "byted_token", "sdk_data", "subject",
+        # tokens, payloads and pictures of the vendor's API
+        "bytedtoken", "sdkdata", "subject", "images", "imagebest", "imageenv", "binarydatabase64",
+        "video", "videokey", "tosdata",
+        # who a person is
+        "verifyidcardinfo", "idcardinfo", "idcardno", "idcardname", "idcard", "idcardnumber",
+        "idnumber", "idno", "identityno", "identitynumber", "certno", "certname", "passportno",
+        "realname", "fullname", "username", "mobile", "mobileno", "mobilephone", "phone", "phoneno",
+        "phonenumber", "telephone", "email", "address", "birthday", "birthdate", "dateofbirth",
+        # what a face tells
+        "faceattributes", "age", "gender", "genderconfidence", "beauty", "race", "ethnicity",
+        "expression", "emotion",
+        # keys to accounts
+        "authorization", "accesskey", "accesskeyid", "secretkey", "secretaccesskey", "accesstoken",
+        "sessiontoken", "securitytoken", "xsecuritytoken", "password", "passwd", "cookie",
+        "setcookie",
     }
 )  # fmt: skip
-"""Keys whose values are personal, binary or secret, in small letters or capitals."""
+"""Names of personal, binary or secret values, as `plain_name` writes them."""
 
+_SEPARATORS = str.maketrans("", "", "_- ")
 _OPENS = ("{", "[", '"', " ", "\t", "\r", "\n")  # what JSON that could hide something begins with
-_QUOTED = re.compile(rf"""["'](?:{"|".join(sorted(PERSONAL))})\\*["']""", re.IGNORECASE)
+_QUOTED = re.compile(
+    rf"""["'](?:{"|".join("[_ -]*".join(name) for name in sorted(PERSONAL))})[_ -]*\\*["']""",
+    re.IGNORECASE,
+)
+_HEADS = ("/9j/", "_9j_", "iVBORw0", "R0lGOD", "UklGR", "Qk", "SUkq", "TU0A", "AAAA")
+"""How JPEG, PNG, GIF, WebP, BMP, TIFF and HEIF pictures begin in base64, of either alphabet."""
+_PICTURE = re.compile(
+    rf"\s*(?:data:[^,]{{0,100}},\s*)?(?:{'|'.join(_HEADS)})[A-Za-z0-9+/_=\s-]{{40,}}"
+)
+_NUMBER = re.compile(
+    r"(?<![0-9A-Za-z])(?:\+?86[ -]?)?1[3-9]\d[ -]?\d{4}[ -]?\d{4}(?![0-9A-Za-z])"
+    r"|(?<![0-9A-Za-z])[1-9]\d{5}(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])\d{3}[0-9Xx]"
+    r"(?![0-9A-Za-z])"
+)
+"""Phone numbers of mainland China, and numbers of its identity cards, in a free text."""
+
+
+@lru_cache(4096)
+def plain_name(name: str) -> str:
+    """A name without case, `_`, `-` and spaces: services spell one name in many ways."""
+    return name.translate(_SEPARATORS).lower()
 
 
 def is_personal(name: str) -> bool:
     """Whether a key's value is personal, binary or secret."""
-    return name.lower() in PERSONAL
+    return plain_name(name) in PERSONAL
+
+
+def shown_text(text: str) -> str:
+    """A text without a picture, a phone number and the number of an identity card."""
+    if _PICTURE.fullmatch(text):
+        return sized(text)
+    return _NUMBER.sub(_masked, text)
+
+
+def is_number_of_a_person(text: str) -> bool:
+    """Whether a text is nothing but such a number, as an id may be by chance."""
+    return _NUMBER.fullmatch(text) is not None
+
+
+_WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
+
+
+def _masked(found: re.Match[str]) -> str:
+    """Give a number's size; the last digit of an identity card's checks the others (GB 11643)."""
+    text = found[0]
+    if len(text) == 18 and text[:17].isdigit():
+        check = sum(int(digit) * weight for digit, weight in zip(text, _WEIGHTS, strict=False)) % 11
+        if text[17].upper() != "10X98765432"[check]:
+            return text
+    return sized(text)
+
+
+_MAY_GO = (*_OPENS, *_HEADS, "data:")
 
 
 def is_kept(text: str) -> bool:
     """Whether a text stays as it is for sure; False where `redacted` has to be asked."""
     if len(text) > MAX_TEXT // 4:
         return False
-    return not text.startswith(_OPENS) or redacted(text) == text
+    if text.startswith(_MAY_GO) or _NUMBER.search(text):
+        return bool(redacted(text) == text)
+    return True
 
 
 def are_kept(texts: Iterable[str]) -> bool:
@@ -60,7 +124,7 @@ def redacted(value: Any, name: str | None = None) -> Any:
     if name is not None and is_personal(name) and value not in (None, "", [], {}):
         return sized(value)
     if isinstance(value, str):
-        return sized(value) if len(value.encode()) > MAX_TEXT else _looked_through(value)
+        return sized(value) if len(value.encode()) > MAX_TEXT else looked_through(value)
     if isinstance(value, list):
         items = [redacted(item) for item in value]
         return sized(value) if size(items) > MAX_TEXT else items
@@ -69,9 +133,12 @@ def redacted(value: Any, name: str | None = None) -> Any:
     return value
 
 
-def _looked_through(text: str) -> str:
+def looked_through(text: str) -> str:
     """A text as it is; written anew where it is JSON in which something has to go."""
-    if isinstance(text, Number) or not text.startswith(_OPENS):
+    if isinstance(text, Number):
+        return text
+    text = shown_text(text)
+    if not text.startswith(_OPENS):
         return text
     names_secret = _QUOTED.search(text) is not None
     try:

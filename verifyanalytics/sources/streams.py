@@ -2,7 +2,8 @@
 
 Of a stream that is cut off every byte before the cut is handed on; then `StreamDamageError` says
 where it broke. Where a checksum or the code itself is wrong, what was decoded before may be wrong
-as well: so a member is held back until it has proved sound, as far as `HELD_BYTES` go.
+as well: so a member is held back until it has proved sound. One that is longer than `HELD_BYTES`
+is decompressed to its end first, and then once more.
 Compression is known by its first bytes, never by a name.
 """
 
@@ -312,24 +313,37 @@ def inflated_chunks(
 ) -> Iterator[bytes]:
     """Decompressed bytes; `StreamDamageError` behind the last good one.
 
-    Of a member whose checksum or code is wrong the last `held_bytes` are not given out. Where a
+    Nothing is given out of a member whose checksum or code is wrong. Where a
     stream is cut off, a codec may keep what a read had already decoded: the stream is then opened
     once more and read byte by byte up to the same failure, so that no whole line is lost.
     """
-    position, member = 0, -1
+
+    def is_bomb(position: int, piece: _Inflated) -> bool:
+        return position > free_bytes and position > max_ratio * piece.n_stored
+
+    def first_damage() -> _BrokenError | None:
+        n_bytes = 0
+        try:
+            for piece in _inflate(location, name, compression, 0, _OUTPUT):
+                n_bytes += len(piece.data)
+                if is_bomb(n_bytes, piece):
+                    return None  # it ends there, with a reason of its own
+        except _BrokenError as broken:
+            return broken if broken.is_doubtful else None
+        return None
+
+    position = 0
     try:
         pieces = _inflate(location, name, compression, 0, _OUTPUT)
-        for piece in _held_back(pieces, held_bytes):
-            position, member = position + len(piece.data), piece.member
+        for piece in _held_back(pieces, held_bytes, first_damage):
+            position += len(piece.data)
             yield piece.data
-            if position > free_bytes and position > max_ratio * piece.n_stored:
+            if is_bomb(position, piece):
                 message = f"more than {max_ratio:g} times its stored size: a decompression bomb?"
                 raise StreamDamageError(message, position)
     except _BrokenError as broken:
         what = "damaged" if broken.is_doubtful else "cut off"
-        if broken.is_doubtful and member == broken.member:
-            what += ", and rows of it before this one may be wrong"
-        elif not broken.is_doubtful:
+        if not broken.is_doubtful:
             tail = bytearray()
             with suppress(_BrokenError):
                 for piece in _inflate(location, name, compression, position, 1):
@@ -343,10 +357,14 @@ def inflated_chunks(
         raise StreamDamageError(message, position) from broken
 
 
-def _held_back(pieces: Iterator[_Inflated], n_bytes: int) -> Iterator[_Inflated]:
-    """Give pieces out once their member proved sound, or `n_bytes` of it follow them."""
+def _held_back(
+    pieces: Iterator[_Inflated], n_bytes: int, first_damage: Callable[[], _BrokenError | None]
+) -> Iterator[_Inflated]:
+    """Give pieces out once their member proved sound; a long one is proved when it is needed."""
     waiting: deque[_Inflated] = deque()
     n_waiting = 0
+    damage: _BrokenError | None = None
+    is_proved = not n_bytes  # to recognise a form, doubtful bytes will do
     try:
         for piece in pieces:
             if waiting and waiting[0].member != piece.member:
@@ -355,6 +373,11 @@ def _held_back(pieces: Iterator[_Inflated], n_bytes: int) -> Iterator[_Inflated]
                 n_waiting = 0
             waiting.append(piece)
             n_waiting += len(piece.data)
+            if n_waiting > n_bytes and not is_proved:
+                damage, is_proved = first_damage(), True
+            if damage is not None and damage.member == piece.member:
+                waiting.clear()
+                raise damage
             while n_waiting > n_bytes:
                 n_waiting -= len(waiting[0].data)
                 yield waiting.popleft()
