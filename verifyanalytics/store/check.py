@@ -1,8 +1,4 @@
-"""Check: proof that a store adds up, from its files to its ledger.
-
-Files come first: what a damaged file holds cannot be counted. Then come ids, batches against their
-ledger, and the ledger against the stamps in the log.
-"""
+"""Check: a store adds up, from its files and ids to its ledger and the stamps in the log."""
 
 from __future__ import annotations
 

@@ -2,10 +2,6 @@
 
 A commit is decided on one version and goes in only on that version (compare and set). When another
 commit comes first, the same work is done again on the new version.
-
-A vacuum lists the files that no version refers to, commits, and only then deletes what it listed.
-A try puts its files in place after it has read its version, under names of its own. So a file of
-ours on such a list belongs to a try that cannot commit any more; the next try links it again.
 """
 
 from __future__ import annotations
@@ -63,17 +59,13 @@ _logger = logging.getLogger(__name__)
 
 
 class CommitTry:
-    """One try to commit on the newest version of a table.
-
-    `batch` names the staging folder and, with the number of the try, the files: each name is used
-    once. The commit is decided on `version`; `at` is when the try began, UTC.
-    """
+    """One try to commit on `version`, the newest of a table; `at` is when it began, UTC."""
 
     def __init__(self, tables: Tables, table: Path, batch: str, number: int) -> None:
         self.tables, self.table, self._batch = tables, table, batch
         self.version = tables.newest(table)
         self.at = datetime.now(UTC)
-        self._name = f"{batch}-{number}"
+        self._name = f"{batch}-{number}"  # begins the names of the files: each is used once
         self._drafts: list[Path] = []
         self._placed: list[Path] = []
 
@@ -92,6 +84,9 @@ class CommitTry:
         month = "unknown" if kind == "label" else f"{self.at:%Y-%m}"
         return StagedFile(str(path), kind, month, rows.num_rows)
 
+    # A vacuum lists the files that no version refers to, commits, and only then deletes what it
+    # listed. A try puts its files in place after it has read its version, under names of its own.
+    # So a file of ours on such a list belongs to a try that cannot commit any more.
     def place(self, files: Sequence[StagedFile]) -> list[DataFile]:
         """Link staged files to their places in the table."""
         adds = []
@@ -109,14 +104,12 @@ class CommitTry:
         self._placed.clear()
 
     def tidy(self) -> None:
-        """Remove drafts, and files that were put in place without a commit.
-
-        A signal may arrive after the commit and before `commit` returns, so what the newest
-        version refers to stays. If that version cannot be read, the files stay as strays.
-        """
+        """Remove drafts, and files that were put in place without a commit."""
         for path in self._drafts:
             path.unlink(missing_ok=True)
         if self._placed:
+            # A signal may arrive after the commit and before `commit` returns, so what the newest
+            # version refers to stays; if that cannot be read, the files stay as strays.
             with contextlib.suppress(StorageError):
                 referred = {self.table / f.path for f in self.tables.newest(self.table).files}
                 for path in set(self._placed) - referred:
@@ -126,11 +119,7 @@ class CommitTry:
 def with_retry(
     tables: Tables, table: Path, batch: str, work: Callable[[CommitTry], T], *, doing: str
 ) -> T:
-    """Do work that ends in a commit; do it again while other commits come first.
-
-    `work` decides on the version of the `CommitTry` it gets and calls its `commit` once or never.
-    Gives what `work` gives, or raises `StorageError` after `TRIES` other commits.
-    """
+    """Do work that commits once or never, again while other commits come first, at most `TRIES`."""
     for number in range(TRIES):
         attempt = CommitTry(tables, table, batch, number)
         try:
@@ -151,7 +140,7 @@ def with_retry(
 
 
 class Ledger:
-    """How far each source is in the store: its ledger rows and its stamps, read once a version."""
+    """How far each source is in the store, by its ledger rows and stamps, read once a version."""
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
@@ -243,7 +232,7 @@ def _with_few_columns(
 
 
 def _without(staged: StagedFile, rows: np.ndarray[Any, Any], attempt: CommitTry) -> StagedFile:
-    """Write a staged file again without some rows, in bounded memory; not when none is left."""
+    """Write a staged file again without some rows, a row group at a time; not when none is left."""
     left = replace(staged, n_rows=staged.n_rows - len(rows))
     if not left.n_rows:
         return left
@@ -300,10 +289,7 @@ def _ledger_rows(counts: Sequence[RangeCount], batch: str, at: datetime) -> pa.T
 
 
 def label_rows(frame: Any) -> pa.Table:
-    """Bring a frame of labels into the table's columns, null where not given.
-
-    Refuses what `Store.add_labels` refuses.
-    """
+    """Bring a frame of labels into the table's columns; refuses what `Store.add_labels` refuses."""
     given = frame
     if not isinstance(frame, pa.Table):
         given = pa.Table.from_pandas(frame, preserve_index=False)

@@ -40,13 +40,7 @@ def sync(path: Path) -> None:
 
 
 def lock(file: BinaryIO) -> None:
-    """Take the exclusive lock on an open file; it lasts until the file is closed.
-
-    Raises
-    ------
-    OSError
-        Another process holds it.
-    """
+    """Take the exclusive lock on an open file until it is closed; `OSError` when it is taken."""
     if sys.platform == "win32":
         msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
     else:

@@ -36,11 +36,7 @@ def export_paths(folder: Path, format: str, *, overwrite: bool) -> dict[str, Pat
 def export_table(
     connection: duckdb.DuckDBPyConnection, views: Views, table: str, path: Path
 ) -> int:
-    """Write one table as Parquet or CSV, by the path's ending; give the number of rows.
-
-    In CSV a text that a spreadsheet would take for a formula begins with an apostrophe; lists are
-    JSON, times ISO 8601 in UTC.
-    """
+    """Write one table as Parquet or CSV, by the path's ending; give the number of rows."""
     schema = views.schema(table)
     query = views.query(table)
     draft = path.with_name(f".{path.name}.part")
@@ -62,7 +58,7 @@ def export_table(
 
 
 def _csv_cell(field: pa.Field) -> tuple[str, pa.DataType]:
-    """Give a column as SQL for CSV, and its type there."""
+    """Give a column as SQL for CSV, and its type there: lists as JSON, times as ISO 8601."""
     name, kind = quoted(field.name), field.type
     if pa.types.is_timestamp(kind):
         return f"strftime({name}, '%Y-%m-%dT%H:%M:%S.%fZ') AS {name}", pa.string()

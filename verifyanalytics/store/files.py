@@ -1,10 +1,7 @@
 """Data files: how a Parquet file of the store is written, checked, described and put in its place.
 
-A data file lies at `kind=…/month=…/<name>.parquet` and never changes. It is written in a staging
-folder, linked to its place under a name that is used once, and only then named by a commit.
-
-The key, 32 random bytes for keyed hashes of what is secret, is a file beside the store and never in
-it. The store's properties hold its fingerprint, so a wrong key is found.
+A file is staged, linked to its place `kind=…/month=…/<name>.parquet` under a name that is used
+once, and only then named by a commit. The key is a file beside the store and never in it.
 """
 
 from __future__ import annotations
@@ -45,40 +42,24 @@ _MONTH = re.compile(r"\d{4}-(0[1-9]|1[0-2])|unknown")
 
 @dataclass(frozen=True, slots=True)
 class DataFile:
-    """One committed Parquet file, as the log describes it.
-
-    `path` is relative to the table's folder, `kind` and `month` are its partition, `first_at` and
-    `last_at` the least and greatest `occurred_at`, None when the log does not have them.
-    """
+    """One committed Parquet file, as the log describes it; `path` is relative to the table."""
 
     path: str
     n_bytes: int
     n_rows: int
-    kind: str
+    kind: str  # kind and month are the partition
     month: str
-    first_at: datetime | None = None
+    first_at: datetime | None = None  # least and greatest `occurred_at`, if the log has them
     last_at: datetime | None = None
 
 
 class StagedFile(msgspec.Struct, frozen=True):
-    """One Parquet file that waits in a staging folder for its commit.
+    """One Parquet file that waits in a staging folder for its commit."""
 
-    Attributes
-    ----------
-    path : str
-        Absolute; the file has every column of its kind, without `kind` and `month`.
-    kind : str
-        `verification`, `reject`, `import` or `label`.
-    month : str
-        `2024-06` in UTC, or `unknown`; becomes the partition. For rejects the month of the import.
-    n_rows : int
-        Rows in the file, at least 1.
-    """
-
-    path: str
-    kind: str
-    month: str
-    n_rows: int
+    path: str  # absolute; it has every column of its kind, without `kind` and `month`
+    kind: str  # verification, reject, import or label
+    month: str  # 2024-06 in UTC, or unknown; of rejects the month of the import
+    n_rows: int  # at least 1
 
 
 def table_schema(kind: str, context: Sequence[str] = ()) -> pa.Schema:
@@ -110,11 +91,8 @@ def context_of(names: Iterable[str]) -> list[str]:
 
 
 def verify(path: Path, staged: StagedFile) -> pa.Schema:
-    """Read the footer of a staged file at a path and give its schema.
-
-    Refuses a file that is gone, is not Parquet, has other columns or types than the table, or
-    holds another number of rows than announced: a commit would accept it, a reader would not.
-    """
+    """Read the schema of a staged file, or raise `StorageError` where a reader would fail on it."""
+    # a commit would accept a file with other columns, types or rows
     if staged.kind not in (*KINDS, "label") or not _MONTH.fullmatch(staged.month):
         raise StorageError(f"no partition kind={staged.kind}, month={staged.month}")
     doing = f"reading the staged file {path.name}"
@@ -186,10 +164,8 @@ def table_path(staged: StagedFile, name: str) -> str:
 
 
 def place(staged: StagedFile, table: Path, relative: str) -> DataFile:
-    """Link a staged file to its path in the table; the staged name stays until the commit is in.
-
-    The path must never have been used: a vacuum that listed an earlier file may still delete it.
-    """
+    """Link a staged file to its path in the table; the staged name stays until the commit is in."""
+    # the path was never used before: a vacuum that listed an earlier file may still delete it
     target = table / relative
     folder = target.parent
     if not folder.is_dir():
@@ -235,13 +211,7 @@ def make_key(path: Path) -> bytes:
 
 
 def read_key(path: Path) -> bytes:
-    """Read a key file.
-
-    Raises
-    ------
-    StorageError
-        It is missing, readable by others, or not 64 hexadecimal digits.
-    """
+    """Read a key file; `StorageError` when it is missing, open to others, or no 64 hex digits."""
     try:
         mode = path.stat().st_mode
         text = path.read_text(encoding="ascii").strip()

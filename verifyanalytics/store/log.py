@@ -1,8 +1,7 @@
 """A table's log: what a version holds, and how the next one is made.
 
-A version of the store is its sequence number. Each commit is stamped with the next number and goes
-in only if no other commit came first (compare and set on the log); the loser reads the new version
-and tries again. A handle does not follow its own commits, so it serves one commit.
+A version of the store is its sequence number. A commit goes in only if no other came first (compare
+and set on the log). A handle does not follow its own commits, so it serves one commit.
 """
 
 from __future__ import annotations
@@ -40,17 +39,12 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One version of a table: exactly its files, and its `ctx_*` columns, sorted.
+    """One version of a table: exactly its files, and its `ctx_*` columns, sorted."""
 
-    `sequence` is the public number of the version, 0 before the first commit, counted by the
-    application transaction `sequence_name`. Delta's `number` is larger, as adding columns counts
-    too. `handle` is opened at that version and not used again after a commit.
-    """
-
-    sequence: int
-    sequence_name: str
-    number: int
-    handle: DeltaTable
+    sequence: int  # the public number, 0 before the first commit
+    sequence_name: str  # the application transaction that counts it
+    number: int  # Delta's, which is larger: adding columns counts too
+    handle: DeltaTable  # opened at that version, not used again after a commit
     files: tuple[DataFile, ...]
     context: tuple[str, ...]
 
@@ -89,32 +83,15 @@ def commit(
     folder: Path,
     version: Version,
     *,
-    data_change: bool = True,
+    data_change: bool = True,  # False when rows only move between files
     adds: Sequence[DataFile] = (),
     removes: Sequence[DataFile] = (),
-    stamps: Mapping[str, int] | None = None,
-    note: Mapping[str, Any],
+    stamps: Mapping[str, int] | None = None,  # more transactions, such as `file:<sha256>`
+    note: Mapping[str, Any],  # goes into the log: verb, batch, counts; no ids
 ) -> None:
     """Add and remove files in one transaction that takes the next sequence number.
 
-    Parameters
-    ----------
-    folder, version : Path, Version
-        The table, and what the commit was decided on.
-    data_change : bool
-        False when rows only move between files.
-    adds, removes : sequence of DataFile
-    stamps : mapping of str to int, optional
-        Application transactions, such as `file:<sha256>`.
-    note : mapping
-        Goes into the log's commit information: verb, batch, counts; no ids.
-
-    Raises
-    ------
-    LostRaceError
-        Another commit came first.
-    DeltaError, OSError
-        The log could not be written; nothing was committed.
+    Raises `LostRaceError`, or `DeltaError` and `OSError` when nothing was committed.
     """
     sequence = version.sequence + 1
     commit_id = secrets.token_hex(8)
@@ -177,12 +154,9 @@ def _settle(folder: Path, version: Version, commit_id: str, error: Exception) ->
 
 
 def secure(folder: Path, delta_version: int) -> None:
-    """Make a log entry private, and write a checkpoint now and then.
-
-    The commit is in. A failure here costs speed, not data, so it is logged only.
-    """
+    """Make a log entry private, and write a checkpoint now and then."""
     log = folder / "_delta_log"
-    try:
+    try:  # the commit is in: a failure here costs speed, not data
         (log / f"{delta_version:020}.json").chmod(0o600)
         if delta_version % CHECKPOINT_EVERY == 0:
             DeltaTable(folder, version=delta_version).create_checkpoint()
@@ -194,29 +168,22 @@ def secure(folder: Path, delta_version: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One commit, as the log remembers it.
-
-    `verb` is `create`, `import`, `compact`, `vacuum`, `reflatten` or `labels`; `n_added` are the
-    rows it brought; `responses_sequence` is, for labels, the version of `responses` at that time.
-    """
+    """One commit, as the log remembers it."""
 
     sequence: int
     delta_version: int
     at: datetime
-    verb: str
+    verb: str  # create, import, compact, vacuum, reflatten or labels
     batch: str
     n_added: int
-    responses_sequence: int
+    responses_sequence: int  # of labels: the version of `responses` at that time
 
 
 def entries(folder: Path) -> list[Entry]:
-    """Give the commits with a sequence number and the making of the table, oldest first.
-
-    The log keeps them for 30 days. `lane` is the stored name of the sequence number.
-    """
+    """Give the commits with a sequence number and the making of the table, oldest first."""
     found = [
         Entry(
-            sequence=commit.get("lane", 0),
+            sequence=commit.get("lane", 0),  # the stored name of the sequence number
             delta_version=commit["version"],
             at=datetime.fromtimestamp(commit["timestamp"] / 1000, UTC),
             verb=commit.get("verb", "create"),
@@ -231,10 +198,8 @@ def entries(folder: Path) -> list[Entry]:
 
 
 def read_stamps(folder: Path, delta_version: int) -> dict[str, int]:
-    """Read every application stamp of a version from the log, at once.
-
-    `DeltaTable.transaction_version` takes milliseconds a name; a nightly run asks for thousands.
-    """
+    """Read every application stamp of a version from the log, at once."""
+    # `DeltaTable.transaction_version` takes milliseconds a name; an import asks for thousands
     log = folder / "_delta_log"
     checkpoints = sorted(
         path for path in log.glob("*.checkpoint*.parquet") if int(path.name[:20]) <= delta_version

@@ -33,10 +33,7 @@ _ORDER = {"verification": "occurred_at", "reject": "rejected_at", "import": "com
 
 
 def bundles(files: Iterable[DataFile], over: int) -> list[list[DataFile]]:
-    """Group small files of partitions that have more than `over` of them.
-
-    Each group becomes one file of about `MERGED_BYTES` at most; none is a single file.
-    """
+    """Group small files of partitions that have more than `over` of them, to become one each."""
     partitions: dict[tuple[str, str], list[DataFile]] = {}
     for file in files:
         if file.n_bytes < SMALL_BYTES:
@@ -61,10 +58,7 @@ def _bins(files: Sequence[DataFile]) -> list[list[DataFile]]:
 
 
 def merge(tables: Tables, bundle: Sequence[DataFile], batch: str) -> int:
-    """Put one file in place of a bundle's and give its rows; no row changes.
-
-    Merges nothing and gives 0 when another commit took one of the files meanwhile.
-    """
+    """Put one file in place of a bundle's; 0 rows when another commit took one of the files."""
     version = tables.newest(tables.responses)
     path = tables.staging.claim(batch) / "0.parquet"
     kind, month = bundle[0].kind, bundle[0].month
@@ -103,12 +97,10 @@ def retention_hours(value: str | timedelta) -> int:
 
 
 def expired(tables: Tables, table: Path, hours: int, *, dry_run: bool) -> list[str]:
-    """List the files of a table that no version refers to, nor has for some hours.
+    """List the files of a table that no version refers to, nor has for some hours."""
 
-    Staging folders are left alone. Unless `dry_run`, a commit follows the listing: what an import
-    has put in place by then belongs to a try that cannot commit any more.
-    """
-
+    # the commit follows the listing: what an import has put in place by then belongs to a try that
+    # cannot commit any more
     def work(attempt: CommitTry) -> list[str]:
         listed = _unreferenced(attempt.version, hours, full=True)
         if listed and not dry_run:
@@ -136,12 +128,9 @@ _SAME = "o.source = n.source AND o.source_row = n.source_row"
 
 
 def replace_rows(tables: Tables, fresh: pa.Table, batch: str) -> int:
-    """Put fresh verifications in the place of stored ones; give their number.
+    """Put fresh verifications in the places of stored ones, whose batch they keep."""
 
-    For each a stored row with the same source, source_row, request_id and month must exist. The
-    batch names the new files; the rows keep the batch they have.
-    """
-
+    # a stored row with the same source, source_row, request_id and month has to exist for each
     def work(attempt: CommitTry) -> int:
         touched = _touched(attempt, fresh)
         adds = attempt.place([_rewritten(attempt, file, fresh) for file in touched])

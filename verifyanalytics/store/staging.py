@@ -1,12 +1,7 @@
 """Staging: rows on their way into the store, as Parquet files in a folder of their batch.
 
-`Staging` takes the flattened blocks of one task and writes, for each month, one file of
-verifications and one of rejects. There are more files only when a context column turns up after a
-file was begun, or when the input jumps between more months than files may be open. What waits in
-memory is bounded in rows and bytes, whatever order the months come in.
-
-`StagingFolders` knows who owns which folder: its owner holds a lock on the `.owner` file. The
-system frees the lock when the process dies, so a folder without a lock is left over.
+There are more files than months and kinds only when a context column turns up after a file was
+begun, or the input jumps between more months than files may be open. Memory is bounded.
 """
 
 from __future__ import annotations
@@ -85,14 +80,11 @@ class _Waiting:
 
 
 class Staging:
-    """Collect the rows of one task and write them, month by month.
-
-    The files are made in an existing folder, with mode 0600. The batch becomes a column of the
-    rows; the stem begins the file names and is unique within the folder.
-    """
+    """Collect the rows of one task and write them, month by month, in bounded memory."""
 
     def __init__(self, folder: Path, batch: str, stem: str) -> None:
-        self._folder, self._batch, self._stem = folder, batch, stem
+        self._folder, self._batch = folder, batch
+        self._stem = stem  # begins the file names, unique within the folder
         self._waiting: dict[tuple[str, str], _Waiting] = {}
         self._open: dict[tuple[str, str], _File] = {}
         self._done: list[StagedFile] = []
@@ -103,11 +95,7 @@ class Staging:
         self._met_at = datetime.now(UTC)
 
     def add(self, verifications: pa.RecordBatch, rejects: pa.RecordBatch) -> None:
-        """Take the rows of one block; write row groups when enough wait.
-
-        Verifications are as `Flattener` gives them, with `month` and without `batch`; rejects are
-        without `batch` and `rejected_at`. Raises `OSError` when the disk refuses a write.
-        """
+        """Take the rows of one block, as `Flattener` gives them; write when enough wait."""
         for month, rows in _by_month(verifications):
             self._keep(("verification", month), rows)
         if rejects.num_rows:
@@ -180,10 +168,8 @@ class Staging:
 
 
 def _by_month(batch: pa.RecordBatch) -> Iterator[tuple[str, pa.RecordBatch]]:
-    """Split verifications by their month and drop that column; order within a month stays.
-
-    Each result is a copy: a slice would keep the whole block in memory while its month waits.
-    """
+    """Split verifications by their month and drop that column; order within a month stays."""
+    # each result is a copy: a slice would keep the whole block in memory while its month waits
     at = batch.schema.get_field_index("month")
     months = batch.column(at)
     rows = batch.remove_column(at)
@@ -241,6 +227,7 @@ class StagingFolders:
 
     def _locked(self, batch: str) -> BinaryIO | None:
         """Lock a batch's owner file; None when another holds it or it was removed meanwhile."""
+        # the system frees the lock when the process dies: a folder without one is left over
         path = self.folder / f"{batch}.owner"
         file = path.open("ab")
         try:

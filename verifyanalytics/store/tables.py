@@ -1,8 +1,4 @@
-"""The two Delta tables of a store: how they are made, opened, and read as they were.
-
-Commits, maintenance and readers share one `Tables`: the folders, the key, the newest version, the
-engine, and the staging folders that this process owns.
-"""
+"""The two Delta tables of a store: how they are made, opened, and read as they were."""
 
 from __future__ import annotations
 
@@ -41,10 +37,7 @@ _PROPERTIES = {
 
 
 class Tables:
-    """The folders and versions of one store.
-
-    `lock` is held while this process writes or opens a version.
-    """
+    """The folders and versions of one store; `lock` is held while one is written or opened."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -143,10 +136,7 @@ class Tables:
             return known
 
     def at(self, as_of: int | None) -> tuple[Version, Version]:
-        """Give `responses` and `labels` as they were at a version of the store.
-
-        Refuses a version that is not there, is kept no more, or lost files to a vacuum.
-        """
+        """Give `responses` and `labels` of a version; refuse one that is not kept whole."""
         responses, labels = self.newest(self.responses), self.newest(self.labels)
         if as_of is None or as_of == responses.sequence:
             return responses, labels

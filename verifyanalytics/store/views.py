@@ -1,9 +1,7 @@
 """The six tables of a store, as SQL over exactly the files of one version.
 
-`responses` is one Delta table; `verifications`, `rejects`, `imports`, the long forms `risk_tags`
-and `image_quality`, and `labels` are views of its files. DuckDB gets the file names from the log
-and never lists the folder, so what a kill left there is not read. The engine may open files of the
-store and nothing else, and runs one `SELECT` at a time.
+DuckDB gets the file names from the log and never lists the folder, so what a kill left there is not
+read. The engine opens files of the store only, and runs one `SELECT` at a time.
 """
 
 from __future__ import annotations
@@ -69,10 +67,7 @@ def literal(text: str) -> str:
 
 
 class Engine:
-    """One DuckDB database in memory, locked to the store's folder; made when first needed.
-
-    What is larger than the memory limit spills into a private folder.
-    """
+    """One DuckDB database in memory, locked to the store's folder; what is too large spills."""
 
     def __init__(self, folder: Path, memory: str = "512MB") -> None:
         self._folder, self._memory = folder, memory
@@ -153,10 +148,7 @@ def require_select(connection: duckdb.DuckDBPyConnection, query: str) -> None:
 
 
 class Views:
-    """The six tables over the committed files of one version of `responses` and of `labels`.
-
-    `context` names the `ctx_*` columns that `responses` has.
-    """
+    """The six tables over the files of one version; `context` names its `ctx_*` columns."""
 
     def __init__(
         self,
@@ -248,11 +240,9 @@ class Views:
 
 
 def selected(schema: pa.Schema, folder: Path, files: Sequence[DataFile]) -> str:
-    """Select the columns of a schema from files; a column no file has is null of its type.
-
-    `read_parquet([])` is an error, and a context column may be in later files only: a typed part
-    without rows, united by name, settles both.
-    """
+    """Select the columns of a schema from files; a column no file has is null of its type."""
+    # `read_parquet([])` is an error, and a context column may be in later files only: a typed part
+    # without rows, united by name, settles both
     nulls = ", ".join(
         f"CAST(NULL AS {_SQL_TYPES[field.type]}) AS {quoted(field.name)}" for field in schema
     )
