@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from verifyanalytics.errors import StorageError
-from verifyanalytics.store.disk import lock, sync
+from verifyanalytics.store.files import lock, sync
 
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x76614A31

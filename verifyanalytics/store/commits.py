@@ -25,7 +25,6 @@ from deltalake.exceptions import DeltaError
 from msgspec.structs import replace
 
 from verifyanalytics.errors import StorageError, UsageError
-from verifyanalytics.store.context import beyond_limit, fold_file
 from verifyanalytics.store.dedupe import (
     Deduplicator,
     ImportedRange,
@@ -34,7 +33,6 @@ from verifyanalytics.store.dedupe import (
     SourceProgress,
     pending_ranges,
 )
-from verifyanalytics.store.disk import storage_errors, sync
 from verifyanalytics.store.files import (
     ROW_GROUP_ROWS,
     DataFile,
@@ -42,13 +40,15 @@ from verifyanalytics.store.files import (
     conform,
     context_of,
     place,
+    storage_errors,
+    sync,
     table_path,
     table_schema,
     verify,
     writer,
 )
-from verifyanalytics.store.log import LostRaceError, Version, commit, read_stamps, secure
-from verifyanalytics.store.tables import Tables
+from verifyanalytics.store.staging import beyond_limit, fold_file
+from verifyanalytics.store.tables import LostRaceError, Tables, Version, commit, read_stamps, secure
 from verifyanalytics.store.views import Views, literal, plain
 
 TRIES = 50

@@ -1,4 +1,4 @@
-"""Data files: how a Parquet file of the store is written, checked, described and put in its place.
+"""Files: how a Parquet file of the store is written, checked, described and put in its place.
 
 A file is staged, linked to its place `kind=…/month=…/<name>.parquet` under a name that is used
 once, and only then named by a commit. The key is a file beside the store and never in it.
@@ -7,6 +7,7 @@ once, and only then named by a commit. The key is a file beside the store and ne
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import hmac
 import os
@@ -14,11 +15,12 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 import pyarrow as pa
@@ -26,7 +28,71 @@ import pyarrow.parquet as pq
 
 from verifyanalytics.errors import StorageError
 from verifyanalytics.schema import IMPORTS, LABELS, REJECTS, VERIFICATIONS, parquet_options
-from verifyanalytics.store.disk import storage_errors, sync
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+_FULL = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the file-size limit is reached",
+}
+_FULL_TEXTS = ("No space left", "quota exceeded", "File too large")
+
+
+# ------------------------------------------------------------------ the operating system
+
+
+def sync(path: Path) -> None:
+    """Flush a file's bytes, or a folder's names, to the disk."""
+    if path.is_dir() and os.name == "nt":
+        return  # Windows opens no folders and needs no flush of names
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def lock(file: BinaryIO) -> None:
+    """Take the exclusive lock on an open file until it is closed; `OSError` when it is taken."""
+    if sys.platform == "win32":
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    else:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@contextlib.contextmanager
+def storage_errors(path: Path, doing: str) -> Iterator[None]:
+    """Turn what the disk, Delta, DuckDB and Parquet raise into one `StorageError`."""
+    try:
+        yield
+    except _storage_failures() as error:
+        raise StorageError(f"{doing} failed: {_reason(error)}", path=path) from error
+
+
+def _storage_failures() -> tuple[type[Exception], ...]:
+    # called only after something was raised: workers and taps load neither Delta nor DuckDB
+    import duckdb
+    import pyarrow as pa
+    from deltalake.exceptions import DeltaError
+
+    return OSError, DeltaError, duckdb.Error, pa.ArrowException
+
+
+def _reason(error: Exception) -> str:
+    """Write one line that says what went wrong, and what helps when the disk is full."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    number = getattr(error, "errno", None)
+    if number in _FULL:
+        return f"{_FULL[number]}; what was committed stays, free some space and run again"
+    for line in lines:  # Delta puts the operating system's words into a later line
+        if any(full in line for full in _FULL_TEXTS):
+            return f"{line.strip()}; what was committed stays, free some space and run again"
+    return lines[0]
+
 
 KINDS = {"verification": VERIFICATIONS, "reject": REJECTS, "import": IMPORTS}
 """What the table `responses` holds, by its partition `kind`, and the columns of each."""
@@ -185,6 +251,9 @@ def place(staged: StagedFile, table: Path, relative: str) -> DataFile:
     sync(folder)
     n_bytes = target.stat().st_size
     return DataFile(relative, n_bytes, staged.n_rows, staged.kind, staged.month)
+
+
+# -------------------------------------------------------------------------------- the key
 
 
 def key_path(store: Path) -> Path:

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from verifyanalytics.store.commits import Ledger, add_labels, append, label_rows
 from verifyanalytics.store.dedupe import ImportedRange, RangeCount, SourceProgress
-from verifyanalytics.store.disk import storage_errors
-from verifyanalytics.store.files import StagedFile
+from verifyanalytics.store.files import StagedFile, storage_errors
 from verifyanalytics.store.maintenance import bundles, expired, merge, replace_rows, retention_hours
 from verifyanalytics.store.reading import StoreReader
 
