@@ -22,7 +22,7 @@ from verifyanalytics.importing.messages import (
     receive,
     send,
 )
-from verifyanalytics.parsing.envelope import ReadOptions
+from verifyanalytics.parsing.text import ReadOptions
 
 OPTIONS = ReadOptions(key=b"k" * 32, context={"channel": "app"})
 

@@ -11,7 +11,7 @@ from builders.stored_answers import line, write_lines
 from verifyanalytics import errors
 from verifyanalytics.importing.messages import Setup, SourceRange, Task
 from verifyanalytics.importing.pool import WorkerDiedError, WorkerPool
-from verifyanalytics.parsing.envelope import ReadOptions
+from verifyanalytics.parsing.text import ReadOptions
 from verifyanalytics.sources.reading import discover
 
 OPTIONS = ReadOptions(key=b"k" * 32, context={"channel": "app"})

@@ -29,8 +29,8 @@ from verifyanalytics.importing.messages import (
 )
 from verifyanalytics.importing.pool import child_environment
 from verifyanalytics.importing.worker import perform
-from verifyanalytics.parsing.envelope import ReadOptions
 from verifyanalytics.parsing.fast.flattener import Flattener
+from verifyanalytics.parsing.text import ReadOptions
 from verifyanalytics.schema import LOW_CARDINALITY, REJECTS, VERIFICATIONS
 from verifyanalytics.sources.reading import discover
 

@@ -17,8 +17,8 @@ from builders.sources import (
 )
 
 from verifyanalytics.errors import UsageError
-from verifyanalytics.parsing.envelope import ReadOptions
 from verifyanalytics.parsing.fast.flattener import Flattener
+from verifyanalytics.parsing.text import ReadOptions
 from verifyanalytics.sources import reading as sources
 from verifyanalytics.sources.blocks import MAX_DOCUMENTS
 

@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from verifyanalytics.errors import InputError, UsageError
-from verifyanalytics.parsing.envelope import keyed_hash
+from verifyanalytics.parsing.text import keyed_hash
 from verifyanalytics.schema import LABELS
 from verifyanalytics.store.store import Store
 from verifyanalytics.wording.numbers import spaced

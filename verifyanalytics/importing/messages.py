@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, TypeVar
 import msgspec
 
 from verifyanalytics import errors
-from verifyanalytics.parsing.envelope import ReadOptions
+from verifyanalytics.parsing.text import ReadOptions
 from verifyanalytics.sources.reading import Source
 from verifyanalytics.store.files import StagedFile
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from verifyanalytics.errors import InputError
 from verifyanalytics.importing.messages import SourceRange
 from verifyanalytics.importing.worker import COMPRESSED_EXPANSION, unreadable
-from verifyanalytics.parsing.envelope import ReadOptions
+from verifyanalytics.parsing.text import ReadOptions
 from verifyanalytics.sources.reading import BLOCK_BYTES, Source, line_ranges, open_stored
 
 

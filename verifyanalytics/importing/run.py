@@ -44,8 +44,8 @@ from verifyanalytics.importing.progress import (
 from verifyanalytics.importing.worker import perform, writing
 from verifyanalytics.journal.delivery import Delivered, deliver
 from verifyanalytics.journal.journal import Journal
-from verifyanalytics.parsing.envelope import ReadOptions
 from verifyanalytics.parsing.fast.flattener import Flattener
+from verifyanalytics.parsing.text import ReadOptions
 from verifyanalytics.sources.reading import BLOCK_BYTES, Source, discover, open_stored, spool
 from verifyanalytics.store.files import fingerprint
 from verifyanalytics.store.store import ImportedRange, RangeCount, Store

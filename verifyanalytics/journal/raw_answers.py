@@ -13,9 +13,17 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from verifyanalytics.parsing.envelope import keyed_hash
-from verifyanalytics.parsing.redaction import MAX_TEXT, is_personal, short, size
-from verifyanalytics.parsing.strict_json import Number, Unreadable, dumps, loads
+from verifyanalytics.parsing.text import (
+    MAX_TEXT,
+    Number,
+    Unreadable,
+    dumps,
+    is_personal,
+    keyed_hash,
+    loads,
+    short,
+    size,
+)
 
 IMAGES = ("image_best", "image_env")
 JSON_TEXTS = frozenset({"risk_result", "image_face_detail", "image_env_detail"})

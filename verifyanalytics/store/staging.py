@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from msgspec.structs import replace
 
 from verifyanalytics.parsing.reference import CONTENT_NUMBERS, CONTENT_REPEATED, content, free_name
-from verifyanalytics.parsing.strict_json import Number, dumps
+from verifyanalytics.parsing.text import Number, dumps
 from verifyanalytics.schema import MAX_CONTEXT_COLUMNS
 from verifyanalytics.store.files import (
     ROW_GROUP_ROWS,

@@ -18,10 +18,9 @@ import numpy.typing as npt
 import pyarrow as pa
 from msgspec.structs import astuple
 
-from verifyanalytics.parsing.envelope import EARLIEST, LATEST
 from verifyanalytics.parsing.fast.decoding import NAN, Flags, Quality, Undecodable
-from verifyanalytics.parsing.redaction import MAX_TEXT
 from verifyanalytics.parsing.reference import CONTENT_NUMBERS, milliseconds
+from verifyanalytics.parsing.text import EARLIEST, LATEST, MAX_TEXT
 from verifyanalytics.schema import IMAGES, QUALITY_FIELDS, STRINGS
 
 Floats = npt.NDArray[np.float64]
@@ -95,10 +94,7 @@ def numbers(
     scores: Sequence[float | None],
     packed: Mapping[str, Sequence[bytes]],
 ) -> tuple[Floats, dict[str, pa.Array]]:
-    """Put the numbers of responses together: (n, 24), and the same as columns, null for NaN.
-
-    They are in the order of `CONTENT_NUMBERS`; `packed` holds what `quality` gave by image.
-    """
+    """Put the numbers together: (n, 24) as `CONTENT_NUMBERS`, and as columns, null for NaN."""
     table = np.empty((len(scores), len(CONTENT_NUMBERS)))
     table[:, 0] = elapsed_ms
     table[:, 1] = scores
@@ -140,10 +136,7 @@ def contents(
 
 
 def issue_lists(n: int, no_risk: Sequence[int], empties: Mapping[str, Sequence[int]]) -> pa.Array:
-    """Lists of issues: the nested texts that were empty, as the reference parser meets them.
-
-    They are given by their places among `n` responses: `risk_result`, and by image its detail.
-    """
+    """Lists of issues of `n` responses: the nested texts that were empty, by their places."""
     issues = {place: ["empty:$.data.risk_result"] for place in no_risk}
     for image in IMAGES:
         path = f"empty:$.data.source_comp_details.image_{image}_detail"
@@ -179,10 +172,7 @@ def _offsets(column: pa.Array) -> npt.NDArray[np.int32]:
 def times(
     request_ids: pa.Array, source: str, sent: tuple[npt.NDArray[np.int64], Flags] | None
 ) -> dict[str, pa.Array]:
-    """`occurred_at`, its source, and `month`: what the envelope says, else the date in the id.
-
-    `sent` holds microseconds since 1970 and where there are any; `source` is the source of these.
-    """
+    """`occurred_at`, its source, and `month`: what the envelope says, else the date in the id."""
     moments, known = _dates_in(request_ids)
     sources = np.where(known, 1, 0)
     if sent is not None:

@@ -138,15 +138,12 @@ def _struct(name: str, types: Mapping[str, Any], learnt: Sequence[UnknownKey] = 
 
 
 class Documents(NamedTuple):
-    """Where a block's responses stand.
-
-    `regular` says which stand alone on their line and begin and end with a brace.
-    """
+    """Where a block's responses stand."""
 
     rows: Places
     starts: Places
     ends: Places
-    regular: Flags
+    regular: Flags  # which stand alone on their line and begin and end with a brace
 
 
 def documents_of(block: Block) -> Documents:
@@ -184,15 +181,12 @@ def _line_ends(data: bytes) -> Places:
 
 
 class Text(NamedTuple):
-    """The text of a chunk: its responses stand at `starts[i]` to `ends[i]` of `data`.
-
-    `cuts` are the images that were cut out of each response; None where none were.
-    """
+    """The text of a chunk: its responses stand at `starts[i]` to `ends[i]` of `data`."""
 
     data: bytes
     starts: Sequence[int]
     ends: Sequence[int]
-    cuts: images.Cuts | None
+    cuts: images.Cuts | None  # images cut out of each response; None where none were
 
     def line(self, at: int, last: int) -> memoryview:
         """The text from one response to another, both included."""
@@ -201,17 +195,13 @@ class Text(NamedTuple):
 
 @dataclass(slots=True)
 class Decoded:
-    """Responses of a chunk that the types accepted.
-
-    `places` says which responses of the chunk they are, `first` where the chunk begins in its
-    block; `envelopes` is None where nothing stood around any of them.
-    """
+    """Responses of a chunk that the types accepted."""
 
     text: Text
-    first: int
+    first: int  # where the chunk begins in its block
     replies: list[Any] = field(default_factory=list)
-    places: list[int] = field(default_factory=list)
-    envelopes: list[Any] | None = None
+    places: list[int] = field(default_factory=list)  # which responses of the chunk they are
+    envelopes: list[Any] | None = None  # None where nothing stood around any of them
 
     def reply_text(self, at: int) -> bytes:
         """The JSON text that holds one reply."""

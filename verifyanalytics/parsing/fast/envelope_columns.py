@@ -10,17 +10,17 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from verifyanalytics.parsing.envelope import (
+from verifyanalytics.parsing.fast.decoding import Flags
+from verifyanalytics.parsing.text import (
     EPOCH,
     MICROSECOND,
+    Number,
     ReadOptions,
     context_names,
+    is_kept,
     keyed_hash,
     read_time,
 )
-from verifyanalytics.parsing.fast.decoding import Flags
-from verifyanalytics.parsing.redaction import is_kept
-from verifyanalytics.parsing.strict_json import Number
 
 _MAX_PLANS = 1 << 10
 
@@ -35,11 +35,7 @@ class EnvelopeColumns:
     def columns(
         self, envelopes: Sequence[Any] | None, n: int, needs_reference: set[int]
     ) -> dict[str, pa.Array]:
-        """Columns of `n` responses that do not come from the reply, the time apart.
-
-        `envelopes` is None where all replies stand alone. Places that only the reference parser
-        can read are added to `needs_reference`.
-        """
+        """Columns of `n` responses that come from `envelopes` (None: all replies stand alone)."""
         options = self._options
         if envelopes is None:
             constants = {

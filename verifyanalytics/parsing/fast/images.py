@@ -50,11 +50,9 @@ Cuts = list[list[Cut]]
 def cut_out(
     data: bytes, starts: Sequence[int], ends: Sequence[int]
 ) -> tuple[bytes, list[int], list[int], Cuts]:
-    """Cut the images out of responses, which stand at `starts` to `ends` of a block.
-
-    Returns the responses with marks in place of images, a line each, their starts and ends in this
-    text, and what was cut out of each.
-    """
+    """Cut the images out of responses, which stand at `starts` to `ends` of a block."""
+    # gives the responses with marks in place of images, a line each, their starts and ends in this
+    # text, and what was cut out of each
     pieces: list[bytes] = []
     new_starts, new_ends, cuts = [], [], []
     n_bytes = 0
@@ -105,11 +103,7 @@ def put_back(
     cuts: Cuts,
     needs_reference: set[int],
 ) -> None:
-    """Replace marks by the images they stand for, in the texts of decoded responses by image.
-
-    `places` says which of the responses that `cut_out` was given they are. Responses in which a
-    mark came out elsewhere, or not at all, are added to `needs_reference`.
-    """
+    """Replace marks by the images they stand for, in the texts of decoded responses by image."""
     view = memoryview(data)
     for at, place in enumerate(places):
         n_missing = len(cuts[place])
@@ -118,5 +112,5 @@ def put_back(
             if images[at] == MARK:
                 images[at] = view[start:end]  # as many bytes as characters
                 n_missing -= 1
-        if n_missing:
+        if n_missing:  # a mark came out elsewhere, or not at all
             needs_reference.add(at)

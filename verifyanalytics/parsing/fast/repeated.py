@@ -17,8 +17,8 @@ import pyarrow as pa
 from msgspec import UNSET, UnsetType
 
 from verifyanalytics.parsing.fast.decoding import Measure, Outcome, Risk, Thresholds, Undecodable
-from verifyanalytics.parsing.redaction import MAX_TEXT, are_kept
 from verifyanalytics.parsing.reference import CONTENT_REPEATED, repeated_digest
+from verifyanalytics.parsing.text import MAX_TEXT, are_kept
 from verifyanalytics.schema import VERIFICATIONS
 
 MAX_COMBINATIONS = 1 << 12

@@ -1,12 +1,4 @@
-"""Keys without a column on the fast path: counted, learnt, and written as `extra`.
-
-A key that the vendor newly sends everywhere becomes a raw field of the types, and its value goes
-to `extra` as the reference parser would write it. Without this, a response with such a key takes
-15 times as long (measured: 210 instead of 14 µs of CPU).
-
-The decoder skips a raw value: it checks its grammar but neither its depth nor its UTF-8. Both are
-checked here for the whole text, because a value given twice was skipped twice.
-"""
+"""Keys without a column on the fast path: counted, learnt, and written as `extra`."""
 
 from __future__ import annotations
 
@@ -19,9 +11,10 @@ from typing import Any, NamedTuple
 
 from msgspec import UNSET
 
-from verifyanalytics.parsing.redaction import redacted
-from verifyanalytics.parsing.strict_json import MAX_DEPTH, Unreadable, dumps, loads
+from verifyanalytics.parsing.text import MAX_DEPTH, Unreadable, dumps, loads, redacted
 
+# A key that the vendor newly sends everywhere becomes a raw field of the types. Without this, a
+# response with such a key takes 15 times as long (measured: 210 instead of 14 µs of CPU).
 LEARN_AFTER = 4
 """Responses in which a new key must be met before it is learnt."""
 
@@ -43,10 +36,7 @@ _UNKNOWN = re.compile(
 
 
 class UnknownKey(NamedTuple):
-    """A key without a column: its level (a key of `LEVELS`), its name, its attribute in the types.
-
-    The attribute is UNSET where a response lacks the key.
-    """
+    """A key without a column; its attribute in the types is UNSET where a response lacks it."""
 
     level: str
     name: str
@@ -58,15 +48,12 @@ Extra = tuple[str, str]
 
 
 class UnknownKeys:
-    """The keys that one `Flattener` has `learnt`.
-
-    Keys of `names_in_use` are never learnt, because they mean something at another level.
-    """
+    """The keys that one `Flattener` has `learnt`."""
 
     def __init__(self, names_in_use: Collection[str]) -> None:
         # service faults repeat their code as `status`, and there are many of them
         self.learnt = [UnknownKey("reply", "status", "learnt_0")]
-        self._names_in_use = names_in_use
+        self._names_in_use = names_in_use  # never learnt: they have a meaning at another level
         self._counts: Counter[tuple[str, str]] = Counter()
 
     def notice(self, error: Exception) -> bool:
@@ -90,13 +77,12 @@ class UnknownKeys:
             self.learnt.append(UnknownKey(level, name, f"learnt_{len(self.learnt)}"))
         return True
 
+    # The decoder skips a raw value: it checks its grammar but neither its depth nor its UTF-8. Both
+    # are checked for the whole text, because a value given twice was skipped twice.
     def extras(
         self, parts: Mapping[str, Sequence[Any]], text_of: Callable[[int], bytes]
     ) -> dict[int, Extra | None]:
-        """`extra` of the responses that have learnt keys; None: only the reference parser can tell.
-
-        `parts` has by level the decoded part of each response; `text_of` gives a response's text.
-        """
+        """`extra` of the responses that have learnt keys; None: ask the reference parser."""
         found: dict[int, list[tuple[UnknownKey, bytes]]] = {}
         for key in self.learnt:
             try:
