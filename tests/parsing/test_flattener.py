@@ -9,9 +9,9 @@ import pytest
 from builders.answers import FAULT, GATEWAY, PAGE_SAMPLE, QUERY
 from builders.json_texts import BAD, BAD_BYTES, GOOD
 
+from verifyanalytics.parsing.fast.columns import MAX_COMBINATIONS
+from verifyanalytics.parsing.fast.decoding import LEARN_AFTER, MAX_LEARNT
 from verifyanalytics.parsing.fast.flattener import Flattener
-from verifyanalytics.parsing.fast.repeated import MAX_COMBINATIONS
-from verifyanalytics.parsing.fast.unknown_keys import LEARN_AFTER, MAX_LEARNT
 from verifyanalytics.parsing.reference import Refusal, read_response
 from verifyanalytics.parsing.text import ReadOptions
 from verifyanalytics.schema import REJECTS, VERIFICATIONS

@@ -299,7 +299,7 @@ class ReadOptions:
 
 @dataclass(slots=True)
 class Opened:
-    """A reply as `strict_json.loads` gives it, and what stood around it."""
+    """A reply as `loads` gives it, and what stood around it."""
 
     reply: Any
     around: dict[str, Any] = field(default_factory=dict)  # values of our envelope's keys

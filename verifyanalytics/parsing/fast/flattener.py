@@ -18,11 +18,9 @@ import numpy as np
 import pyarrow as pa
 from msgspec import UNSET
 
-from verifyanalytics.parsing.fast import columns, decoding, images
-from verifyanalytics.parsing.fast.decoding import Flags
-from verifyanalytics.parsing.fast.envelope_columns import EnvelopeColumns, moments
-from verifyanalytics.parsing.fast.repeated import RepeatedColumns
-from verifyanalytics.parsing.fast.unknown_keys import Extra, UnknownKeys
+from verifyanalytics.parsing.fast import columns, decoding
+from verifyanalytics.parsing.fast.columns import EnvelopeColumns, RepeatedColumns, moments
+from verifyanalytics.parsing.fast.decoding import Extra, Flags, UnknownKeys
 from verifyanalytics.parsing.reference import Refusal, Row, read_response
 from verifyanalytics.parsing.text import ReadOptions, keyed_hash
 from verifyanalytics.schema import IMAGES, REJECT_COLUMNS, VERIFICATION_COLUMNS, VERIFICATIONS
@@ -216,12 +214,12 @@ class Flattener:
     ) -> None:
         """Take sizes and, where wanted, prints."""
         parts = [part.images or _NO_IMAGES for part in datas]
-        texts: dict[str, list[images.Image]] = {
+        texts: dict[str, list[decoding.Image]] = {
             "best": [part.image_best for part in parts],
             "env": [part.image_env for part in parts],
         }
         if decoded.text.cuts:
-            images.put_back(texts, decoded.places, data, decoded.text.cuts, needs_reference)
+            decoding.put_back(texts, decoded.places, data, decoded.text.cuts, needs_reference)
         key = self.options.key if self.options.image_prints else None
         for name, column in texts.items():
             gathered.images[f"image_{name}_bytes"] += [
