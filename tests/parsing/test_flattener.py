@@ -15,7 +15,7 @@ from verifyanalytics.parsing.fast.flattener import Flattener
 from verifyanalytics.parsing.reference import Refusal, read_response
 from verifyanalytics.parsing.text import ReadOptions
 from verifyanalytics.schema import REJECTS, VERIFICATIONS
-from verifyanalytics.sources.blocks import Block, BlockReject, Document
+from verifyanalytics.sources.streams import Block, BlockReject, Document
 
 
 def line(answer):

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from verifyanalytics.parsing.fast.flattener import Flattener
 from verifyanalytics.parsing.reference import Refusal, read_response
 from verifyanalytics.parsing.text import ReadOptions
-from verifyanalytics.sources.blocks import Block, Document
+from verifyanalytics.sources.streams import Block, Document
 
 BASES = (PAGE_SAMPLE, PAGE_SAMPLE, FAULT, GATEWAY, QUERY)
 NUMBERS = (

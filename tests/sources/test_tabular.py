@@ -20,7 +20,7 @@ from verifyanalytics.errors import UsageError
 from verifyanalytics.parsing.fast.flattener import Flattener
 from verifyanalytics.parsing.text import ReadOptions
 from verifyanalytics.sources import reading as sources
-from verifyanalytics.sources.blocks import MAX_DOCUMENTS
+from verifyanalytics.sources.streams import MAX_DOCUMENTS
 
 CELLS = ['{"code":1,"x":"a, \\"b\\"\\n"}', '{"code":2}', '{"response":{"code":9}}", "evil":1}']
 

@@ -17,7 +17,7 @@ from verifyanalytics.errors import NoStoreError
 from verifyanalytics.journal.journal import Journal, JournalView, StoredAnswer
 from verifyanalytics.parsing.fast.flattener import Flattener
 from verifyanalytics.parsing.text import ReadOptions
-from verifyanalytics.sources.blocks import BLOCK_BYTES, Block, Document
+from verifyanalytics.sources.streams import BLOCK_BYTES, Block, Document
 from verifyanalytics.store.staging import Staging
 from verifyanalytics.store.store import ImportedRange, Store
 from verifyanalytics.vendor.api import RATE_CODES, REFUSED_CODES

@@ -23,7 +23,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from verifyanalytics.parsing.text import MAX_DEPTH, Unreadable, dumps, loads, redacted
 from verifyanalytics.schema import QUALITY_FIELDS
-from verifyanalytics.sources.blocks import Block
+from verifyanalytics.sources.streams import Block
 
 # In large responses images are most of the bytes, and finding the closing quote is many times
 # faster than decoding: so they are cut out before, a mark in their place. Why that is exact. Cut

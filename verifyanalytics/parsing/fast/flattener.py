@@ -24,7 +24,7 @@ from verifyanalytics.parsing.fast.decoding import Extra, Flags, UnknownKeys
 from verifyanalytics.parsing.reference import Refusal, Row, read_response
 from verifyanalytics.parsing.text import ReadOptions, keyed_hash
 from verifyanalytics.schema import IMAGES, REJECT_COLUMNS, VERIFICATION_COLUMNS, VERIFICATIONS
-from verifyanalytics.sources.blocks import Block
+from verifyanalytics.sources.streams import Block
 
 _FIELDS = [c.field for c in VERIFICATION_COLUMNS if c.name != "batch"]
 _FIELDS.append(pa.field("month", pa.string()))
