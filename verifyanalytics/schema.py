@@ -63,10 +63,7 @@ REJECT_REASONS = {
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column: `meaning` says what a value is, with unit and range, `null` what null is.
-
-    `null` is empty when the column is never null.
-    """
+    """One column: its `meaning` with unit and range, and what `null` says, empty when never."""
 
     name: str
     type: pa.DataType
@@ -205,11 +202,8 @@ LOW_CARDINALITY = frozenset(
 
 
 def parquet_options(schema: pa.Schema) -> dict[str, Any]:
-    """How files of a schema are written, as `pyarrow.parquet.ParquetWriter` takes it.
-
-    zstd at level 1, dictionaries for `LOW_CARDINALITY` only, byte-stream-split for real floats:
-    measured, the fastest to write and the smallest.
-    """
+    """How files of a schema are written, as `pyarrow.parquet.ParquetWriter` takes it."""
+    # measured, the fastest to write and the smallest; byte-stream-split is for real floats
     real = [f.name for f in schema if f.type == pa.float64() and f.name not in LOW_CARDINALITY]
     return {
         "compression": "zstd",

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from verifyanalytics import errors
-from verifyanalytics.importing.messages import (
+from verifyanalytics.importing.worker import (
     Down,
     Failure,
     Hello,

@@ -1,12 +1,7 @@
 """Import stored responses: sources are planned, workers flatten them, the store commits.
 
-::
-
-    find sources → hash, cut, pack (plan) → flatten and stage (worker) → Store.append
-
-Between runs only the store keeps state: the hash of each source and how many of its rows are
-committed. So an import that was killed is repeated by calling it again, and one that was done
-costs a hash of each file.
+Only the store keeps state between runs: the hash of each source and how many of its rows are
+committed. So an import that was killed is repeated by calling it again.
 """
 
 from __future__ import annotations
@@ -23,7 +18,6 @@ from typing import Self
 from verifyanalytics.arguments import check_texts, number, printable
 from verifyanalytics.arguments import paths as checked_paths
 from verifyanalytics.errors import UsageError
-from verifyanalytics.importing.messages import Progress, Reading, Result, Setup, Task
 from verifyanalytics.importing.plan import (
     Batch,
     BatchPart,
@@ -41,7 +35,15 @@ from verifyanalytics.importing.progress import (
     ProgressReporter,
     Signals,
 )
-from verifyanalytics.importing.worker import perform, writing
+from verifyanalytics.importing.worker import (
+    Progress,
+    Reading,
+    Result,
+    Setup,
+    Task,
+    perform,
+    writing,
+)
 from verifyanalytics.journal.delivery import Delivered, deliver
 from verifyanalytics.journal.journal import Journal
 from verifyanalytics.parsing.fast.flattener import Flattener
@@ -450,10 +452,8 @@ def _part(planned: BatchPart, readings: list[Reading]) -> ImportedRange:
 def _next_part(
     prepared: Prepared, result: Result, rows_done: int, bytes_done: int
 ) -> ImportedRange:
-    """Make the next part of a source that is read into several commits.
-
-    How many stored bytes it took is a guess, but together the parts have as many as the source.
-    """
+    """Make the next part of a source that is read into several commits."""
+    # how many stored bytes it took is a guess, but together the parts have as many as the source
     (reading,) = result.readings
     guess = min(prepared.n_bytes - 1, reading.bytes_done // expansion(prepared.source))
     reached = prepared.n_bytes if result.final else max(1, bytes_done, guess)
