@@ -21,18 +21,9 @@ THRESHOLD_COLUMNS = ("threshold_1e_3", "threshold_1e_4", "threshold_1e_5", "thre
 """The columns of `THRESHOLD_LEVELS`, in the same order: scores, 0–100, rising."""
 
 QUALITY_FIELDS = (
-    "comprehensive_score",
-    "face_clarity",
-    "brightness",
-    "exposure",
-    "pose_pitch",
-    "pose_yaw",
-    "pose_roll",
-    "mouth_occlude",
-    "left_eye_occlude",
-    "right_eye_occlude",
-    "have_cap",
-)
+    "comprehensive_score", "face_clarity", "brightness", "exposure", "pose_pitch", "pose_yaw",
+    "pose_roll", "mouth_occlude", "left_eye_occlude", "right_eye_occlude", "have_cap",
+)  # fmt: skip
 """The vendor's names of the eleven quality measures of one image."""
 
 QUALITY_MEASURES = tuple(name.removeprefix("face_") for name in QUALITY_FIELDS)

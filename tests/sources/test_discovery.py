@@ -167,9 +167,3 @@ class TestStdin:
         source = sources.spool(io.BytesIO(b'n,answer\n1,"{}"\n'), tmp_path, column="answer")
         assert source.form == "csv"
         assert rows(source) == [1]
-
-    def test_a_dash_needs_a_folder(self, tmp_path, monkeypatch):
-        with pytest.raises(UsageError, match="standard input"):
-            one("-")
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines_of(1))))
-        assert numbers(one("-", spool_folder=tmp_path)) == [1]

@@ -16,7 +16,8 @@ from pathlib import Path
 from verifyanalytics.errors import InputError
 from verifyanalytics.importing.worker import COMPRESSED_EXPANSION, SourceRange, unreadable
 from verifyanalytics.parsing.text import ReadOptions
-from verifyanalytics.sources.reading import BLOCK_BYTES, Source, line_ranges, open_stored
+from verifyanalytics.sources.reading import line_ranges
+from verifyanalytics.sources.streams import BLOCK_BYTES, Source, open_location
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +200,7 @@ def prepare(source: Source, sizes: Sizes, on_chunk: Callable[[], object], mark: 
                     for cut in line_ranges(source, sizes.task_bytes, update=update)
                 ]
             else:
-                with open_stored(source) as file:
+                with open_location(source.location) as file:
                     while chunk := file.read(BLOCK_BYTES):
                         update(chunk)
     except OSError as error:

@@ -48,7 +48,8 @@ from verifyanalytics.journal.delivery import Delivered, deliver
 from verifyanalytics.journal.journal import Journal
 from verifyanalytics.parsing.fast.flattener import Flattener
 from verifyanalytics.parsing.text import ReadOptions
-from verifyanalytics.sources.reading import BLOCK_BYTES, Source, discover, open_stored, spool
+from verifyanalytics.sources.discovery import discover, spool
+from verifyanalytics.sources.streams import BLOCK_BYTES, Source, open_location
 from verifyanalytics.store.files import fingerprint
 from verifyanalytics.store.store import ImportedRange, RangeCount, Store
 
@@ -330,7 +331,11 @@ class _Import:
             return source
         self._n_copies += 1
         path = self._folder / f"copy-{self._n_copies}"
-        with open_stored(source) as remote, writing(self._folder), path.open("xb") as copy:
+        with (
+            open_location(source.location) as remote,
+            writing(self._folder),
+            path.open("xb") as copy,
+        ):
             shutil.copyfileobj(remote, copy, BLOCK_BYTES)
         return replace(source, location=str(path), n_bytes=path.stat().st_size)
 

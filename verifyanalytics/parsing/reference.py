@@ -256,14 +256,6 @@ def _exact_integer(text: str) -> int | None:
     return int(value) if value == value.to_integral_value() else None
 
 
-def _duration(value: Any, path: str) -> Converted:
-    return None if isinstance(value, Number) else milliseconds(value), True
-
-
-def _time(value: Any, path: str) -> Converted:
-    return read_time(value) if isinstance(value, str) else None, True
-
-
 def milliseconds(duration: Any) -> float | None:
     """Read a Go duration such as `41.897331ms`, `84.448µs` or `1m2.3s`; None for anything else."""
     if not isinstance(duration, str) or not _DURATION.fullmatch(duration):
@@ -279,8 +271,8 @@ CONVERTERS: dict[str, Callable[[Any, str], Converted]] = {
     "texts": _texts,
     "flag": _flag,
     "number": _number,
-    "duration": _duration,
-    "time": _time,
+    "duration": lambda value, _: (None if isinstance(value, Number) else milliseconds(value), True),
+    "time": lambda value, _: (read_time(value) if isinstance(value, str) else None, True),
     **{f"int{bits}": partial(_integer, bits=bits) for bits in (16, 32, 64)},
 }
 """By kind: a value and its place in the reply → what the column gets."""

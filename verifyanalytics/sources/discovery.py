@@ -11,7 +11,6 @@ import glob
 import os
 import re
 import stat
-import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -76,20 +75,13 @@ def discover(
     column: str | None = None,
     time_column: str | None = None,
     on_skip: _Skip | None = None,
-    spool_folder: Path | None = None,
 ) -> list[Source]:
     """Find the sources behind files, folders, globs and URLs, in the order given."""
     # A folder is walked in sorted order; hidden files, Delta tables and unknown suffixes in it go
     # to `on_skip` with why, links are followed, loops end. A file met twice is one source.
     search = _Search(column, time_column, on_skip or (lambda name, why: None))
     for given in paths:
-        if given != "-":
-            search.add(os.fspath(given))
-        elif spool_folder is None:
-            raise UsageError("- (standard input) needs a folder to be spooled to")
-        else:
-            stdin = sys.stdin.buffer
-            search.found.append(spool(stdin, spool_folder, column=column, time_column=time_column))
+        search.add(os.fspath(given))
     return search.found
 
 
@@ -97,7 +89,6 @@ def spool(
     stream: BinaryIO,
     folder: Path,
     *,
-    name: str = "<stdin>",
     column: str | None = None,
     time_column: str | None = None,
 ) -> Source:
@@ -108,7 +99,7 @@ def spool(
         while chunk := stream.read(BLOCK_BYTES):
             file.write(chunk)
     try:
-        return _recognise(name, location, "", column=column, time_column=time_column)
+        return _recognise("<stdin>", location, "", column=column, time_column=time_column)
     except UsageError:
         Path(location).unlink()
         raise

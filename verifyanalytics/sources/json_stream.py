@@ -203,18 +203,15 @@ class JsonStream:
             self._in_array = self._wants_element = self._is_fresh = True
             self._at += 1
         elif sign in b"{[":
-            self._begin_value()
+            # a value that lies whole and clean in the buffer is taken at once
+            match = _whole_value().match(self._data, self._at)
+            if match is None or match.end() - self._at > self._max_document:
+                self._scanner = Scanner(self._at)
+            else:
+                self._take_value(self._at, match.end())
         else:
             return self._take_loose(final=final)
         return True
-
-    def _begin_value(self) -> None:
-        """Take a value that lies whole and clean in the buffer at once; follow any other."""
-        match = _whole_value().match(self._data, self._at)
-        if match is None or match.end() - self._at > self._max_document:
-            self._scanner = Scanner(self._at)
-        else:
-            self._take_value(self._at, match.end())
 
     def _take_loose(self, *, final: bool) -> bool:
         """Take what is neither object nor array: a scalar, or garbage."""

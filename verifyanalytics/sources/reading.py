@@ -6,12 +6,11 @@ by side. Every response has its row and its byte offset. Nothing here parses a r
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import itertools
 import json
 from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -38,7 +37,6 @@ from verifyanalytics.sources.streams import (
     aligned_chunks,
     count_lines,
     inflated_chunks,
-    open_location,
     stored_chunks,
 )
 from verifyanalytics.sources.tabular import parquet_blocks, text_table_blocks
@@ -59,15 +57,9 @@ class Range(NamedTuple):
     n_lines: int
 
 
-def open_stored(source: Source) -> BinaryIO:
-    """Open the bytes as stored (compressed if they are), for hashing; the caller closes it."""
-    return open_location(source.location)
-
-
 def blocks(
     source: Source,
     *,
-    column: str | None = None,
     start: int = 0,
     end: int | None = None,
     first_row: int = 1,
@@ -79,8 +71,6 @@ def blocks(
     """Read one source as a stream of blocks, rows rising; rejects say what cannot be read."""
     if (start or end is not None) and not source.splittable:
         raise UsageError(f"{source.name} cannot be read in pieces: it is not a plain file of lines")
-    if column is not None:
-        source = dataclasses.replace(source, column=column)
     if source.form == "parquet":
         yield from parquet_blocks(source, block_bytes, max_document)
         return

@@ -252,10 +252,8 @@ def _without(staged: StagedFile, rows: np.ndarray[Any, Any], attempt: CommitTry)
 
 def _stored_count(r: ImportedRange, done: SourceProgress | None) -> RangeCount:
     """Give the counts of a range that is in already: those of its source."""
-    if done is None:  # a copy of a source that comes earlier in this batch
-        counts = (0, 0, 0, 0)
-    else:
-        counts = (done.n_read, done.n_added, done.n_known, done.n_rejected)
+    # without progress it is a copy of a source that comes earlier in this batch
+    counts = (done.n_read, done.n_added, done.n_known, done.n_rejected) if done else (0, 0, 0, 0)
     return RangeCount(r.source, r.sha256, r.n_bytes, *counts, already_imported=True)
 
 

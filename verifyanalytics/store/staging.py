@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -137,19 +138,13 @@ class _File:
         return StagedFile(str(self.path), self.kind, self.month, self.n_rows)
 
 
+@dataclass(slots=True)
 class _Waiting:
     """Record batches of one kind and month that are not written yet."""
 
-    def __init__(self) -> None:
-        self.batches: list[pa.RecordBatch] = []
-        self.n_rows = self.n_bytes = 0
-
-    def add(self, batch: pa.RecordBatch) -> int:
-        n_bytes = int(batch.nbytes) + _BATCH_OVERHEAD
-        self.batches.append(batch)
-        self.n_rows += batch.num_rows
-        self.n_bytes += n_bytes
-        return n_bytes
+    batches: list[pa.RecordBatch] = field(default_factory=list)
+    n_rows: int = 0
+    n_bytes: int = 0
 
 
 class Staging:
@@ -199,7 +194,11 @@ class Staging:
 
     def _keep(self, at: tuple[str, str], rows: pa.RecordBatch) -> None:
         waiting = self._waiting.setdefault(at, _Waiting())
-        self._buffered += waiting.add(rows)
+        n_bytes = int(rows.nbytes) + _BATCH_OVERHEAD
+        waiting.batches.append(rows)
+        waiting.n_rows += rows.num_rows
+        waiting.n_bytes += n_bytes
+        self._buffered += n_bytes
         if waiting.n_rows >= ROW_GROUP_ROWS:
             self._write(at)
 
@@ -227,17 +226,13 @@ class Staging:
             self._done.append(file.finish())
             file = None
         if file is None:
-            file = self._begin(at, context)
+            while len(self._open) >= OPEN_FILES:
+                self._done.append(self._open.pop(next(iter(self._open))).finish())
+            path = self._folder / f"{self._stem}-{at[0][0]}-{len(self._paths):04}.parquet"
+            self._paths.append(path)
+            file = _File(path, *at, table_schema(at[0], sorted(context)))
         self._open[at] = file  # at the end: most recently used
         return file
-
-    def _begin(self, at: tuple[str, str], context: set[str]) -> _File:
-        while len(self._open) >= OPEN_FILES:
-            self._done.append(self._open.pop(next(iter(self._open))).finish())
-        kind, month = at
-        path = self._folder / f"{self._stem}-{kind[0]}-{len(self._paths):04}.parquet"
-        self._paths.append(path)
-        return _File(path, kind, month, table_schema(kind, sorted(context)))
 
 
 def _by_month(batch: pa.RecordBatch) -> Iterator[tuple[str, pa.RecordBatch]]:

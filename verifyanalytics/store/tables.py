@@ -293,10 +293,7 @@ class Tables:
 
     def _create_table(self, folder: Path, schema: pa.Schema, by: list[str], key: bytes) -> None:
         """Make one empty Delta table; another process may make it at the same time."""
-        ours = {
-            _SCHEMA_PROPERTY: str(SCHEMA_VERSION),
-            "verifyanalytics.key": fingerprint(key),
-        }
+        ours = {_SCHEMA_PROPERTY: str(SCHEMA_VERSION), "verifyanalytics.key": fingerprint(key)}
         folder.mkdir(mode=0o700, exist_ok=True)
         try:
             DeltaTable.create(
@@ -333,7 +330,12 @@ class Tables:
             if not self.exist():
                 raise NoStoreError(self.path)
             known = self._newest.get(table)
-            if known is None or not _is_newest(table, known.number):
+            log = table / "_delta_log"  # the names of its entries say where it ends
+            if (
+                known is None
+                or (log / f"{known.number + 1:020}.json").exists()
+                or not (log / f"{known.number:020}.json").exists()
+            ):
                 known = open_version(table, SEQUENCE if table == self.responses else LABEL_SEQUENCE)
                 found = known.handle.metadata().configuration.get(_SCHEMA_PROPERTY, "")
                 if not found.isdigit():
@@ -386,9 +388,3 @@ class Tables:
         reach = f"it reaches back {RETENTION.days} days, to version {min(kept)}"
         message = f"no version {sequence} of {self.path}; {reach}, and on to version {max(kept)}"
         raise UsageError(message)
-
-
-def _is_newest(table: Path, number: int) -> bool:
-    """Whether the log ends at a Delta version, by the names of its entries."""
-    log = table / "_delta_log"
-    return (log / f"{number:020}.json").exists() and not (log / f"{number + 1:020}.json").exists()

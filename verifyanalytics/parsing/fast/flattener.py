@@ -109,7 +109,6 @@ class Flattened:
     verifications: pa.RecordBatch  # without `batch`; then `month`, and `ctx_*` sorted by name
     rejects: pa.RecordBatch  # without `batch` and `rejected_at`; the reader's own are among them
     n_read: int  # responses met: the rows of both
-    n_bytes: int
 
 
 @dataclass(slots=True)
@@ -155,8 +154,7 @@ class Flattener:
         rows, rejects = self._reference_rows(documents, np.flatnonzero(is_left), block)
         verifications = joined_batch(fast, kept, rows)
         refused = reject_batch(block, rejects)
-        n_read = verifications.num_rows + refused.num_rows
-        return Flattened(verifications, refused, n_read, len(block.data))
+        return Flattened(verifications, refused, verifications.num_rows + refused.num_rows)
 
     def _gather(self, gathered: _Gathered, decoded: decoding.Decoded, data: bytes) -> None:
         """Take what a chunk says; its replies are let go of while they are still in the cache."""
