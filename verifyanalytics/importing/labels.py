@@ -30,12 +30,8 @@ from verifyanalytics.wording.numbers import spaced
 RAW_TOKEN = "byted_token"  # noqa: S105 - a column's name
 """The column of raw tokens: hashed on the way in; `token` is for hashes that a store gave out."""
 
-ORIGINS = ("audit", "claim", "fraud", "test")
-"""Where a label may come from."""
-
-MAX_TEXT = 256
-"""Characters of a text; a longer one is no id and no pseudonym."""
-
+ORIGINS = ("audit", "claim", "fraud", "test")  # where a label may come from
+MAX_TEXT = 256  # characters of a text; a longer one is no id and no pseudonym
 _YES = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
 _HASH = re.compile(r"[0-9a-f]{32}")
 _ROUNDED = re.compile(r"\d(?:\.\d+)?[eE]\+?\d+")

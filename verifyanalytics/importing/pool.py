@@ -36,11 +36,8 @@ from verifyanalytics.importing.worker import (
     send,
 )
 
-POLL_SECONDS = 0.1
-"""How long a wait may last before the caller gets a chance to look around."""
-
-TRIES = 2
-"""How often a task may be begun."""
+POLL_SECONDS = 0.1  # how long a wait may last before the caller gets a chance to look around
+TRIES = 2  # how often a task may be begun
 
 
 class WorkerDiedError(VerifyAnalyticsError):

@@ -14,8 +14,7 @@ from typing import Any, Self
 
 from verifyanalytics.wording.numbers import spaced
 
-REPORT_SECONDS = 0.1
-"""How often a progress callback is called, at most."""
+REPORT_SECONDS = 0.1  # how often a progress callback is called, at most
 
 
 @dataclass(frozen=True, slots=True)

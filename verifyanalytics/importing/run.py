@@ -53,14 +53,11 @@ from verifyanalytics.sources.streams import BLOCK_BYTES, Source, open_location
 from verifyanalytics.store.files import fingerprint
 from verifyanalytics.store.store import ImportedRange, RangeCount, Store
 
-IN_PROCESS_BYTES = 48 << 20
-"""Input up to which starting workers costs more time than it saves."""
-
+IN_PROCESS_BYTES = 48 << 20  # input up to which starting workers costs more time than it saves
 SMALL_FILES = 32
 """A month that holds more small files than this is compacted when the import is done."""
 
-BATCHES_AHEAD = 3
-"""How many batches may be in the hands of the workers or wait for their commit."""
+BATCHES_AHEAD = 3  # how many batches may be in the hands of the workers or wait for their commit
 
 
 def import_responses(

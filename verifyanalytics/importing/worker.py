@@ -31,6 +31,9 @@ from verifyanalytics.sources.reading import BLOCK_BYTES, Block, Source, blocks
 from verifyanalytics.store.files import StagedFile
 from verifyanalytics.store.staging import Staging
 
+PROGRESS_SECONDS = 0.2  # how often a task tells how far it is, at most
+COMPRESSED_EXPANSION = 8  # compressed input becomes so much larger: for progress and packing only
+
 _HEAD = struct.Struct(">I")
 _CONTEXT: dict[type[errors.VerifyAnalyticsError], tuple[str, ...]] = {
     errors.VerifyAnalyticsError: (),
@@ -38,6 +41,9 @@ _CONTEXT: dict[type[errors.VerifyAnalyticsError], tuple[str, ...]] = {
     errors.StorageError: ("path",),
 }
 """Errors that keep their class on the way, and the arguments that they are made of."""
+
+
+# ------------------------------------------------------------------ messages
 
 
 class SourceRange(msgspec.Struct, frozen=True):
@@ -161,11 +167,7 @@ def receive(stream: BinaryIO, decoder: msgspec.msgpack.Decoder[_Message]) -> _Me
     return decoder.decode(body) if len(body) == size else None
 
 
-PROGRESS_SECONDS = 0.2
-"""How often a task tells how far it is, at most."""
-
-COMPRESSED_EXPANSION = 8
-"""How much larger compressed input becomes: a guess, for progress and packing only."""
+# ------------------------------------------------------------------ one task
 
 
 def perform(

@@ -19,8 +19,7 @@ from typing import Any, NoReturn
 from verifyanalytics.errors import UsageError
 from verifyanalytics.schema import MAX_CONTEXT_COLUMNS
 
-MAX_DEPTH = 64
-"""Objects and arrays inside each other, at most; each nested text counts on its own."""
+MAX_DEPTH = 64  # objects and arrays inside each other, at most; each nested text counts on its own
 
 # a string that is not closed runs to the end, else a hostile text is scanned again and again
 _STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]+|\\.)*+"?|[\[{]+|[\]}]+', re.DOTALL)
@@ -119,9 +118,7 @@ def _normal(number: Number) -> str:
 
 # ------------------------------------------------------------------ what is kept
 
-MAX_TEXT = 4096
-"""Bytes (UTF-8) of a text that is kept; of a longer one only the size is."""
-
+MAX_TEXT = 4096  # bytes (UTF-8) of a text that is kept; of a longer one only the size is
 PERSONAL = frozenset(
     {
         "verify_idcard_info", "idcard_info", "idcard_no", "idcard_name", "id_card", "id_number",
@@ -207,12 +204,8 @@ def keyed_hash(key: bytes, kind: str, value: str) -> str:
 
 # ------------------------------------------------------------------ what stands around a reply
 
-MAX_RESPONSE = 64 * 1024 * 1024
-"""Bytes of one response; a larger one is a reject."""
-
-CONTEXT_NAME = re.compile(r"[a-z0-9_]{1,64}")
-"""What may follow `ctx_` in a column's name."""
-
+MAX_RESPONSE = 64 * 1024 * 1024  # bytes of one response; a larger one is a reject
+CONTEXT_NAME = re.compile(r"[a-z0-9_]{1,64}")  # what may follow `ctx_` in a column's name
 ENVELOPE_KEYS = frozenset(
     {"occurred_at", "action", "req_key", "byted_token", "http_status", "subject", "context"}
 )

@@ -39,11 +39,8 @@ from verifyanalytics.sources.tabular import check_columns
 LINE_SUFFIXES = frozenset({".ndjson", ".jsonl", ".log"})
 """Suffixes that promise one response a line; their promise is taken."""
 
-HEAD_BYTES = 1 << 18
-"""Bytes looked at to tell the form, where its first line is not longer."""
-
-LONGEST_HEAD = 8 << 20
-"""Bytes looked at when the first line is longer than `HEAD_BYTES`."""
+HEAD_BYTES = 1 << 18  # bytes looked at to tell the form, where its first line is not longer
+LONGEST_HEAD = 8 << 20  # bytes looked at when the first line is longer than `HEAD_BYTES`
 
 UTF8_MARK = b"\xef\xbb\xbf"
 _FOREIGN = {
@@ -60,9 +57,7 @@ _BINARY = (
 )
 _TRIES = 20  # lines that vote on the form
 
-TABLE_SUFFIXES = {".parquet": "parquet", ".csv": "csv", ".tsv": "tsv"}
-"""Suffixes read as tables."""
-
+TABLE_SUFFIXES = {".parquet": "parquet", ".csv": "csv", ".tsv": "tsv"}  # suffixes read as tables
 SUFFIXES = {".json", ".txt", ".json5", ".sqlite", *LINE_SUFFIXES, *TABLE_SUFFIXES}
 """Suffixes taken in a folder; `.gz` and its like may follow."""
 

@@ -19,9 +19,7 @@ from verifyanalytics.sources.streams import (
     StreamDamageError,
 )
 
-MAX_LEVELS = 128
-"""Nesting at which the structure is no longer followed; the parser stops at 64."""
-
+MAX_LEVELS = 128  # nesting at which the structure is no longer followed; the parser stops at 64
 _TOP_NAMES = (
     b"code", b"data", b"message", b"request_id", b"status", b"time_elapsed", b"ResponseMetadata",
     b"response", b"occurred_at", b"action", b"req_key", b"byted_token", b"http_status",

@@ -44,8 +44,7 @@ from verifyanalytics.sources.tabular import parquet_blocks, text_table_blocks
 __all__ = ["BLOCK_BYTES", "Block", "Source", "blocks", "discover", "line_ranges", "spool"]
 
 
-MAX_JSON5 = 4 << 20
-"""JSON5 is for samples pasted by hand: its parser is slow."""
+MAX_JSON5 = 4 << 20  # JSON5 is for samples pasted by hand: its parser is slow
 
 
 class Range(NamedTuple):

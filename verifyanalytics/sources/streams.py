@@ -93,15 +93,13 @@ class Source:
         return self.form == "lines" and self.compression is None and "://" not in self.location
 
 
+# ------------------------------------------------------------------ stored bytes
+
 MAX_RATIO = 500.0
 """Decompressed over stored bytes, beyond which a stream longer than `FREE_BYTES` is a bomb."""
 
-FREE_BYTES = 1 << 30
-"""Decompressed bytes that are never called a bomb."""
-
-HELD_BYTES = 32 << 20
-"""Decompressed bytes that are held back until their checksum is known."""
-
+FREE_BYTES = 1 << 30  # decompressed bytes that are never called a bomb
+HELD_BYTES = 32 << 20  # decompressed bytes that are held back until their checksum is known
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".xz": "xz"}
 """Suffix of a compressed file and the codec it promises."""
 

@@ -37,8 +37,7 @@ _BYTES = (
     pa.types.is_fixed_size_binary,
 )  # fmt: skip
 
-_Cell = str | bytes
-"""A cell on its way: text, or bytes that are still to be checked for UTF-8."""
+_Cell = str | bytes  # a cell on its way: text, or bytes that are still to be checked for UTF-8
 
 
 def check_columns(source: Source, head: bytes) -> str | None:
@@ -227,8 +226,7 @@ class _Fault(NamedTuple):
     n_bytes: int
 
 
-_Record = tuple[int, bytes, list[bytes] | _Fault]
-"""Offset, bytes, and cells or fault of a record."""
+_Record = tuple[int, bytes, list[bytes] | _Fault]  # offset, bytes, and cells or fault of a record
 
 
 class _Records:

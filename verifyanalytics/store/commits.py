@@ -51,9 +51,7 @@ from verifyanalytics.store.staging import beyond_limit, fold_file
 from verifyanalytics.store.tables import LostRaceError, Tables, Version, commit, read_stamps, secure
 from verifyanalytics.store.views import Views, literal, plain
 
-TRIES = 50
-"""How often a commit is tried; each time it fails, another commit went in."""
-
+TRIES = 50  # how often a commit is tried; each time it fails, another commit went in
 T = TypeVar("T")
 _logger = logging.getLogger(__name__)
 

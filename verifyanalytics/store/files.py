@@ -100,9 +100,7 @@ KINDS = {"verification": VERIFICATIONS, "reject": REJECTS, "import": IMPORTS}
 LOGGED = ("occurred_at", "score", "code")
 """The only columns whose least and greatest value go into the log: they identify no person."""
 
-ROW_GROUP_ROWS = 100_000
-"""Rows of a Parquet row group."""
-
+ROW_GROUP_ROWS = 100_000  # rows of a Parquet row group
 _MONTH = re.compile(r"\d{4}-(0[1-9]|1[0-2])|unknown")
 
 

@@ -164,12 +164,8 @@ def _batch_findings(
     return found
 
 
-SMALL_BYTES = 64 << 20
-"""A file below this is worth merging."""
-
-MERGED_BYTES = 256 << 20
-"""About how large a merged file may get."""
-
+SMALL_BYTES = 64 << 20  # a file below this is worth merging
+MERGED_BYTES = 256 << 20  # about how large a merged file may get
 _ORDER = {"verification": "occurred_at", "reject": "rejected_at", "import": "committed_at"}
 
 

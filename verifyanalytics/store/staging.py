@@ -35,9 +35,7 @@ from verifyanalytics.store.files import (
     writer,
 )
 
-BUFFERED_BYTES = 48 << 20
-"""Bytes of Arrow data that may wait in memory, all months together."""
-
+BUFFERED_BYTES = 48 << 20  # bytes of Arrow data that may wait in memory, all months together
 OPEN_FILES = 160
 """Parquet files open at once; the least recently used is finished when one more is needed."""
 

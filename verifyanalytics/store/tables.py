@@ -42,15 +42,9 @@ from verifyanalytics.store.views import Engine, Views
 CHECKPOINT_EVERY = 20
 """Delta versions between checkpoints: opening a table reads one and the few entries after it."""
 
-SEQUENCE = "ingest"
-"""The application transaction that numbers the commits of `responses`."""
-
-LABEL_SEQUENCE = "labels"
-"""The same for `labels`."""
-
-RETENTION = timedelta(days=7)
-"""How far back `as_of` reaches; removed files stay that long."""
-
+SEQUENCE = "ingest"  # the application transaction that numbers the commits of `responses`
+LABEL_SEQUENCE = "labels"  # the same for `labels`
+RETENTION = timedelta(days=7)  # how far back `as_of` reaches; removed files stay that long
 _SCHEMA_PROPERTY = "verifyanalytics.schema_version"
 _PROPERTIES = {
     "delta.dataSkippingStatsColumns": "occurred_at,score,code",

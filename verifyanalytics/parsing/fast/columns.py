@@ -256,6 +256,8 @@ def _moments(ids: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.int64], Flags]:
     return moments, known & (moments >= _LOW) & (moments < _HIGH)
 
 
+# ------------------------------------------------------------------ values that repeat
+
 MAX_COMBINATIONS = 1 << 12
 """Combinations kept from block to block; when there are more, the table starts over."""
 
@@ -378,6 +380,8 @@ def values_of(key: Combination) -> Values | None:
 def _fits(value: int | UnsetType | None, bits: int) -> bool:
     return not isinstance(value, int) or -(1 << (bits - 1)) <= value < 1 << (bits - 1)
 
+
+# ------------------------------------------------------------------ what stands around the replies
 
 _MAX_PLANS = 1 << 10
 

@@ -25,6 +25,8 @@ from verifyanalytics.parsing.text import MAX_DEPTH, Unreadable, dumps, loads, re
 from verifyanalytics.schema import QUALITY_FIELDS
 from verifyanalytics.sources.streams import Block
 
+# ------------------------------------------------------------------ images that are cut out
+
 # In large responses images are most of the bytes, and finding the closing quote is many times
 # faster than decoding: so they are cut out before, a mark in their place. Why that is exact. Cut
 # is only what stands between `"image_best":"` (or `image_env`, or the same with `\"` throughout,
@@ -44,8 +46,7 @@ _MARK = MARK.encode()
 _KEY = b'"image_'
 _OPENING = re.compile(rb'"image_(best|env)(\\?)": ?\2"')
 
-Image = str | memoryview | None
-"""An image's text, perhaps as ASCII bytes."""
+Image = str | memoryview | None  # an image's text, perhaps as ASCII bytes
 
 
 class Cut(NamedTuple):
@@ -128,20 +129,16 @@ def put_back(
             needs_reference.add(at)
 
 
+# ------------------------------------------------------------------ keys without a column
+
 # A key that the vendor newly sends everywhere becomes a raw field of the types. Without this, a
 # response with such a key takes 15 times as long (measured: 210 instead of 14 µs of CPU).
-LEARN_AFTER = 4
-"""Responses in which a new key must be met before it is learnt."""
-
-MAX_LEARNT = 32
-"""Keys learnt at most; beyond, responses with new keys go to the reference parser."""
-
+LEARN_AFTER = 4  # responses in which a new key must be met before it is learnt
+MAX_LEARNT = 32  # keys learnt at most; beyond, responses with new keys go to the reference parser
 MAX_COUNTED = 1 << 10
 """New keys that are counted; hostile input must not fill the memory with names."""
 
-MAX_TEXTS = 1 << 12
-"""Combinations of raw values whose `extra` is kept at hand."""
-
+MAX_TEXTS = 1 << 12  # combinations of raw values whose `extra` is kept at hand
 LEVELS = {"reply": "", "data": "data", "comparison": "data.source_comp_details"}
 """Where keys can be learnt: the level's name → its path."""
 
@@ -158,8 +155,7 @@ class UnknownKey(NamedTuple):
     attribute: str
 
 
-Extra = tuple[str, str]
-"""`extra` as written and as normalised."""
+Extra = tuple[str, str]  # `extra` as written and as normalised
 
 
 class UnknownKeys:
@@ -237,15 +233,13 @@ def _is_sound(data: bytes) -> bool:
     return data.count(b"{") + data.count(b"[") <= MAX_DEPTH
 
 
+# ------------------------------------------------------------------ types and what they decode
+
 Flags = npt.NDArray[np.bool_]
 Places = npt.NDArray[np.int64]
 
-CHUNK = 256
-"""Responses decoded at once."""
-
-PART = 16
-"""Responses decoded at once of a chunk that holds bad ones."""
-
+CHUNK = 256  # responses decoded at once
+PART = 16  # responses decoded at once of a chunk that holds bad ones
 NAN = float("nan")
 
 Undecodable = (msgspec.MsgspecError, ValueError, RecursionError)
