@@ -238,9 +238,9 @@ def test_a_staged_file_that_vanishes_is_said(tmp_path, monkeypatch):
     files = stage(store, batch, "a", ROWS)
     place = commits.place
 
-    def vanish(staged, table, relative):
-        Path(staged.path).unlink()
-        return place(staged, table, relative)
+    def vanish(staged, table, paths):
+        Path(staged[0].path).unlink()
+        return place(staged, table, paths)
 
     monkeypatch.setattr(commits, "place", vanish)
     with pytest.raises(StorageError, match=r"is gone; run the import again"):

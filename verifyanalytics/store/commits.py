@@ -42,7 +42,7 @@ from verifyanalytics.store.files import (
     place,
     storage_errors,
     sync,
-    table_path,
+    table_paths,
     table_schema,
     verify,
     writer,
@@ -87,17 +87,12 @@ class CommitTry:
     # So a file of ours on such a list belongs to a try that cannot commit any more.
     def place(self, files: Sequence[StagedFile]) -> list[DataFile]:
         """Link staged files to their places in the table."""
-        adds = []
-        for file in files:
-            relative = table_path(file, f"{self._name}-{len(self._placed):04}")
-            self._placed.append(self.table / relative)
-            adds.append(place(file, self.table, relative))
-        for file, path in zip(files, self._placed, strict=True):
-            verify(path, file)
-        return adds
+        relative = table_paths(files, self._name)
+        self._placed = [self.table / path for path in relative]
+        return place(files, self.table, relative)
 
     def commit(self, **options: Any) -> None:
-        """Commit on the version of this try; options are those of `log.commit`."""
+        """Commit on the version of this try; options are those of `tables.commit`."""
         commit(self.table, self.version, **options)
         self._placed.clear()
 

@@ -221,13 +221,23 @@ def writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
     return pq.ParquetWriter(path, schema, **parquet_options(schema))
 
 
-def table_path(staged: StagedFile, name: str) -> str:
-    """Give the path of a file in its table, by its partition; labels have none."""
-    partition = "" if staged.kind == "label" else f"kind={staged.kind}/month={staged.month}/"
-    return f"{partition}{name}.parquet"
+def table_paths(staged: Sequence[StagedFile], name: str) -> list[str]:
+    """Give the paths of files in their table, by their partitions; labels have none."""
+    partitions = [
+        "" if file.kind == "label" else f"kind={file.kind}/month={file.month}/" for file in staged
+    ]
+    return [f"{folder}{name}-{n:04}.parquet" for n, folder in enumerate(partitions)]
 
 
-def place(staged: StagedFile, table: Path, relative: str) -> DataFile:
+def place(staged: Sequence[StagedFile], table: Path, paths: Sequence[str]) -> list[DataFile]:
+    """Link staged files to their paths in the table, then look whether readers can read them."""
+    placed = [_link(file, table, path) for file, path in zip(staged, paths, strict=True)]
+    for file, path in zip(staged, paths, strict=True):
+        verify(table / path, file)
+    return placed
+
+
+def _link(staged: StagedFile, table: Path, relative: str) -> DataFile:
     """Link a staged file to its path in the table; the staged name stays until the commit is in."""
     # the path was never used before: a vacuum that listed an earlier file may still delete it
     target = table / relative
