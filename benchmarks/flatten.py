@@ -35,8 +35,8 @@ DETAILS = {image: f"image_{image}_detail" for image in IMAGES}
 
 def ours(path: Path) -> int:
     """Our kernel on the blocks of our reader."""
-    from verifyanalytics.parsing.envelope import ReadOptions
     from verifyanalytics.parsing.fast.flattener import Flattener
+    from verifyanalytics.parsing.text import ReadOptions
     from verifyanalytics.sources.reading import blocks, discover
 
     (source,) = discover([path])

@@ -1,7 +1,6 @@
 """Checks of what callers give: numbers, texts, paths and time zones, else one clear line.
 
-Each check returns the value as the package uses it, or raises `UsageError` with the argument's
-name, what it must be and what was given.
+Each gives the value as the package uses it, or raises `UsageError` with the argument's name.
 """
 
 from __future__ import annotations
@@ -27,26 +26,7 @@ def number(
     below: float = INF,
     whole: bool = False,
 ) -> float:
-    """Read one finite number.
-
-    Parameters
-    ----------
-    value : any
-        What the caller gave; numbers of NumPy and Arrow too, but no text and no truth value.
-    name : str
-        The argument's name, for the message.
-    low, high : float
-        Bounds that the number may reach.
-    above, below : float
-        Bounds that it may not.
-    whole : bool
-        Refuse fractions.
-
-    Raises
-    ------
-    UsageError
-        It is no number, not finite, or out of range.
-    """
+    """Read one finite number, of NumPy and Arrow too, but no text and no truth value."""
     found = _float(value)
     if found is None or not math.isfinite(found) or (whole and found != int(found)):
         kind = "a whole number" if whole else "a finite number"
@@ -59,13 +39,7 @@ def number(
 
 
 def numbers(values: Any, name: str, **bounds: Any) -> list[float]:
-    """Read one or more finite numbers, in the order given; bounds as `number` has them.
-
-    Raises
-    ------
-    UsageError
-        There is none, or one of them is unfit.
-    """
+    """Read one or more finite numbers, in the order given; bounds as `number` has them."""
     try:
         several = [values] if isinstance(values, str | bytes) else list(values)
     except TypeError:  # one number, or an array of no dimension
@@ -77,13 +51,7 @@ def numbers(values: Any, name: str, **bounds: Any) -> list[float]:
 
 
 def check_texts(given: Mapping[str, Any]) -> None:
-    """Check optional texts by name: each is None or a text that UTF-8 can hold.
-
-    Raises
-    ------
-    UsageError
-        One is not; it names it.
-    """
+    """Check optional texts by name: each is None or a text that UTF-8 can hold."""
     for name, value in given.items():
         if value is not None and not isinstance(value, str):
             raise UsageError(f"{name} must be text; {_shown(value)} was given")
@@ -97,16 +65,9 @@ def printable(text: str) -> str:
 
 
 def paths(given: Any) -> list[str | Path]:
-    """Read one path or several.
-
-    An empty text is refused: a shell makes one of a variable that is not set, and the working
-    folder is not what was meant.
-
-    Raises
-    ------
-    UsageError
-        It is neither a path nor paths.
-    """
+    """Read one path or several."""
+    # an empty text is refused: a shell makes one of a variable that is not set, and the working
+    # folder is not what was meant
     alone = isinstance(given, str | Path)
     if not alone and not isinstance(given, Iterable):
         raise UsageError(f"paths must be files or folders; {_shown(given)} was given")
@@ -118,18 +79,7 @@ def paths(given: Any) -> list[str | Path]:
 
 
 def zone(tz: Any) -> ZoneInfo:
-    """Read the name of a time zone.
-
-    Raises
-    ------
-    UsageError
-        It is no text, or no zone has this name.
-
-    Examples
-    --------
-    >>> zone("Asia/Shanghai").key
-    'Asia/Shanghai'
-    """
+    """Read the name of a time zone."""
     if not isinstance(tz, str):
         raise UsageError(f"a time zone is a name such as Asia/Shanghai or UTC, not {tz!r}")
     try:

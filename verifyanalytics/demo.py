@@ -1,9 +1,4 @@
-"""The demos: a synthetic sample from import to charts, and calls to a vendor that misbehaves.
-
-`run_demo` uses public functions only, so each of its steps can be repeated with other data.
-`run_live_demo` collects from a simulated vendor on loopback that limits, loses and garbles some of
-the calls; then the collector's journal is compared with what the vendor counted.
-"""
+"""The demos: a synthetic sample from import to charts, and calls to a vendor that misbehaves."""
 
 from __future__ import annotations
 
@@ -39,29 +34,14 @@ _SAMPLES = (_PACKAGE / "_share" / "sample", _PACKAGE.parent / "data" / "sample")
 
 @dataclass(frozen=True)
 class Demo:
-    """What the demo made.
-
-    Attributes
-    ----------
-    out : Path
-        The folder.
-    store : Path
-        The store in it; every verb works on it with `--store`.
-    imported : ImportSummary
-    tables : dict of str to pandas.DataFrame
-        The summary: a few small tables by title.
-    charts : list of Path
-        PNG files.
-    page : Path
-        The first look as one HTML file that loads nothing from outside.
-    """
+    """What the demo made."""
 
     out: Path
     store: Path
     imported: ImportSummary
-    tables: dict[str, pd.DataFrame]
-    charts: list[Path]
-    page: Path
+    tables: dict[str, pd.DataFrame]  # the summary: a few small tables by title
+    charts: list[Path]  # PNG files
+    page: Path  # the first look as one HTML file that loads nothing from outside
 
 
 def run_demo(
@@ -123,13 +103,7 @@ def run_demo(
 
 
 def prepare(folder: Path) -> None:
-    """Make the folder, or empty one that an earlier demo made.
-
-    Raises
-    ------
-    UsageError
-        It holds something else, or is a file.
-    """
+    """Make the folder, or empty one that an earlier demo made; refuse any other."""
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file; give a folder")
     if folder.is_dir() and any(folder.iterdir()):
@@ -227,20 +201,7 @@ class LiveDemo:
 
 
 def run_live_demo(folder: Path, *, n: int = 300, seed: int = 1) -> LiveDemo:
-    """Collect `n` simulated calls with faults into a store, and compare the bills.
-
-    Parameters
-    ----------
-    folder : Path
-        Where store, key and journal go.
-    n, seed : int
-        Calls, and the seed of answers and faults.
-
-    Raises
-    ------
-    StorageError
-        The folder cannot be written.
-    """
+    """Collect `n` simulated calls with faults into a store in a folder, and compare the bills."""
     import pandas as pd
 
     fixed = {"req_key": "cert_pro_src_verify", "sdk_data": "simulated", "risk_info": "simulated"}

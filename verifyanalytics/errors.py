@@ -25,13 +25,7 @@ from pathlib import Path
 
 
 class VerifyAnalyticsError(Exception):
-    """Root of every error this package raises on purpose.
-
-    Attributes
-    ----------
-    exit_code : int
-        What the command line ends with when the error reaches it.
-    """
+    """Root of the errors this package raises on purpose; the command line ends with `exit_code`."""
 
     exit_code = 1
 
@@ -84,16 +78,7 @@ class NoStoreError(UsageError):
 
 
 class InputError(VerifyAnalyticsError):
-    """A source or a response that could not be read.
-
-    Parameters
-    ----------
-    message : str
-        What is wrong, without any payload.
-    source, row, reason : optional
-        Where, as the columns of `rejects` name it; `reason` is one of
-        `schema.REJECT_REASONS` when one response is meant.
-    """
+    """A source or a response that could not be read; where, as the columns of `rejects` name it."""
 
     exit_code = 3
 
@@ -134,15 +119,7 @@ class BudgetError(VerifyAnalyticsError):
 
 
 class StorageError(VerifyAnalyticsError):
-    """The disk, the table, a commit or the key; what was committed stays as it was.
-
-    Parameters
-    ----------
-    message : str
-        What failed and what would help.
-    path : Path, optional
-        The store, file or folder concerned.
-    """
+    """The disk, the table, a commit or the key; what was committed stays as it was."""
 
     exit_code = 7
 
@@ -152,13 +129,7 @@ class StorageError(VerifyAnalyticsError):
 
 
 class CheckError(VerifyAnalyticsError):
-    """A store whose tables do not add up.
-
-    Parameters
-    ----------
-    findings : sequence of str
-        One sentence each.
-    """
+    """A store whose tables do not add up; `findings` are one sentence each."""
 
     exit_code = 8
 

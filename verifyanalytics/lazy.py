@@ -17,15 +17,12 @@ from typing import Any
 def face(
     package: str, index: Mapping[str, str]
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
-    """Make `__getattr__`, `__dir__` and `__all__` of a package.
-
-    `index` maps each name to the module, below `verifyanalytics`, that defines it. A module that
-    ends in the name itself is shown whole.
-    """
+    """Make `__getattr__`, `__dir__` and `__all__` of a package from the module of each name."""
 
     def load(name: str) -> Any:
         if name not in index:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        # a module that ends in the name itself is shown whole
         module = import_module(f"verifyanalytics.{index[name]}")
         value = module if index[name].split(".")[-1] == name else getattr(module, name)
         setattr(sys.modules[package], name, value)

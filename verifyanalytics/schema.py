@@ -21,18 +21,9 @@ THRESHOLD_COLUMNS = ("threshold_1e_3", "threshold_1e_4", "threshold_1e_5", "thre
 """The columns of `THRESHOLD_LEVELS`, in the same order: scores, 0–100, rising."""
 
 QUALITY_FIELDS = (
-    "comprehensive_score",
-    "face_clarity",
-    "brightness",
-    "exposure",
-    "pose_pitch",
-    "pose_yaw",
-    "pose_roll",
-    "mouth_occlude",
-    "left_eye_occlude",
-    "right_eye_occlude",
-    "have_cap",
-)
+    "comprehensive_score", "face_clarity", "brightness", "exposure", "pose_pitch", "pose_yaw",
+    "pose_roll", "mouth_occlude", "left_eye_occlude", "right_eye_occlude", "have_cap",
+)  # fmt: skip
 """The vendor's names of the eleven quality measures of one image."""
 
 QUALITY_MEASURES = tuple(name.removeprefix("face_") for name in QUALITY_FIELDS)
@@ -63,10 +54,7 @@ REJECT_REASONS = {
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column: `meaning` says what a value is, with unit and range, `null` what null is.
-
-    `null` is empty when the column is never null.
-    """
+    """One column: its `meaning` with unit and range, and what `null` says, empty when never."""
 
     name: str
     type: pa.DataType
@@ -205,11 +193,8 @@ LOW_CARDINALITY = frozenset(
 
 
 def parquet_options(schema: pa.Schema) -> dict[str, Any]:
-    """How files of a schema are written, as `pyarrow.parquet.ParquetWriter` takes it.
-
-    zstd at level 1, dictionaries for `LOW_CARDINALITY` only, byte-stream-split for real floats:
-    measured, the fastest to write and the smallest.
-    """
+    """How files of a schema are written, as `pyarrow.parquet.ParquetWriter` takes it."""
+    # measured, the fastest to write and the smallest; byte-stream-split is for real floats
     real = [f.name for f in schema if f.type == pa.float64() and f.name not in LOW_CARDINALITY]
     return {
         "compression": "zstd",

@@ -6,8 +6,8 @@ import copy
 import json
 
 from builders.answers import PAGE_SAMPLE
-from verifyanalytics.parsing.envelope import ReadOptions
 from verifyanalytics.parsing.reference import Refusal, read_response
+from verifyanalytics.parsing.text import ReadOptions
 
 KEY = b"k" * 32
 

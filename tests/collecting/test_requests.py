@@ -10,7 +10,7 @@ import pytest
 from verifyanalytics.collecting import requests as call_files
 from verifyanalytics.collecting.requests import count_calls, read_call, read_calls
 from verifyanalytics.errors import InputError, UsageError
-from verifyanalytics.parsing.envelope import keyed_hash
+from verifyanalytics.parsing.text import keyed_hash
 
 KEY = bytes(range(32))
 REQUEST = {

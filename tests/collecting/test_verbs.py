@@ -27,7 +27,7 @@ from verifyanalytics.errors import StorageError, UsageError
 from verifyanalytics.importing.run import import_responses
 from verifyanalytics.journal.delivery import Delivered
 from verifyanalytics.parsing import reference as responses
-from verifyanalytics.parsing.envelope import keyed_hash
+from verifyanalytics.parsing.text import keyed_hash
 from verifyanalytics.store.store import Store
 from verifyanalytics.vendor.client import Client
 from verifyanalytics.vendor.credentials import Credentials

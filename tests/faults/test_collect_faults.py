@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from verifyanalytics.collecting.verbs import collect, mark, open_journal, resolve, status
-from verifyanalytics.parsing.envelope import keyed_hash
+from verifyanalytics.parsing.text import keyed_hash
 from verifyanalytics.simulator import FAULTS, serve, token_digest
 from verifyanalytics.store.store import Store
 from verifyanalytics.vendor.api import UNKNOWN_TOKEN

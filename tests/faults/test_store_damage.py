@@ -198,5 +198,6 @@ def test_what_cannot_be_removed_after_the_commit_is_no_failure(folder, monkeypat
         patched.setattr(Path, "unlink", failing(Path.unlink))
         patched.setattr(Path, "rmdir", failing(Path.rmdir))
         assert va.import_responses(folder / "c.ndjson", store).added == 5
+    store.close()  # what it still owns of the staging folders
     assert "left behind" in caplog.text
     assert va.Store(folder / "store").check(deep=True) == []

@@ -22,7 +22,7 @@ BEGINNING = f"""
 import os, resource, signal, sys
 sys.path[:0] = [{str(TESTS.parent)!r}, {str(TESTS)!r}]
 from builders.staged_answers import *
-from verifyanalytics.store import commits, log
+from verifyanalytics.store import commits, tables
 store = Store(sys.argv[1])
 def die(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -72,7 +72,7 @@ def test_a_signal_right_after_the_commit_takes_no_committed_file(tmp_path, monke
         raise KeyboardInterrupt
 
     with monkeypatch.context() as signalled:
-        signalled.setattr("verifyanalytics.store.log.secure", interrupt)
+        signalled.setattr("verifyanalytics.store.tables.secure", interrupt)
         with pytest.raises(KeyboardInterrupt):
             bring(store, "source", ROWS, REJECTS)
     assert store.check(deep=True) == []
@@ -88,7 +88,7 @@ def test_a_signal_right_after_the_commit_takes_no_committed_file(tmp_path, monke
         ("commits._without = die", False),  # judged
         ("commits.place = die", False),  # the kept rows and the ledger are written
         ("commits.commit = die", False),  # all is in place
-        ("log.secure = die", True),  # the log has it
+        ("tables.secure = die", True),  # the log has it
     ],
 )
 def test_a_kill_leaves_all_of_a_batch_or_nothing(tmp_path, phase, committed):
@@ -221,7 +221,7 @@ def test_a_full_disk_is_said_and_what_was_committed_stays(tmp_path, limit, month
 def test_a_checkpoint_that_does_not_fit_stops_no_import(tmp_path):
     store = Store(tmp_path / "store", create=True)
     script = """
-log.CHECKPOINT_EVERY = 1
+tables.CHECKPOINT_EVERY = 1
 resource.setrlimit(resource.RLIMIT_FSIZE, (14_000,) * 2)
 print(bring(store, "a", [answer(1)]).n_added)
 """
@@ -238,9 +238,9 @@ def test_a_staged_file_that_vanishes_is_said(tmp_path, monkeypatch):
     files = stage(store, batch, "a", ROWS)
     place = commits.place
 
-    def vanish(staged, table, relative):
-        Path(staged.path).unlink()
-        return place(staged, table, relative)
+    def vanish(staged, table, paths):
+        Path(staged[0].path).unlink()
+        return place(staged, table, paths)
 
     monkeypatch.setattr(commits, "place", vanish)
     with pytest.raises(StorageError, match=r"is gone; run the import again"):

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from verifyanalytics import errors
-from verifyanalytics.importing.messages import (
+from verifyanalytics.importing.worker import (
     Down,
     Failure,
     Hello,
@@ -22,7 +22,7 @@ from verifyanalytics.importing.messages import (
     receive,
     send,
 )
-from verifyanalytics.parsing.envelope import ReadOptions
+from verifyanalytics.parsing.text import ReadOptions
 
 OPTIONS = ReadOptions(key=b"k" * 32, context={"channel": "app"})
 

@@ -9,9 +9,9 @@ import pytest
 from builders.stored_answers import line, write_lines
 
 from verifyanalytics import errors
-from verifyanalytics.importing.messages import Setup, SourceRange, Task
 from verifyanalytics.importing.pool import WorkerDiedError, WorkerPool
-from verifyanalytics.parsing.envelope import ReadOptions
+from verifyanalytics.importing.worker import Setup, SourceRange, Task
+from verifyanalytics.parsing.text import ReadOptions
 from verifyanalytics.sources.reading import discover
 
 pytestmark = pytest.mark.second_tier

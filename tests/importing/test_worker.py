@@ -15,7 +15,8 @@ import pytest
 from builders.stored_answers import BAD, line, mixed, write_lines
 
 from verifyanalytics import errors
-from verifyanalytics.importing.messages import (
+from verifyanalytics.importing.pool import child_environment
+from verifyanalytics.importing.worker import (
     Failure,
     Hello,
     Progress,
@@ -24,13 +25,12 @@ from verifyanalytics.importing.messages import (
     SourceRange,
     Task,
     Up,
+    perform,
     receive,
     send,
 )
-from verifyanalytics.importing.pool import child_environment
-from verifyanalytics.importing.worker import perform
-from verifyanalytics.parsing.envelope import ReadOptions
 from verifyanalytics.parsing.fast.flattener import Flattener
+from verifyanalytics.parsing.text import ReadOptions
 from verifyanalytics.schema import LOW_CARDINALITY, REJECTS, VERIFICATIONS
 from verifyanalytics.sources.reading import discover
 

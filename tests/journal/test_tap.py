@@ -18,7 +18,7 @@ from requests.adapters import BaseAdapter
 from verifyanalytics.errors import StorageError
 from verifyanalytics.importing.run import import_responses
 from verifyanalytics.journal.tap import record
-from verifyanalytics.parsing.envelope import keyed_hash
+from verifyanalytics.parsing.text import keyed_hash
 from verifyanalytics.simulator import serve
 from verifyanalytics.store.store import Store
 from verifyanalytics.vendor.replies import State

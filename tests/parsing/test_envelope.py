@@ -15,7 +15,7 @@ from builders.answers import FAULT, PAGE_SAMPLE
 from builders.responses import KEY, read, row
 
 from verifyanalytics.errors import UsageError
-from verifyanalytics.parsing.envelope import ReadOptions, keyed_hash
+from verifyanalytics.parsing.text import ReadOptions, keyed_hash
 
 
 def test_own_envelope():
@@ -155,7 +155,7 @@ def test_a_long_literal_takes_a_few_times_its_size(whole):
 
 LONG_LITERAL = r"""
 import re, sys
-from verifyanalytics.parsing.envelope import ReadOptions
+from verifyanalytics.parsing.reference import ReadOptions
 from verifyanalytics.parsing.reference import read_response
 
 def peak():

@@ -9,7 +9,7 @@ import pytest
 
 import verifyanalytics as va
 from verifyanalytics.journal.raw_answers import raw_line
-from verifyanalytics.parsing.redaction import is_personal, redacted, shown_text
+from verifyanalytics.parsing.text import is_personal, redacted, shown_text
 
 NAMES = [
     "idcard_no", "idCardNo", "IDCARD_NO", "idcard-no", "IdCard No", "id_card", "idCard",

@@ -10,10 +10,10 @@ from builders.answers import PAGE_SAMPLE
 from builders.responses import KEY, changed, read, row
 
 from verifyanalytics.errors import UsageError
-from verifyanalytics.parsing.envelope import ReadOptions, keyed_hash
 from verifyanalytics.parsing.fast.flattener import Flattener
 from verifyanalytics.parsing.reference import Refusal
-from verifyanalytics.sources.blocks import Block
+from verifyanalytics.parsing.text import ReadOptions, keyed_hash
+from verifyanalytics.sources.streams import Block
 
 
 def test_images_leave_their_size_and_a_print_on_request():

@@ -9,8 +9,8 @@ import pytest
 from builders.answers import FAULT, GATEWAY, PAGE_SAMPLE, QUALITY, QUERY, nested
 from builders.responses import changed, read, row
 
-from verifyanalytics.parsing.envelope import ReadOptions
 from verifyanalytics.parsing.reference import Refusal, read_response
+from verifyanalytics.parsing.text import ReadOptions
 from verifyanalytics.schema import REJECT_REASONS, VERIFICATIONS
 
 

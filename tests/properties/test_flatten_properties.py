@@ -13,10 +13,10 @@ from builders.answers import FAULT, GATEWAY, PAGE_SAMPLE, QUERY
 from hypothesis import given
 from hypothesis import strategies as st
 
-from verifyanalytics.parsing.envelope import ReadOptions
 from verifyanalytics.parsing.fast.flattener import Flattener
 from verifyanalytics.parsing.reference import Refusal, read_response
-from verifyanalytics.sources.blocks import Block, Document
+from verifyanalytics.parsing.text import ReadOptions
+from verifyanalytics.sources.streams import Block, Document
 
 BASES = (PAGE_SAMPLE, PAGE_SAMPLE, FAULT, GATEWAY, QUERY)
 NUMBERS = (

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from verifyanalytics.sources import reading as sources
-from verifyanalytics.sources.formats import line_blocks
 from verifyanalytics.sources.json_stream import JsonStream
+from verifyanalytics.sources.reading import line_blocks
 
 names = st.sampled_from(["code", "data", "id", "x", "message", "ResponseMetadata"])
 scalars = st.none() | st.booleans() | st.integers(-5, 10**6) | st.floats(0, 100)

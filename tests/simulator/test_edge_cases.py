@@ -6,8 +6,8 @@ from collections import Counter
 
 import pytest
 
-from verifyanalytics.parsing.envelope import ReadOptions
 from verifyanalytics.parsing.reference import Refusal, read_response
+from verifyanalytics.parsing.text import ReadOptions
 from verifyanalytics.schema import REJECT_REASONS
 from verifyanalytics.simulator import (
     simulate_responses,

@@ -8,8 +8,8 @@ import json
 import pytest
 
 from verifyanalytics.errors import UsageError
-from verifyanalytics.parsing.envelope import ReadOptions
 from verifyanalytics.parsing.reference import Refusal, read_response
+from verifyanalytics.parsing.text import ReadOptions
 from verifyanalytics.simulator import (
     COLUMNS,
     simulate_responses,

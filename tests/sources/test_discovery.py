@@ -174,11 +174,3 @@ class TestStdin:
             source = sources.spool(given, tmp_path, kept.enter_context, column="answer")
             assert source.form == "csv"
             assert rows(source) == [1]
-
-    def test_a_dash_needs_what_spools_it(self, tmp_path):
-        with pytest.raises(UsageError, match="standard input"):
-            one("-")
-        with ExitStack() as kept:
-            given = io.BytesIO(lines_of(1))
-            spooled = lambda: sources.spool(given, tmp_path, kept.enter_context)  # noqa: E731
-            assert numbers(one("-", spooled=spooled)) == [1]

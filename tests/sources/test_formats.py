@@ -14,7 +14,7 @@ from builders.sources import (
     written,
 )
 
-from verifyanalytics.sources.formats import text_form
+from verifyanalytics.sources.discovery import text_form
 
 DATA = Path(__file__).parents[1] / "data"
 

@@ -17,8 +17,8 @@ from builders.sources import (
 )
 
 from verifyanalytics.sources import reading as sources
-from verifyanalytics.sources.blocks import MAX_DOCUMENTS
 from verifyanalytics.sources.json_stream import MAX_LEVELS
+from verifyanalytics.sources.streams import MAX_DOCUMENTS
 
 
 class TestJson:

@@ -23,7 +23,7 @@ from builders.sources import (
 
 from verifyanalytics.errors import UsageError
 from verifyanalytics.sources import reading as sources
-from verifyanalytics.sources.blocks import MAX_DOCUMENTS
+from verifyanalytics.sources.streams import MAX_DOCUMENTS
 
 
 class TestLines:

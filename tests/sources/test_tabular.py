@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
 from datetime import UTC, date, datetime
 
 import pyarrow as pa
@@ -17,10 +18,10 @@ from builders.sources import (
 )
 
 from verifyanalytics.errors import UsageError
-from verifyanalytics.parsing.envelope import ReadOptions
 from verifyanalytics.parsing.fast.flattener import Flattener
+from verifyanalytics.parsing.text import ReadOptions
 from verifyanalytics.sources import reading as sources
-from verifyanalytics.sources.blocks import MAX_DOCUMENTS
+from verifyanalytics.sources.streams import MAX_DOCUMENTS
 
 CELLS = ['{"code":1,"x":"a, \\"b\\"\\n"}', '{"code":2}', '{"response":{"code":9}}", "evil":1}']
 
@@ -178,7 +179,7 @@ class TestTables:
         with pytest.raises(UsageError, match="no column at"):
             one(path, column="payload", time_column="at")
         with pytest.raises(UsageError, match="no column response"):
-            read(one(path, column="payload"), column="response")
+            read(replace(one(path, column="payload"), column="response"))
 
     def test_a_column_that_is_no_text(self, tmp_path):
         path = self.parquet(tmp_path, response=[{"code": 1}])

@@ -9,8 +9,8 @@ from builders.staged_answers import answer, bring, part, write
 
 from verifyanalytics.errors import StorageError
 from verifyanalytics.schema import VERIFICATIONS
-from verifyanalytics.store import log
 from verifyanalytics.store.store import StagedFile, Store
+from verifyanalytics.store.tables import commit
 
 
 def damaged(store, change):
@@ -74,7 +74,7 @@ def test_check_finds_what_does_not_add_up(store):
     )
     note = {"verb": "test", "batch": "", "n_added": 0}
     stamps = {f"file:{'0' * 64}": 1}
-    log.commit(tables.responses, version, adds=[forged], removes=[old], stamps=stamps, note=note)
+    commit(tables.responses, version, adds=[forged], removes=[old], stamps=stamps, note=note)
     batch = store.read("imports")["batch"][0]
     assert store.check() == [
         "1 verifications repeat a request_id",

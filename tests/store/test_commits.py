@@ -12,7 +12,7 @@ from builders.staged_answers import answer, bring, counts, ids, part, sha256, st
 from deltalake import DeltaTable
 
 from verifyanalytics.errors import StorageError, UsageError
-from verifyanalytics.store import log
+from verifyanalytics.store import tables
 from verifyanalytics.store.store import Store
 
 
@@ -33,8 +33,8 @@ def test_a_commit_that_lost_the_race_is_tried_again(store):
     version = other._tables.newest(other._tables.responses)
     bring(store, "a", [answer(1), answer(2)])
     note = {"verb": "test", "batch": "", "n_added": 0}
-    with pytest.raises(log.LostRaceError):
-        log.commit(other._tables.responses, version, note=note)
+    with pytest.raises(tables.LostRaceError):
+        tables.commit(other._tables.responses, version, note=note)
     assert counts(bring(other, "b", [answer(2, 1), answer(3, 2)])) == (2, 1, 1, 0)
     assert store.check() == []
 

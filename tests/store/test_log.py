@@ -6,7 +6,7 @@ import json
 
 from builders.staged_answers import answer, bring, reject, sha256
 
-from verifyanalytics.store import log
+from verifyanalytics.store import tables
 from verifyanalytics.store.store import Store
 
 
@@ -38,7 +38,7 @@ def test_the_log_names_nobody(store):
 
 def test_many_commits_stay_quick_to_open(store, monkeypatch):
     """Now and then a checkpoint sums the log up; versions and stamps are read across it."""
-    monkeypatch.setattr(log, "CHECKPOINT_EVERY", 4)
+    monkeypatch.setattr(tables, "CHECKPOINT_EVERY", 4)
     for n in range(10):
         bring(store, f"s{n}", [answer(n)])
     folder = store.path / "responses" / "_delta_log"

@@ -22,7 +22,7 @@ from builders.staged_answers import (
 
 from verifyanalytics.errors import StorageError, UsageError
 from verifyanalytics.schema import VERIFICATIONS
-from verifyanalytics.store import commits, log
+from verifyanalytics.store import commits, tables
 from verifyanalytics.store.store import Store
 
 
@@ -100,7 +100,7 @@ def test_a_stray_file_is_told_not_read_and_goes_with_age(store):
 def test_a_vacuum_takes_no_file_of_a_running_import(store, monkeypatch):
     """The vacuum runs between an import's placing of its files and its commit."""
     placed = []
-    commit = log.commit
+    commit = tables.commit
 
     def vacuum_first(folder, version, **options):
         if not placed:

@@ -1,8 +1,4 @@
-"""What one code means, in a sentence of English or Chinese.
-
-A number can mean several things (0 is a sub code and a risk score), so the answer is a list; a
-number that the book does not have gets an answer too, for the vendor's codes are open sets.
-"""
+"""What one code means, in a sentence of English or Chinese; a number can mean several things."""
 
 from __future__ import annotations
 

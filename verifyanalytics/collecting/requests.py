@@ -20,8 +20,7 @@ from typing import Any, BinaryIO
 
 from verifyanalytics.errors import InputError, UsageError
 from verifyanalytics.journal.journal import Call
-from verifyanalytics.parsing.envelope import CONTEXT_NAME, keyed_hash
-from verifyanalytics.parsing.strict_json import Number, Unreadable, dumps, loads
+from verifyanalytics.parsing.text import CONTEXT_NAME, Number, Unreadable, dumps, keyed_hash, loads
 from verifyanalytics.vendor.api import QUERY, VERIFY
 from verifyanalytics.vendor.client import query_body, validate_request
 

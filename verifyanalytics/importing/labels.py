@@ -1,9 +1,7 @@
 """Import ground truth: a table of labels is checked cell by cell and goes into the store.
 
-A label names a verification by `request_id`, or by its one-time token, and says what an examiner
-found: mated or not, an attack, from an audit, a claim, a fraud case or a test. A row that cannot be
-right is refused by name (file, row, column) and the others go in; reading the same file again adds
-nothing. Raw tokens are hashed with the store's key on the way in and not kept.
+A row that cannot be right is refused by name (file, row, column) and the others go in. Raw tokens
+are hashed with the store's key on the way in and not kept.
 """
 
 from __future__ import annotations
@@ -24,7 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from verifyanalytics.errors import InputError, UsageError
-from verifyanalytics.parsing.envelope import keyed_hash
+from verifyanalytics.parsing.text import keyed_hash
 from verifyanalytics.schema import LABELS
 from verifyanalytics.store.store import Store
 from verifyanalytics.wording.numbers import spaced
@@ -32,12 +30,8 @@ from verifyanalytics.wording.numbers import spaced
 RAW_TOKEN = "byted_token"  # noqa: S105 - a column's name
 """The column of raw tokens: hashed on the way in; `token` is for hashes that a store gave out."""
 
-ORIGINS = ("audit", "claim", "fraud", "test")
-"""Where a label may come from."""
-
-MAX_TEXT = 256
-"""Characters of a text; a longer one is no id and no pseudonym."""
-
+ORIGINS = ("audit", "claim", "fraud", "test")  # where a label may come from
+MAX_TEXT = 256  # characters of a text; a longer one is no id and no pseudonym
 _YES = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
 _HASH = re.compile(r"[0-9a-f]{32}")
 _ROUNDED = re.compile(r"\d(?:\.\d+)?[eE]\+?\d+")
@@ -48,25 +42,12 @@ _BLOCK = 65_536  # rows of Parquet, or ids of the store, at a time
 
 
 class Refusal(NamedTuple):
-    """One line that did not become a label.
+    """One line that did not become a label."""
 
-    Attributes
-    ----------
-    source : str
-        The file's name.
-    row : int
-        1-based, the header not counted.
-    line : int or None
-        The line of a text file on which the row ends.
-    column : str
-        Empty when the row as a whole is wrong.
-    reason : str
-    """
-
-    source: str
-    row: int
-    line: int | None
-    column: str
+    source: str  # the file's name
+    row: int  # 1-based, the header not counted
+    line: int | None  # of a text file: the one on which the row ends
+    column: str  # empty when the row as a whole is wrong
     reason: str
 
     def __str__(self) -> str:
@@ -77,33 +58,14 @@ class Refusal(NamedTuple):
 
 @dataclass(slots=True)
 class LabelSummary:
-    """What an import of labels did; its text is one line.
+    """What an import of labels did; its text is one line."""
 
-    Attributes
-    ----------
-    read : int
-        Rows of the file: always `added + known + refused`.
-    added, known, refused : int
-        Those that went in, were there already (or twice in the file), could not be right.
-    unknown : int
-        Of the added and known: labels whose request_id or token no stored response has.
-    undecided : int
-        Of the added and known: labels that say neither mated nor attack ("cannot tell").
-    refusals : list of Refusal
-        Every refused row, in the order of the file.
-
-    Examples
-    --------
-    >>> print(LabelSummary(read=300, added=290, known=8, refused=2, unknown=5))
-    read 300 = added 290 + known 8 + refused 2; 5 name no stored answer
-    """
-
-    read: int = 0
+    read: int = 0  # rows of the file: always added + known + refused
     added: int = 0
-    known: int = 0
+    known: int = 0  # there already, or twice in the file
     refused: int = 0
-    unknown: int = 0
-    undecided: int = 0
+    unknown: int = 0  # of added and known: no stored response has the request_id or token
+    undecided: int = 0  # of added and known: neither mated nor attack ("cannot tell")
     refusals: list[Refusal] = field(default_factory=list)
 
     def __str__(self) -> str:

@@ -1,9 +1,7 @@
 """What an import will do, in which order: sources hashed, cut into ranges, packed into batches.
 
-The plan does not depend on the number of workers, nor on what a killed import left done: sources
-go in the order of their names, ranges in the order of their rows, and a batch is filled until it
-is full. So commits are made in the order of (source, row), and of two responses that contradict
-each other the same one wins however often the import was interrupted.
+Sources go in the order of their names, ranges of their rows, however many workers there are and
+whatever a killed import left done: so of two contradicting responses the same one wins.
 """
 
 from __future__ import annotations
@@ -16,28 +14,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from verifyanalytics.errors import InputError
-from verifyanalytics.importing.messages import SourceRange
-from verifyanalytics.importing.worker import COMPRESSED_EXPANSION, unreadable
-from verifyanalytics.parsing.envelope import ReadOptions
-from verifyanalytics.sources.reading import BLOCK_BYTES, Source, line_ranges, open_stored
+from verifyanalytics.importing.worker import COMPRESSED_EXPANSION, SourceRange, unreadable
+from verifyanalytics.parsing.text import ReadOptions
+from verifyanalytics.sources.reading import line_ranges
+from verifyanalytics.sources.streams import BLOCK_BYTES, Source, open_location
 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How large things are meant to be; none of them is a promise.
+    """How large things are meant to be; none of them is a promise."""
 
-    Attributes
-    ----------
-    batch_bytes, batch_rows, batch_sources : int
-        Input of one commit; a larger source makes several.
-    task_bytes : int
-        Input of one task, and the step in which plain files of lines are cut.
-    """
-
+    # input of one commit; a larger source makes several
     batch_bytes: int = 1 << 30
     batch_rows: int = 400_000
     batch_sources: int = 2_000
-    task_bytes: int = 128 << 20
+    task_bytes: int = 128 << 20  # of one task, and the step in which plain files of lines are cut
 
     @classmethod
     def of(cls, batch_bytes: int | None) -> Sizes:
@@ -49,29 +40,14 @@ class Sizes:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A source that was hashed and is about to be read.
-
-    Attributes
-    ----------
-    source : Source
-    sha256 : str
-        Of the bytes as stored; and how they are read, if not in the usual way.
-    n_bytes : int
-        How many were hashed.
-    state : tuple of int or None
-        What `file_state` gave before the first byte was hashed; None for a remote source.
-    ranges : list of SourceRange
-        Of a plain file of lines; else one, the whole source.
-    rows_done, bytes_done : int
-        Rows and stored bytes that are committed already.
-    """
+    """A source that was hashed and is about to be read."""
 
     source: Source
-    sha256: str
-    n_bytes: int
-    state: tuple[int, ...] | None
-    ranges: list[SourceRange]
-    rows_done: int = 0
+    sha256: str  # of the bytes as stored, and a mark of how they are read if it is unusual
+    n_bytes: int  # how many were hashed
+    state: tuple[int, ...] | None  # of the file before it was hashed; None of a remote source
+    ranges: list[SourceRange]  # of a plain file of lines; else one, the whole source
+    rows_done: int = 0  # committed already
     bytes_done: int = 0
 
     def verify(self) -> None:
@@ -170,26 +146,22 @@ def expansion(source: Source) -> int:
 
 
 def file_state(source: Source) -> tuple[int, ...] | None:
-    """Say which file a source is and in which state, as far as the file system knows.
-
-    The time of the last status change is in it: it cannot be set by hand, so a write that restores
-    the time of modification is noticed too.
-    """
+    """Say which file a source is and in which state, as far as the file system knows."""
     if "://" in source.location:
         return None
     try:
         stat = Path(source.location).stat()
     except OSError as error:
         raise unreadable(source, error) from error
+    # the time of the last status change cannot be set by hand: a write that restores the time of
+    # modification is noticed too
     return (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
 
 
 def reading_mark(options: ReadOptions, column: str | None) -> str:
-    """Mark how sources are read, as far as it decides which responses are found in them.
-
-    A source that was read in another way is another one: what a forgotten option made a reject is
-    found when the import is repeated with it. Empty for the usual way.
-    """
+    """Mark how sources are read, as far as it decides which responses are found in them."""
+    # a source that was read in another way is another one: what a forgotten option made a reject is
+    # found when the import is repeated with it
     given = {
         "strict": options.strict or None,
         "response_path": options.response_path,
@@ -202,11 +174,7 @@ def reading_mark(options: ReadOptions, column: str | None) -> str:
 
 
 def prepare(source: Source, sizes: Sizes, on_chunk: Callable[[], object], mark: str) -> Prepared:
-    """Hash a source and cut it into ranges, in one pass over its bytes.
-
-    `on_chunk` is called after each chunk that was hashed; `mark` is what `reading_mark` gave, and
-    becomes a part of its `sha256`.
-    """
+    """Hash a source and cut it into ranges, in one pass over its bytes."""
     before = file_state(source)
     digest = hashlib.sha256()
     pending: Future[None] | None = None
@@ -232,7 +200,7 @@ def prepare(source: Source, sizes: Sizes, on_chunk: Callable[[], object], mark: 
                     for cut in line_ranges(source, sizes.task_bytes, update=update)
                 ]
             else:
-                with open_stored(source) as file:
+                with open_location(source.location) as file:
                     while chunk := file.read(BLOCK_BYTES):
                         update(chunk)
     except OSError as error:

@@ -1,8 +1,6 @@
 """The worker processes as the import sees them: start, hand out tasks, notice deaths, stop.
 
-One thread serves each worker: it takes a job from the common queue, sends its task, and puts what
-comes back into the job. A job with several batches goes on only when its last result was fetched,
-so a fast worker cannot fill the disk. A worker that dies is replaced and its task tried once more.
+One thread serves each worker. A worker that dies is replaced and its task tried once more.
 """
 
 from __future__ import annotations
@@ -25,7 +23,7 @@ import msgspec
 
 from verifyanalytics import __file__ as package_file
 from verifyanalytics.errors import VerifyAnalyticsError
-from verifyanalytics.importing.messages import (
+from verifyanalytics.importing.worker import (
     Failure,
     Hello,
     NextBatch,
@@ -38,11 +36,8 @@ from verifyanalytics.importing.messages import (
     send,
 )
 
-POLL_SECONDS = 0.1
-"""How long a wait may last before the caller gets a chance to look around."""
-
-TRIES = 2
-"""How often a task may be begun."""
+POLL_SECONDS = 0.1  # how long a wait may last before the caller gets a chance to look around
+TRIES = 2  # how often a task may be begun
 
 
 class WorkerDiedError(VerifyAnalyticsError):
@@ -59,6 +54,7 @@ class Job:
 
     def put(self, result: Result | BaseException) -> None:
         """Hand over a result, or what is raised in its place; waits for the one before it."""
+        # so a fast worker cannot fill the disk
         while not self.cancelled.is_set():
             with contextlib.suppress(queue.Full):
                 self._results.put(result, timeout=POLL_SECONDS)
@@ -141,19 +137,14 @@ class Worker:
 
 
 class WorkerPool:
-    """A number of workers and the queue they take tasks from.
-
-    `setup` is sent to each worker first; `next_batch` names the next batch of a task that has
-    several. `on_progress` gets each `Progress`, and `on_death` a message when a worker died and
-    its task is tried again; both are called from the worker's thread.
-    """
+    """A number of workers and the queue they take tasks from."""
 
     def __init__(
         self,
         n_workers: int,
         setup: Setup,
         next_batch: Callable[[], str],
-        on_progress: Callable[[Progress], object],
+        on_progress: Callable[[Progress], object],  # both are called from a worker's thread
         on_death: Callable[[str], object],
     ) -> None:
         self._setup, self._next_batch = setup, next_batch
@@ -254,13 +245,10 @@ class WorkerPool:
 
 
 def child_environment() -> dict[str, str]:
-    """Give the environment in which a child imports what this process imports.
-
-    The folder of the package and what was put on `sys.path` go to `PYTHONPATH`; the folder of the
-    script and the working folder do not, for a `queue.py` that lies there is not ours (`-P` keeps
-    Python from adding them). What the child finds by itself is left out: `PYTHONPATH` comes
-    before the standard library, and a backport in site-packages must not.
-    """
+    """Give the environment in which a child imports what this process imports."""
+    # The folders of the script and of work are left out: a `queue.py` that lies there is not ours
+    # (`-P` keeps Python from adding them). So is what the child finds by itself: `PYTHONPATH` comes
+    # before the standard library, and a backport in site-packages must not.
     root = Path(package_file).resolve().parents[1]
     main_file = getattr(sys.modules.get("__main__"), "__file__", None)
     foreign = {Path.cwd(), *([Path(main_file).resolve().parent] if main_file else [])}

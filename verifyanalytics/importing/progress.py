@@ -15,34 +15,19 @@ from typing import Any, Self
 from verifyanalytics.store.disk import ending_signals
 from verifyanalytics.wording.numbers import spaced
 
-REPORT_SECONDS = 0.1
-"""How often a progress callback is called, at most."""
+REPORT_SECONDS = 0.1  # how often a progress callback is called, at most
 
 
 @dataclass(frozen=True, slots=True)
 class ImportProgress:
-    """How far an import is, as its `progress` callback gets it.
+    """How far an import is, as its `progress` callback gets it."""
 
-    Attributes
-    ----------
-    state : str
-        `hashing`, `reading`, `committing` or `done`.
-    bytes_done, bytes_total : int
-        Stored bytes read, and to be read. Within a compressed source the first is an estimate.
-    rows : int
-        Responses met.
-    seconds : float
-        Since the import began.
-    note : str
-        A message for the user: a worker died, a file was skipped; usually empty.
-    """
-
-    state: str
-    bytes_done: int
+    state: str  # hashing, reading, committing or done
+    bytes_done: int  # stored bytes read; within a compressed source an estimate
     bytes_total: int
-    rows: int
+    rows: int  # responses met
     seconds: float
-    note: str = ""
+    note: str = ""  # for the user: a worker died, a file was skipped; usually empty
 
     @property
     def bytes_per_second(self) -> float:
@@ -58,50 +43,20 @@ class ImportProgress:
 
 @dataclass(slots=True)
 class ImportSummary:
-    """What an import did; its text is one line.
+    """What an import did; its text is one line."""
 
-    Attributes
-    ----------
-    read : int
-        Responses met in this run: always `added + known + rejected`.
-    added, known, rejected : int
-        Those that became rows, were there already, became rejects.
-    already_imported : int
-        Responses of sources, or of parts of sources, that were committed before this run; they
-        were not read again and are in none of the counts above.
-    already_rejected : int
-        Those of `already_imported` that became rejects then.
-    rejects : dict of str to int
-        `rejected` by reason, as in `schema.REJECT_REASONS`.
-    sources, sources_already_imported : int
-        Sources found, and those of them that were complete already.
-    skipped : list of str
-        Files of folders that are no input, each with why.
-    batches : int
-        Commits made.
-    bytes : int
-        Stored bytes of what was read in this run.
-    seconds : float
-        Wall-clock time.
-
-    Examples
-    --------
-    >>> print(ImportSummary(read=20_000, added=19_880, known=40, rejected=80))
-    read 20 000 = added 19 880 + known 40 + rejected 80
-    """
-
-    read: int = 0
+    read: int = 0  # responses met in this run: always added + known + rejected
     added: int = 0
-    known: int = 0
+    known: int = 0  # there already
     rejected: int = 0
-    already_imported: int = 0
-    already_rejected: int = 0
-    rejects: dict[str, int] = field(default_factory=dict)
+    already_imported: int = 0  # committed before this run, not read again, in no count above
+    already_rejected: int = 0  # those of them that became rejects then
+    rejects: dict[str, int] = field(default_factory=dict)  # `rejected` by reason
     sources: int = 0
     sources_already_imported: int = 0
-    skipped: list[str] = field(default_factory=list)
-    batches: int = 0
-    bytes: int = 0
+    skipped: list[str] = field(default_factory=list)  # files that are no input, each with why
+    batches: int = 0  # commits made
+    bytes: int = 0  # stored, of what was read in this run
     seconds: float = 0.0
 
     def __str__(self) -> str:
@@ -168,14 +123,11 @@ class ProgressReporter:
 
 
 class Signals:
-    """Handlers of SIGINT, SIGTERM and SIGHUP that unwind an import, and wait while it commits.
-
-    Within the context the others unwind as Ctrl-C does and end the program with 143 or 129; within
-    `held` all wait until the commit is in or refused. Earlier handlers are called in turn, and
-    put back at the end. Outside the main thread nothing is changed: no signal arrives there.
-    """
+    """Handlers of SIGINT, SIGTERM and SIGHUP that unwind an import, and wait while it commits."""
 
     def __init__(self) -> None:
+        # handlers that were there are called in turn, and put back at the end; outside the main
+        # thread nothing is changed, because no signal arrives there
         self._before: dict[int, Callable[[int, FrameType | None], object]] = {}
         self._held = False
         self._waiting: list[int] = []

@@ -1,12 +1,7 @@
 """Import stored responses: sources are planned, workers flatten them, the store commits.
 
-::
-
-    find sources → hash, cut, pack (plan) → flatten and stage (worker) → Store.append
-
-Between runs only the store keeps state: the hash of each source and how many of its rows are
-committed. So an import that was killed is repeated by calling it again, and one that was done
-costs a hash of each file.
+Only the store keeps state between runs: the hash of each source and how many of its rows are
+committed. So an import that was killed is repeated by calling it again.
 """
 
 from __future__ import annotations
@@ -23,7 +18,6 @@ from typing import BinaryIO, Self
 from verifyanalytics.arguments import check_texts, number, printable
 from verifyanalytics.arguments import paths as checked_paths
 from verifyanalytics.errors import UsageError
-from verifyanalytics.importing.messages import Progress, Reading, Result, Setup, Task
 from verifyanalytics.importing.plan import (
     Batch,
     BatchPart,
@@ -41,24 +35,29 @@ from verifyanalytics.importing.progress import (
     ProgressReporter,
     Signals,
 )
-from verifyanalytics.importing.worker import perform, writing
+from verifyanalytics.importing.worker import (
+    Progress,
+    Reading,
+    Result,
+    Setup,
+    Task,
+    perform,
+    writing,
+)
 from verifyanalytics.journal.delivery import Delivered, deliver
 from verifyanalytics.journal.journal import Journal
-from verifyanalytics.parsing.envelope import ReadOptions
 from verifyanalytics.parsing.fast.flattener import Flattener
-from verifyanalytics.sources.discovery import private_file
-from verifyanalytics.sources.reading import BLOCK_BYTES, Source, discover, open_stored, spool
+from verifyanalytics.parsing.text import ReadOptions
+from verifyanalytics.sources.discovery import discover, private_file, spool
+from verifyanalytics.sources.streams import BLOCK_BYTES, Source, open_location
 from verifyanalytics.store.files import fingerprint
 from verifyanalytics.store.store import ImportedRange, RangeCount, Store
 
-IN_PROCESS_BYTES = 48 << 20
-"""Input up to which starting workers costs more time than it saves."""
-
+IN_PROCESS_BYTES = 48 << 20  # input up to which starting workers costs more time than it saves
 SMALL_FILES = 32
 """A month that holds more small files than this is compacted when the import is done."""
 
-BATCHES_AHEAD = 3
-"""How many batches may be in the hands of the workers or wait for their commit."""
+BATCHES_AHEAD = 3  # how many batches may be in the hands of the workers or wait for their commit
 
 
 def import_responses(
@@ -340,7 +339,7 @@ class _Import:
         """Copy a remote source, so that what is hashed is what is read, and it travels once."""
         if "://" not in source.location:
             return source
-        with open_stored(source) as remote, writing(self._folder):
+        with open_location(source.location) as remote, writing(self._folder):
             copy, location = private_file(self._folder, self._spooled.append)
             shutil.copyfileobj(remote, copy, BLOCK_BYTES)
             copy.flush()
@@ -464,10 +463,8 @@ def _part(planned: BatchPart, readings: list[Reading]) -> ImportedRange:
 def _next_part(
     prepared: Prepared, result: Result, rows_done: int, bytes_done: int
 ) -> ImportedRange:
-    """Make the next part of a source that is read into several commits.
-
-    How many stored bytes it took is a guess, but together the parts have as many as the source.
-    """
+    """Make the next part of a source that is read into several commits."""
+    # how many stored bytes it took is a guess, but together the parts have as many as the source
     (reading,) = result.readings
     guess = min(prepared.n_bytes - 1, reading.bytes_done // expansion(prepared.source))
     reached = prepared.n_bytes if result.final else max(1, bytes_done, guess)

@@ -1,8 +1,8 @@
-"""A worker: ranges of sources in, staged Parquet out.
+"""A worker: ranges of sources in, staged Parquet out; and the messages it exchanges with an import.
 
-`perform` reads, flattens and stages one task; a small import calls it in its own process. An
-import starts `python -m verifyanalytics.importing.worker` as a child and talks to it with
-`messages` over pipes. The child ends when its input does, also when the parent is killed.
+An import starts `python -m verifyanalytics.importing.worker` as a child; a small import calls
+`perform` in its own process. A message is framed, four bytes of length, then MessagePack. The
+store's key is the only secret in them, which is why it travels by pipe.
 """
 
 from __future__ import annotations
@@ -12,41 +12,162 @@ import errno
 import os
 import queue
 import signal
+import struct
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import msgspec
 
 from verifyanalytics import __file__ as package_file
 from verifyanalytics import errors
-from verifyanalytics.importing.messages import (
-    Down,
-    Failure,
-    Hello,
-    NextBatch,
-    Progress,
-    Reading,
-    Result,
-    Setup,
-    SourceRange,
-    Task,
-    receive,
-    send,
-)
 from verifyanalytics.parsing.fast.flattener import Flattener
+from verifyanalytics.parsing.text import ReadOptions
 from verifyanalytics.sources.reading import BLOCK_BYTES, Block, Source, blocks
+from verifyanalytics.store.files import StagedFile
 from verifyanalytics.store.staging import Staging
 
-PROGRESS_SECONDS = 0.2
-"""How often a task tells how far it is, at most."""
+PROGRESS_SECONDS = 0.2  # how often a task tells how far it is, at most
+COMPRESSED_EXPANSION = 8  # compressed input becomes so much larger: for progress and packing only
 
-COMPRESSED_EXPANSION = 8
-"""How much larger compressed input becomes: a guess, for progress and packing only."""
+_HEAD = struct.Struct(">I")
+_CONTEXT: dict[type[errors.VerifyAnalyticsError], tuple[str, ...]] = {
+    errors.VerifyAnalyticsError: (),
+    errors.InputError: ("source", "row", "reason"),
+    errors.StorageError: ("path",),
+}
+"""Errors that keep their class on the way, and the arguments that they are made of."""
+
+
+# ------------------------------------------------------------------ messages
+
+
+class SourceRange(msgspec.Struct, frozen=True):
+    """What is read of one source: a range of its bytes, or what follows a row."""
+
+    source: Source
+    n_bytes: int  # stored bytes in it
+    start: int = 0
+    end: int | None = None  # null: the whole source
+    first_row: int = 1
+    n_lines: int = 0  # 0 when they were not counted
+    rows_done: int = 0  # rows of the source that are committed already; they are passed over
+
+    def after(self, rows_done: int) -> SourceRange:
+        """Give the same range with that many rows of the source done."""
+        return msgspec.structs.replace(self, rows_done=rows_done)
+
+
+class Setup(msgspec.Struct, frozen=True, tag=True):
+    """What holds for every task of an import."""
+
+    options: ReadOptions
+
+
+class Task(msgspec.Struct, frozen=True, tag=True):
+    """Ranges to read into one batch; with limits, one range into batches of about that size."""
+
+    name: str  # begins the names of the staged files in `folder`, unique for each try
+    folder: str
+    batch: str
+    ranges: list[SourceRange]
+    max_rows: int | None = None
+    max_bytes: int | None = None
+
+    def after(self, result: Result, batch: str) -> Task:
+        """Give what remains to be read, into another batch, when a result is in."""
+        left = [self.ranges[0].after(result.readings[-1].rows_done)]
+        return msgspec.structs.replace(self, ranges=left, batch=batch)
+
+
+class NextBatch(msgspec.Struct, frozen=True, tag=True):
+    """Go on with the task, in this batch."""
+
+    batch: str
+
+
+class Hello(msgspec.Struct, frozen=True, tag=True):
+    """The worker is up: the path of its package, to notice another one of that name."""
+
+    package: str
+
+
+class Progress(msgspec.Struct, frozen=True, tag=True):
+    """Responses and stored bytes read since the last message of progress."""
+
+    n_rows: int
+    n_bytes: int
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """What was read of one range: responses met, and those of them that became rejects."""
+
+    rows_done: int = 0  # the last row met
+    bytes_done: int = 0  # the offset behind it in the decompressed source
+    n_read: int = 0
+    n_rejected: int = 0
+
+
+class Result(msgspec.Struct, frozen=True, tag=True):
+    """Staged files, and one reading for each range; `final` is the last of its task."""
+
+    batch: str
+    staged: list[StagedFile]
+    readings: list[Reading]
+    final: bool
+
+
+class Failure(msgspec.Struct, frozen=True, tag=True):
+    """An error of our tree, on its way to the parent."""
+
+    kind: str
+    message: str
+    context: dict[str, str | int | None] = {}
+
+    @classmethod
+    def of(cls, error: errors.VerifyAnalyticsError) -> Failure:
+        """Take an error apart."""
+        context = {name: getattr(error, name) for name in _CONTEXT.get(type(error), ())}
+        if isinstance(context.get("path"), Path):
+            context["path"] = str(context["path"])
+        return cls(type(error).__name__, str(error), context)
+
+    def error(self) -> errors.VerifyAnalyticsError:
+        """Put it together again; a class with other arguments becomes its parent."""
+        kinds = {kind.__name__: kind for kind in _CONTEXT}
+        context: dict[str, Any] = dict(self.context)
+        if context.get("path") is not None:
+            context["path"] = Path(context["path"])
+        return kinds.get(self.kind, errors.UsageError)(self.message, **context)
+
+
+Down = Setup | Task | NextBatch
+Up = Hello | Progress | Result | Failure
+_Message = TypeVar("_Message")
+
+
+def send(stream: BinaryIO, message: Down | Up) -> None:
+    """Write one framed message and flush it."""
+    body = msgspec.msgpack.encode(message)
+    stream.write(_HEAD.pack(len(body)) + body)
+    stream.flush()
+
+
+def receive(stream: BinaryIO, decoder: msgspec.msgpack.Decoder[_Message]) -> _Message | None:
+    """Read one framed message; null at the end of the stream, also in mid-message."""
+    head = stream.read(_HEAD.size)
+    if len(head) < _HEAD.size:
+        return None
+    (size,) = _HEAD.unpack(head)
+    body = stream.read(size)
+    return decoder.decode(body) if len(body) == size else None
+
+
+# ------------------------------------------------------------------ one task
 
 
 def perform(
@@ -55,20 +176,8 @@ def perform(
     on_progress: Callable[[Progress], object],
     next_batch: Callable[[], str],
 ) -> Iterator[Result]:
-    """Read a task's ranges, flatten them and stage the rows.
-
-    The flattener learns field names as it goes, so one serves many tasks. `on_progress` gets a
-    `Progress` now and then, and one before each result. A `Result` is given whenever the task's
-    limits are reached, and one, `final`, at the end; `next_batch` names the batch of each further
-    result when that is asked for.
-
-    Raises
-    ------
-    InputError
-        A source cannot be opened or read.
-    StorageError
-        The staging folder cannot be written.
-    """
+    """Read a task's ranges, flatten them and stage the rows; the last result is `final`."""
+    # the flattener learns field names as it goes, so one serves many tasks
     progress = _ByteProgress(on_progress)
     staged = _StagedBatch(task, task.batch)
     try:
@@ -201,13 +310,7 @@ def _blocks(part: SourceRange, block_bytes: int) -> Iterator[Block]:
 
 
 def last_row(block: Block) -> int:
-    r"""Number of the last row a block covers; the row before it when it covers none.
-
-    Examples
-    --------
-    >>> last_row(Block("a.ndjson", b'{}\n\n{}', first_row=5, byte_offset=90))
-    7
-    """
+    """Number of the last row a block covers; the row before it when it covers none."""
     rows = [block.first_row - 1, *(reject.row for reject in block.rejects)]
     if block.documents is not None:
         rows.extend(document.row for document in block.documents[-1:])
@@ -239,14 +342,11 @@ def _rest(block: Block, rows_done: int) -> Block:
 
 
 class _Inbox:
-    """Messages from the parent, read by a thread that ends the process when they end.
-
-    A killed parent closes the pipe, and a worker must not outlive it by one task: so one thread
-    listens while the other works.
-    """
+    """Messages from the parent, read by a thread that ends the process when they end."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self.messages: queue.SimpleQueue[Down] = queue.SimpleQueue()
+        # a killed parent closes the pipe, and a worker must not outlive it by one task
         threading.Thread(target=self._listen, args=(stream,), daemon=True).start()
 
     def _listen(self, stream: BinaryIO) -> None:

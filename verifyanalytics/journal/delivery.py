@@ -15,9 +15,9 @@ import pyarrow as pa
 
 from verifyanalytics.errors import NoStoreError
 from verifyanalytics.journal.journal import Journal, JournalView, StoredAnswer
-from verifyanalytics.parsing.envelope import ReadOptions
 from verifyanalytics.parsing.fast.flattener import Flattener
-from verifyanalytics.sources.blocks import BLOCK_BYTES, Block, Document
+from verifyanalytics.parsing.text import ReadOptions
+from verifyanalytics.sources.streams import BLOCK_BYTES, Block, Document
 from verifyanalytics.store.staging import Staging
 from verifyanalytics.store.store import ImportedRange, Store
 from verifyanalytics.vendor.api import RATE_CODES, REFUSED_CODES

@@ -13,17 +13,20 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from verifyanalytics.parsing.envelope import keyed_hash
-from verifyanalytics.parsing.redaction import (
+from verifyanalytics.parsing.text import (
     MAX_TEXT,
+    Number,
+    Unreadable,
+    dumps,
     is_number_of_a_person,
     is_personal,
+    keyed_hash,
+    loads,
     looked_through,
     short,
     size,
     sized,
 )
-from verifyanalytics.parsing.strict_json import Number, Unreadable, dumps, loads
 
 IMAGES = ("image_best", "image_env")
 JSON_TEXTS = frozenset({"risk_result", "image_face_detail", "image_env_detail"})

@@ -25,8 +25,7 @@ import requests
 
 from verifyanalytics.journal.journal import Journal
 from verifyanalytics.journal.raw_answers import raw_line
-from verifyanalytics.parsing.envelope import keyed_hash
-from verifyanalytics.parsing.strict_json import Unreadable, loads
+from verifyanalytics.parsing.text import Unreadable, keyed_hash, loads
 from verifyanalytics.store.files import fingerprint, read_key
 from verifyanalytics.vendor.replies import MAX_BODY, RULES, Outcome, State, as_query, read_reply
 

@@ -1,16 +1,8 @@
 """The reference parser: one response becomes one row, or one reason why not.
 
-The vendor's three reply shapes (gateway, service, success) and the query reply are read by one
-walk: known keys become columns, every other key goes to `extra`, whatever was coerced or wrong is
-named in `issues`, images leave their size only. It is written to be read; `fast` gives the same
-rows for blocks of responses. `ObjectReader` takes one object apart; what is left over goes through
-`redaction`.
-
-Rules beyond the vendor's page: null is absent. A value of the wrong type is coerced where nothing
-is lost (`"60"` → 60.0, `10000.0` → 10000, `1` → true), else the column is null and the value as
-sent goes to `extra`; both are the issue `type:$.path`. A text over 4 KiB anywhere is replaced by
-its size (`size:$.path` in a column). `""` where nested JSON belongs is Go's "not set": null,
-`empty:$.path`. Minus zero is zero.
+It is written to be read; `fast` gives the same rows for blocks of responses. One walk reads all
+reply shapes: known keys become columns, every other key goes to `extra`, whatever was coerced or
+wrong is named in `issues`.
 """
 
 from __future__ import annotations
@@ -27,17 +19,26 @@ from decimal import Decimal, InvalidOperation
 from functools import partial
 from typing import Any
 
-from verifyanalytics.parsing import envelope as envelopes
-from verifyanalytics.parsing.envelope import ReadOptions, keyed_hash, read_time
-from verifyanalytics.parsing.redaction import (
+from verifyanalytics.parsing.text import (
     MAX_TEXT,
+    Number,
+    Opened,
+    ReadOptions,
+    Unreadable,
+    context_names,
+    dumps,
+    is_number,
     is_number_of_a_person,
+    is_reply,
+    keyed_hash,
+    loads,
+    open_line,
+    read_time,
     redacted,
     short,
     size,
     sized,
 )
-from verifyanalytics.parsing.strict_json import Number, Unreadable, dumps, is_number, loads
 from verifyanalytics.schema import (
     IMAGES,
     QUALITY_COLUMNS,
@@ -59,27 +60,14 @@ Table = dict[str, tuple[str, str]]
 
 
 class ObjectReader:
-    """Reads one object: each method takes a key out; `rest` gives what was not taken.
-
-    Parameters
-    ----------
-    values : dict
-        The object; empty where the reply has none.
-    path : str
-        Its place, as issues name it.
-    issues : list of str
-        Shared by the whole response.
-    private : bool
-        Whether everything left over is an image: only sizes are kept.
-    """
+    """Reads one object: each method takes a key out; `rest` gives what was not taken."""
 
     def __init__(
         self, values: dict[str, Any], path: str, issues: list[str], *, private: bool = False
     ) -> None:
         self.values = dict(values)
-        self._path = path
-        self._issues = issues
-        self._private = private
+        self._path, self._issues = path, issues  # the issues are the whole response's
+        self._private = private  # all that is left over is an image: only sizes are kept
         self._inner: dict[str, ObjectReader] = {}
         self._failed: set[str] = set()
 
@@ -271,14 +259,6 @@ def _exact_integer(text: str) -> int | None:
     return int(value) if value == value.to_integral_value() else None
 
 
-def _duration(value: Any, path: str) -> Converted:
-    return None if isinstance(value, Number) else milliseconds(value), True
-
-
-def _time(value: Any, path: str) -> Converted:
-    return read_time(value) if isinstance(value, str) else None, True
-
-
 def milliseconds(duration: Any) -> float | None:
     """Read a Go duration such as `41.897331ms`, `84.448µs` or `1m2.3s`; None for anything else."""
     if not isinstance(duration, str) or not _DURATION.fullmatch(duration):
@@ -294,12 +274,14 @@ CONVERTERS: dict[str, Callable[[Any, str], Converted]] = {
     "texts": _texts,
     "flag": _flag,
     "number": _number,
-    "duration": _duration,
-    "time": _time,
+    "duration": lambda value, _: (None if isinstance(value, Number) else milliseconds(value), True),
+    "time": lambda value, _: (read_time(value) if isinstance(value, str) else None, True),
     **{f"int{bits}": partial(_integer, bits=bits) for bits in (16, 32, 64)},
 }
 """By kind: a value and its place in the reply → what the column gets."""
 
+
+# ------------------------------------------------------------------ one response
 
 CONTENT_NUMBERS = ("elapsed_ms", "score", *QUALITY_COLUMNS)
 """The 24 float columns that the content's digest begins with, in this order."""
@@ -347,45 +329,17 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a response is no row.
-
-    Attributes
-    ----------
-    reason : str
-        One of `schema.REJECT_REASONS`.
-    detail : str
-        What is wrong and where, at most 200 characters, no payload.
-    """
+    """Why a response is no row: one of `schema.REJECT_REASONS`, and at most 200 characters."""
 
     reason: str
     detail: str
 
 
 def read_response(data: bytes, options: ReadOptions, *, source: str, row: int) -> Row | Refusal:
-    """Read one response.
-
-    Parameters
-    ----------
-    data : bytes
-        One line or document: a reply, a reply in an envelope, or a log line with a bytes literal.
-    options : ReadOptions
-    source, row : str, int
-        Where it stands; they become columns, and part of the id of a reply without one.
-
-    Returns
-    -------
-    Row or Refusal
-        Never an exception for whatever the bytes are.
-
-    Examples
-    --------
-    >>> read = read_response(b'{"code": "10000"}', ReadOptions(), source="a.ndjson", row=1)
-    >>> read["code"], read["issues"]
-    (10000, ['type:$.code'])
-    """
+    """Read one line or document; never an exception, whatever the bytes are."""
     try:
-        opened = envelopes.open_line(data, options)
-        if not isinstance(opened.reply, dict) or not envelopes.is_reply(opened.reply):
+        opened = open_line(data, options)
+        if not isinstance(opened.reply, dict) or not is_reply(opened.reply):
             raise Unreadable("not_a_response", "neither code nor ResponseMetadata")
         values = _Reading(options).read(opened, source, row)
     except Unreadable as refused:
@@ -404,7 +358,7 @@ class _Reading:
         self.issues: list[str] = []
         self.row: Row = {c.name: None for c in VERIFICATION_COLUMNS if c.name != "batch"}
 
-    def read(self, opened: envelopes.Opened, source: str, row: int) -> Row:
+    def read(self, opened: Opened, source: str, row: int) -> Row:
         """Read the reply, then what stood around it, then what follows from both."""
         values = self.row
         reply = ObjectReader(opened.reply, "$", self.issues)
@@ -470,7 +424,7 @@ class _Reading:
         measure = data.first("verify_req_measure_info", "req_measure_info")
         values |= measure.columns(_MEASURE)
 
-    def _read_envelope(self, opened: envelopes.Opened) -> dict[str, Any]:
+    def _read_envelope(self, opened: Opened) -> dict[str, Any]:
         values, options = self.row, self.options
         envelope = ObjectReader({**opened.rest, **opened.around}, "envelope", self.issues)
         columns = envelope.columns(_ENVELOPE)
@@ -492,7 +446,7 @@ class _Reading:
                 values[column] = keyed_hash(options.key, column, secret)
         context = envelope.object("context")
         values |= {f"ctx_{column}": text for column, text in options.context.items()}
-        for column, name in envelopes.context_names(context.values, options).items():
+        for column, name in context_names(context.values, options).items():
             text = context.plain(name)
             if text is not None:
                 values[f"ctx_{column}"] = text
@@ -515,32 +469,20 @@ def date_in(request_id: str) -> datetime | None:
     if match is None:
         return None
     year, parts = match[1][:4], [match[1][i : i + 2] for i in range(4, 14, 2)]
-    return envelopes.read_time(f"{year}-{parts[0]}-{parts[1]}T{':'.join(parts[2:])}+08:00")
+    return read_time(f"{year}-{parts[0]}-{parts[1]}T{':'.join(parts[2:])}+08:00")
 
 
 def content(row: Row, extra: str | None) -> str:
-    """Digest of what a reply says, whichever way it was written down.
-
-    SHA-256, in hexadecimal, of the 24 `CONTENT_NUMBERS` as little-endian float64 (NaN where null),
-    the 32 bytes of `repeated_digest`, and the text of `extra` if there is any. Key order, white
-    space, escapes, the spelling of a number, the id, images and the envelope do not count.
-
-    Parameters
-    ----------
-    row : Row
-    extra : str or None
-        The reply's unknown keys as `dumps(…, normalised=True)` writes them.
-    """
+    """Digest of what a reply says, whichever way it was written down; `extra` is normalised."""
+    # key order, escapes, the spelling of numbers, the id, images and the envelope do not count
     numbers = (_NAN if row[name] is None else row[name] for name in CONTENT_NUMBERS)
     repeated = repeated_digest([row[name] for name in CONTENT_REPEATED])
     return hashlib.sha256(_PACK_NUMBERS(*numbers) + repeated + (extra or "").encode()).hexdigest()
 
 
 def repeated_digest(values: Iterable[Any]) -> bytes:
-    """SHA-256 of the compact UTF-8 JSON array of the `CONTENT_REPEATED` columns.
-
-    It is a digest of its own, so that the fast path computes it once a combination.
-    """
+    """SHA-256 of the compact UTF-8 JSON array of the `CONTENT_REPEATED` columns."""
+    # a digest of its own, so that the fast path computes it once a combination
     text = json.dumps(list(values), ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).digest()
 

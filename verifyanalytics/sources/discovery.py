@@ -1,4 +1,8 @@
-"""Discovery: the sources behind files, folders, globs and URLs, each with the form of its bytes."""
+"""Discovery: the sources behind files, folders, globs and URLs, each with the form of its bytes.
+
+The form is told from the bytes. A file of lines is the usual case and wins every doubt, so a torn
+or foreign first line never turns a million good lines into one broken document.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +19,46 @@ from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from verifyanalytics.errors import InputError, UsageError
-from verifyanalytics.sources import formats, streams
-from verifyanalytics.sources.blocks import BLOCK_BYTES, Source
+from verifyanalytics.sources.json_stream import Scanner
+from verifyanalytics.sources.streams import (
+    BLOCK_BYTES,
+    COMPRESSIONS,
+    FREE_BYTES,
+    MAX_RATIO,
+    Source,
+    StreamDamageError,
+    access_errors,
+    access_reason,
+    compression_of,
+    inflated_chunks,
+    stored_chunks,
+    stored_size,
+)
 from verifyanalytics.sources.tabular import check_columns
 
-TABLE_SUFFIXES = {".parquet": "parquet", ".csv": "csv", ".tsv": "tsv"}
-"""Suffixes read as tables."""
+LINE_SUFFIXES = frozenset({".ndjson", ".jsonl", ".log"})
+"""Suffixes that promise one response a line; their promise is taken."""
 
-SUFFIXES = {".json", ".txt", ".json5", ".sqlite", *formats.LINE_SUFFIXES, *TABLE_SUFFIXES}
+HEAD_BYTES = 1 << 18  # bytes looked at to tell the form, where its first line is not longer
+LONGEST_HEAD = 8 << 20  # bytes looked at when the first line is longer than `HEAD_BYTES`
+
+UTF8_MARK = b"\xef\xbb\xbf"
+_FOREIGN = {
+    "UTF-32": (b"\xff\xfe\0\0", b"\0\0\xfe\xff"),
+    "UTF-16": (b"\xff\xfe", b"\xfe\xff", b"{\0", b"[\0", b"\0{", b"\0["),
+}
+_BINARY = (
+    (0, b"PK\x03\x04", "a ZIP archive; unpack it first"),
+    (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive; unpack it first"),
+    (257, b"ustar", "a tar archive; unpack it first"),
+    (0, b"SQLite format 3\0", "an SQLite file"),
+    (0, b"ORC", "an ORC file; write it as Parquet"),
+    (0, b"Obj\x01", "an Avro file; write it as Parquet"),
+)
+_TRIES = 20  # lines that vote on the form
+
+TABLE_SUFFIXES = {".parquet": "parquet", ".csv": "csv", ".tsv": "tsv"}  # suffixes read as tables
+SUFFIXES = {".json", ".txt", ".json5", ".sqlite", *LINE_SUFFIXES, *TABLE_SUFFIXES}
 """Suffixes taken in a folder; `.gz` and its like may follow."""
 
 _Skip = Callable[[str, str], None]
@@ -34,46 +70,15 @@ def discover(
     column: str | None = None,
     time_column: str | None = None,
     on_skip: _Skip | None = None,
-    spooled: Callable[[], Source] | None = None,
     follow_links: bool = True,
 ) -> list[Source]:
-    """Find the sources behind files, folders, globs and URLs, in the order given.
-
-    Parameters
-    ----------
-    paths : iterable of str or Path
-        A file is taken whatever its name. A folder is walked in sorted order; hidden files
-        (``.`` or ``_`` first), Delta tables and unknown suffixes in it are left out, links are
-        followed and their loops end. A file that several paths lead to is one source. Anything
-        with ``://`` is opened through fsspec.
-    column, time_column : str, optional
-        For tables: the column that holds the answers, and the one with their time.
-    on_skip : callable, optional
-        Called with (name, why) for each thing in a folder that is left out.
-    spooled : callable, optional
-        Gives the source of ``-``, standard input, see `spool`; without it ``-`` is refused.
-    follow_links : bool
-        Also take what links lead to that leave the folder they are in.
-
-    Returns
-    -------
-    list of Source
-        Each with its form.
-
-    Raises
-    ------
-    UsageError
-        A path that does not exist, cannot be opened, is no file or folder, or is a table in
-        which `column` is missing.
-    """
+    """Find the sources behind files, folders, globs and URLs, in the order given."""
+    # A folder is walked in sorted order; hidden files, Delta tables and unknown suffixes in it go
+    # to `on_skip` with why, as do links out of it without `follow_links`; loops end. A file met
+    # twice is one source.
     search = _Search(column, time_column, on_skip or (lambda name, why: None), follow_links)
     for given in paths:
-        if given != "-":
-            search.add(os.fspath(given))
-        elif spooled is None:
-            raise UsageError("- (standard input) needs a folder to be spooled to")
-        else:
-            search.found.append(spooled())
+        search.add(os.fspath(given))
     return search.found
 
 
@@ -101,19 +106,15 @@ def spool(
     folder: Path,
     keep: Callable[[BinaryIO], None],
     *,
-    name: str = "<stdin>",
     column: str | None = None,
     time_column: str | None = None,
 ) -> Source:
-    """Copy a stream that cannot be read twice into a `private_file`, and recognise it.
-
-    `UsageError` when the stream is a table and `column` does not name one of its columns.
-    """
+    """Copy a stream that cannot be read twice into a `private_file`, and recognise it."""
     file, location = private_file(folder, keep)
     while chunk := stream.read(BLOCK_BYTES):
         file.write(chunk)
     file.flush()
-    return _recognise(name, location, "", column=column, time_column=time_column)
+    return _recognise("<stdin>", location, "", column=column, time_column=time_column)
 
 
 class _Search:
@@ -217,8 +218,8 @@ class _Search:
         shown = _without_secrets(url)
         try:
             locations, is_folder = _remote_files(url)
-        except streams.access_errors() as error:
-            raise UsageError(f"cannot open {shown}: {streams.access_reason(error)}") from error
+        except access_errors() as error:
+            raise UsageError(f"cannot open {shown}: {access_reason(error)}") from error
         if not locations:
             raise UsageError(f"nothing at {shown}")
         for location in locations:
@@ -265,7 +266,7 @@ def _printable(name: str) -> str:
 def _known_suffix(name: str) -> str | None:
     """The suffix that tells a form, e.g. ``.json`` of ``a.json.gz``; ``""`` of ``a.gz``."""
     suffixes = [suffix.lower() for suffix in PurePosixPath(name).suffixes[-2:]]
-    packed = bool(suffixes) and suffixes[-1] in streams.COMPRESSIONS
+    packed = bool(suffixes) and suffixes[-1] in COMPRESSIONS
     if packed:
         suffixes.pop()
     last = suffixes[-1] if suffixes else ""
@@ -281,24 +282,20 @@ def _recognise(
 ) -> Source:
     """Make a `Source` of one file: its size, compression and form are read off its first bytes."""
     try:
-        stored_head = b"".join(
-            streams.stored_chunks(location, name, formats.HEAD_BYTES, 0, formats.HEAD_BYTES)
-        )
+        stored_head = b"".join(stored_chunks(location, name, HEAD_BYTES, 0, HEAD_BYTES))
     except InputError as error:
         raise UsageError(str(error)) from error
-    n_bytes = streams.stored_size(location)
-    compression = streams.compression_of(stored_head)
+    n_bytes = stored_size(location)
+    compression = compression_of(stored_head)
     if compression is None and stored_head and not _is_text(stored_head):
         # the decoder of the codec that the name promises will say what is wrong
-        compression = streams.COMPRESSIONS.get(PurePosixPath(name).suffix.lower())
+        compression = COMPRESSIONS.get(PurePosixPath(name).suffix.lower())
     head, whole = stored_head, n_bytes == len(stored_head)
     if compression is not None:
-        chunks = streams.inflated_chunks(
-            location, name, compression, streams.MAX_RATIO, streams.FREE_BYTES, held_bytes=0
-        )
+        chunks = inflated_chunks(location, name, compression, MAX_RATIO, FREE_BYTES, held_bytes=0)
         head, whole = _head_of(chunks)
     elif not whole and b"\n" not in head:
-        head, whole = _head_of(streams.stored_chunks(location, name, formats.HEAD_BYTES, 0, None))
+        head, whole = _head_of(stored_chunks(location, name, HEAD_BYTES, 0, None))
     form = _form(head, suffix, whole=whole, column=column)
     if form not in TABLE_SUFFIXES.values():
         return Source(name, location, n_bytes, form, compression)
@@ -311,12 +308,10 @@ def _recognise(
 def _head_of(chunks: Iterator[bytes]) -> tuple[bytes, bool]:
     """The first line, or `HEAD_BYTES` if that is more, and whether that was all."""
     head = bytearray()
-    with suppress(streams.StreamDamageError):
+    with suppress(StreamDamageError):
         for chunk in chunks:
             head += chunk
-            if len(head) > formats.LONGEST_HEAD or (
-                len(head) > formats.HEAD_BYTES and b"\n" in chunk
-            ):
+            if len(head) > LONGEST_HEAD or (len(head) > HEAD_BYTES and b"\n" in chunk):
                 return bytes(head), False
     return bytes(head), True
 
@@ -333,14 +328,14 @@ def _form(head: bytes, suffix: str, *, whole: bool, column: str | None) -> str:
         return "parquet"
     if head.startswith(b"SQLite format 3\0") and head[68:72] == b"vaJ1":
         return "journal"
-    if formats.refusal_of(head):
+    if refusal_of(head):
         return "refused"
-    text = head.removeprefix(formats.UTF8_MARK)
+    text = head.removeprefix(UTF8_MARK)
     if suffix in TABLE_SUFFIXES:
         return TABLE_SUFFIXES[suffix]
     if suffix == ".json5":
         return "json5"
-    if suffix in formats.LINE_SUFFIXES:
+    if suffix in LINE_SUFFIXES:
         return "lines"
     if column is not None:  # a CSV or TSV whose name does not say so is told by its header
         header = text.partition(b"\n")[0].decode(errors="replace").strip()
@@ -348,4 +343,71 @@ def _form(head: bytes, suffix: str, *, whole: bool, column: str | None) -> str:
             names = [cell.strip('"') for cell in header.split(mark)]
             if column in names and header[:1] not in "{[":
                 return form
-    return formats.text_form(text, whole=whole)
+    return text_form(text, whole=whole)
+
+
+def refusal_of(head: bytes) -> tuple[str, str] | None:
+    """Give reason and detail when a source's first bytes say that it holds no UTF-8 text."""
+    for name, marks in _FOREIGN.items():
+        if head.startswith(marks):
+            return "encoding", f"{name}; convert it to UTF-8"
+    for place, mark, what in _BINARY:
+        if head.startswith(mark, place):
+            return "source", what
+    return None
+
+
+def text_form(head: bytes, *, whole: bool) -> str:
+    """Tell ``lines`` from ``json`` by the first bytes of a source; `whole`: they are all."""
+    # Lines if half of the first ones are one object (or one b'…') each; else the first value
+    # decides: an array, an object over several lines, objects on one line are json. What begins
+    # with a record separator is, too: RFC 7464 has it so.
+    text = head.lstrip(b" \t\r\n")
+    if text.startswith(b"\x1e"):
+        return "json"
+    if _lines_win(text, whole=whole):
+        return "lines"
+    if text.startswith(b"["):
+        return _array_form(text, whole=whole)
+    return _object_form(text, whole=whole) if text.startswith(b"{") else "lines"
+
+
+def _lines_win(text: bytes, *, whole: bool) -> bool:
+    """Whether at least half of the first complete lines, two or more, hold one response each."""
+    lines = text[:HEAD_BYTES].split(b"\n", _TRIES)
+    if not whole or len(lines) > _TRIES:
+        lines.pop()  # cut off
+    lines = [line for line in map(bytes.strip, lines) if line]
+    n_good = sum(line.startswith((b"b'{", b'b"{')) or is_whole_object(line) for line in lines)
+    return len(lines) > 1 and 2 * n_good >= len(lines) and n_good > 0
+
+
+def is_whole_object(line: bytes) -> bool:
+    """Whether a line is one bracketed object, whatever is inside, and nothing behind it."""
+    scanner = Scanner(0)
+    return (
+        line.startswith(b"{") and scanner.advance(line) == "ended" and scanner.position == len(line)
+    )
+
+
+def _array_form(text: bytes, *, whole: bool) -> str:
+    inner = text[1:].lstrip(b" \t\r\n")
+    scanner = Scanner(0)
+    # `[2024-05-01 08:00:00] ERROR …` is a line of a log
+    alone = whole and scanner.advance(text) == "ended" and not text[scanner.position :].strip()
+    spread = text.partition(b"\n")[0].strip() == b"["
+    return "json" if inner.startswith(b"{") or alone or spread else "lines"
+
+
+def _object_form(text: bytes, *, whole: bool) -> str:
+    first_line, newline, others = text.partition(b"\n")
+    scanner = Scanner(0)
+    verdict = scanner.advance(first_line)
+    if verdict == "ended":
+        behind = first_line[scanner.position :].lstrip(b" \t\r\n,\x1e")
+        return "json" if behind.startswith((b"{", b"[")) else "lines"
+    if verdict == "broken" or not newline or scanner.is_in_string:
+        return "lines"
+    following = others.lstrip(b"\r\n")
+    new_line_of_its_own = following.startswith((b'{"', b"b'", b'b"')) or (whole and not following)
+    return "lines" if new_line_of_its_own else "json"

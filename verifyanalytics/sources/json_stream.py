@@ -1,27 +1,7 @@
-r"""JSON that is not one response a line: arrays, pretty-printed objects, objects in a row.
+"""JSON that is not one response a line: arrays, pretty-printed objects, objects in a row.
 
-The stream is cut into documents by its brackets and strings alone; whether a document is JSON,
-and ours, is decided later by the parser. Every byte is a separator, part of a document,
-or part of a reject:
-
-- Outside an array, white space, commas and record separators (0x1e) stand between documents.
-- Inside an array, white space and commas do. An empty element (``[1,,2]``, ``[1,]``) is a
-  reject of no bytes, because an answer may be missing there; so is an array that never ends.
-- A document that starts with ``{`` or ``[`` ends with its matching bracket. Anything else, a
-  string at its start passed over, runs to the next ``,``, bracket or newline: a lone number or
-  plain garbage is a document of its own, which the parser refuses.
-- A document is **broken** when its structure cannot be right: a bracket that does not match, a
-  string with a raw newline or with no ``, : } ]`` behind it, a bracket that opens in an object
-  but not after a colon or in an array but not after ``[`` or a comma, more than 128 levels,
-  more bytes than allowed, or the end of the input. It becomes one reject from its first byte
-  up to the next **start**: the first later ``{"name":`` that follows neither ``:`` nor ``[``
-  and whose name is a top-level name of a reply or of our envelope, or has begun an earlier
-  document of this source; or the ``{`` that broke the document, if that comes first. "Later"
-  counts from the break (from the opening quote of a broken string); where the document is too
-  large or the input ends, from its own first byte. In valid JSON such bytes never lie inside a
-  string nor, after a comma, inside an object.
-
-The rule speaks of bytes, never of chunks: any split of the input gives the same documents.
+Brackets and strings alone cut the stream into documents; the parser decides what they are. The rule
+(docs/flatten.md) speaks of bytes: any split of the input gives the same documents.
 """
 
 from __future__ import annotations
@@ -31,12 +11,15 @@ import hashlib
 import re
 from collections.abc import Iterator
 
-from verifyanalytics.sources.blocks import MAX_DOCUMENTS, Block, BlockReject, Document
-from verifyanalytics.sources.streams import StreamDamageError
+from verifyanalytics.sources.streams import (
+    MAX_DOCUMENTS,
+    Block,
+    BlockReject,
+    Document,
+    StreamDamageError,
+)
 
-MAX_LEVELS = 128
-"""Nesting at which the structure is no longer followed; the parser stops at 64."""
-
+MAX_LEVELS = 128  # nesting at which the structure is no longer followed; the parser stops at 64
 _TOP_NAMES = (
     b"code", b"data", b"message", b"request_id", b"status", b"time_elapsed", b"ResponseMetadata",
     b"response", b"occurred_at", b"action", b"req_key", b"byted_token", b"http_status",
@@ -61,15 +44,12 @@ _Bytes = bytes | bytearray
 
 
 class Scanner:
-    """Scans one bracketed value over a growing buffer, from the bracket at `start`.
-
-    It has come to `position`. Once `advance` says that the value is broken, `reason` and `detail`
-    say why, and the next start is looked for from `resume` on.
-    """
+    """Scans one bracketed value over a growing buffer, from the bracket at `start`."""
 
     def __init__(self, start: int) -> None:
-        self.start = self.position = self.resume = start
-        self.reason = self.detail = ""
+        self.start = self.position = start
+        self.resume = start  # once broken: the next start is looked for from here on
+        self.reason = self.detail = ""  # why it is broken
         self._mode = "text"
         self._closers = bytearray()
 
@@ -159,11 +139,7 @@ class _Broken:
 
 
 class JsonStream:
-    """Cuts chunks of JSON into blocks of documents by the rule of this module.
-
-    `offset` is that of the first chunk in the decompressed source; blocks have about `block_bytes`,
-    documents at most `max_document`.
-    """
+    """Cuts chunks of JSON into blocks of documents by the rule of this module."""
 
     def __init__(self, name: str, *, offset: int, block_bytes: int, max_document: int) -> None:
         self._name, self._offset = name, offset
@@ -225,18 +201,15 @@ class JsonStream:
             self._in_array = self._wants_element = self._is_fresh = True
             self._at += 1
         elif sign in b"{[":
-            self._begin_value()
+            # a value that lies whole and clean in the buffer is taken at once
+            match = _whole_value().match(self._data, self._at)
+            if match is None or match.end() - self._at > self._max_document:
+                self._scanner = Scanner(self._at)
+            else:
+                self._take_value(self._at, match.end())
         else:
             return self._take_loose(final=final)
         return True
-
-    def _begin_value(self) -> None:
-        """Take a value that lies whole and clean in the buffer at once; follow any other."""
-        match = _whole_value().match(self._data, self._at)
-        if match is None or match.end() - self._at > self._max_document:
-            self._scanner = Scanner(self._at)
-        else:
-            self._take_value(self._at, match.end())
 
     def _take_loose(self, *, final: bool) -> bool:
         """Take what is neither object nor array: a scalar, or garbage."""
@@ -376,11 +349,9 @@ def _end(pattern: re.Pattern[bytes], data: _Bytes, position: int) -> int:
 
 @functools.cache
 def _whole_value(levels: int = 6) -> re.Pattern[bytes]:
-    """A pattern of an object or array that nests `levels` deep at most.
-
-    What it matches, `Scanner` would have followed to the same end, a dozen times slower; what it
-    does not match is left to `Scanner`. It is compiled when first wanted: import stays light.
-    """
+    """A pattern of an object or array that nests `levels` deep at most."""
+    # What it matches, `Scanner` would have followed to the same end, a dozen times slower. It is
+    # compiled when first wanted: import stays light.
     blank = rb"[ \t\r\n]*+"
     string = rb'"(?:[^"\\\n]++|\\[^\n])*+"'
     value = string + rb"|[^\s\",:{}\[\]]++"

@@ -1,10 +1,8 @@
-"""Streams: stored bytes of files and URLs, decompressed as they come, stopped where damaged.
+"""Streams: sources, their stored bytes decompressed as they come, and the blocks made of them.
 
-Of a stream that is cut off every byte before the cut is handed on; then `StreamDamageError` says
-where it broke. Where a checksum or the code itself is wrong, what was decoded before may be wrong
-as well: so a member is held back until it has proved sound. One that is longer than `HELD_BYTES`
-is decompressed to its end first, and then once more.
-Compression is known by its first bytes, never by a name.
+Of a stream that is cut off every byte before the cut is handed on; where a checksum or the code
+itself is wrong, nothing of the member is: it is held back until it has proved sound. One that is
+longer than `HELD_BYTES` is decompressed to its end first, and then once more.
 """
 
 from __future__ import annotations
@@ -17,21 +15,92 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, BinaryIO, NamedTuple, cast
 
 from verifyanalytics.errors import InputError
 
+MAX_DOCUMENT = 64 << 20
+"""Bytes one response may have; a longer one is a reject and never held whole."""
+
+MAX_DOCUMENTS = 50_000
+"""Responses and refusals of a block: where they are tiny, they weigh more than their bytes."""
+
+BLOCK_BYTES = 4 << 20
+"""Bytes of a block, unless one document is longer: making a table of one costs some 500 µs."""
+
+
+def count_lines(data: bytes) -> int:
+    """Count newlines; `bytes.count` takes twenty times as long where lines are long."""
+    n_lines, at = 0, data.find(b"\n")
+    while at >= 0:
+        n_lines, at = n_lines + 1, data.find(b"\n", at + 1)
+    return n_lines
+
+
+class Document(NamedTuple):
+    """One response inside a block: its 1-based row and its slice of `Block.data`."""
+
+    row: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class BlockReject:
+    """Bytes the reader itself refused, in the columns of `rejects`."""
+
+    row: int  # 1-based: a line, an element or a table row
+    byte_offset: int | None  # None where rows have none (Parquet)
+    reason: str
+    detail: str
+    sha256: str | None = None  # None where there is nothing to hash
+    n_bytes: int | None = None  # None where it is not known
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Some megabytes of responses with their provenance."""
+
+    source: str  # its name in tables
+    data: bytes  # not yet checked for UTF-8; empty when there are only `rejects`
+    first_row: int  # of the first line or document
+    byte_offset: int | None  # of data[0] in the decompressed source; None: the text was rewritten
+    # None: one response a line, the last perhaps without its newline; a blank line counts as a row
+    documents: tuple[Document, ...] | None = None
+    # not in `documents`, and not in `data` but for the blank line of a refused table row
+    rejects: tuple[BlockReject, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One thing to read: where it is, its name, and the form of its bytes."""
+
+    name: str  # in tables: the path as given, a URL without credentials, <stdin>
+    location: str  # absolute path or URL to open
+    n_bytes: int | None  # as stored; None when the place does not tell
+    # lines, json (array, pretty-printed, concatenated), json5, parquet, csv, tsv, journal (not
+    # read by `blocks`), or refused (nothing we read: one reject tells why)
+    form: str
+    compression: str | None = None  # gzip, zstd, bz2 or xz, by the bytes, not the name
+    column: str | None = None  # tables only: where the answers are, and their times
+    time_column: str | None = None
+
+    @property
+    def splittable(self) -> bool:
+        """True when it may be read in pieces: plain lines on a local disk."""
+        return self.form == "lines" and self.compression is None and "://" not in self.location
+
+
+# ------------------------------------------------------------------ stored bytes
+
 MAX_RATIO = 500.0
 """Decompressed over stored bytes, beyond which a stream longer than `FREE_BYTES` is a bomb."""
 
-FREE_BYTES = 1 << 30
-"""Decompressed bytes that are never called a bomb."""
-
-HELD_BYTES = 32 << 20
-"""Decompressed bytes that are held back until their checksum is known."""
-
+FREE_BYTES = 1 << 30  # decompressed bytes that are never called a bomb
+HELD_BYTES = 32 << 20  # decompressed bytes that are held back until their checksum is known
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".xz": "xz"}
 """Suffix of a compressed file and the codec it promises."""
 
@@ -172,13 +241,10 @@ _DECODERS: dict[str, Callable[[], Any]] = {
 
 
 class _Members:
-    """Compressed members one after the other, as `cat a.gz b.gz` makes them.
-
-    `member` counts them from 0: those before were whole, and their checksums right.
-    """
+    """Compressed members one after the other, as `cat a.gz b.gz` makes them."""
 
     def __init__(self, stored: _Stored, new_decoder: Callable[[], Any]) -> None:
-        self.member = 0
+        self.member = 0  # those before were whole, and their checksums right
         self._stored, self._new_decoder = stored, new_decoder
         self._decoder = new_decoder()
         self._pending = b""
@@ -212,12 +278,7 @@ class _Members:
 
 
 class _Frames:
-    """Frames of zstd one after the other; where one ends is not told, so they are one member.
-
-    Padding with zeros behind the last one is skipped: zeros at the end of a piece wait for what
-    follows them, and those at the end of the file are fed singly, which fails where a frame would
-    have to begin.
-    """
+    """Frames of zstd one after the other; where one ends is not told, so they are one member."""
 
     member = 0
     closed = False
@@ -225,6 +286,8 @@ class _Frames:
     def __init__(self, stored: _Stored) -> None:
         import pyarrow as pa
 
+        # Padding with zeros is skipped: zeros at the end of a piece wait for what follows, those
+        # at the end of the file are fed singly, which fails where a frame would have to begin.
         self._stored, self._n_zeros, self._is_padding = stored, 0, False
         feed = pa.PythonFile(SimpleNamespace(read=self._feed, closed=False), mode="r")
         self._stream = pa.CompressedInputStream(feed, "zstd")
@@ -271,11 +334,8 @@ def stored_chunks(
 def aligned_chunks(
     location: str, name: str, size: int, start: int, end: int | None
 ) -> Iterator[bytes]:
-    """Bytes [start, end) of a local file, in pieces of up to `size` that end behind a newline.
-
-    Only a line longer than `size` comes in several pieces. The last newline is looked for before
-    the piece is read, so that no byte but a few at its end is read or copied twice.
-    """
+    """Bytes [start, end) of a local file, in pieces of up to `size` that end behind a newline."""
+    # the last newline is looked for before the piece is read: no byte but a few is copied twice
     at, stop = start, sys.maxsize if end is None else end
     with _opened(location, name) as file:
         stored = _Stored(file, name)
@@ -311,12 +371,7 @@ def inflated_chunks(
     *,
     held_bytes: int = HELD_BYTES,
 ) -> Iterator[bytes]:
-    """Decompressed bytes; `StreamDamageError` behind the last good one.
-
-    Nothing is given out of a member whose checksum or code is wrong. Where a
-    stream is cut off, a codec may keep what a read had already decoded: the stream is then opened
-    once more and read byte by byte up to the same failure, so that no whole line is lost.
-    """
+    """Decompressed bytes; `StreamDamageError` behind the last good one."""
 
     def is_bomb(position: int, piece: _Inflated) -> bool:
         return position > free_bytes and position > max_ratio * piece.n_stored
@@ -344,6 +399,8 @@ def inflated_chunks(
     except _BrokenError as broken:
         what = "damaged" if broken.is_doubtful else "cut off"
         if not broken.is_doubtful:
+            # a codec may keep what a read had already decoded: the stream is opened once more and
+            # read byte by byte up to the same failure, so that no whole line is lost
             tail = bytearray()
             with suppress(_BrokenError):
                 for piece in _inflate(location, name, compression, position, 1):

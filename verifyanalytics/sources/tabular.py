@@ -1,9 +1,7 @@
 """Tables: one column of a Parquet, CSV or TSV file holds the responses, the others their context.
 
-Each row becomes one line of our own envelope, in which the response is a JSON *string*: whatever
-a cell holds, it cannot reach out of it. Columns named as the envelope's fields go there, the
-time column to `occurred_at`, all others to `context` as text. A row without a response is a
-reject, and an empty line keeps its place, so that line n is row n.
+Each row becomes one line of our own envelope, in which the response is a JSON *string*: whatever a
+cell holds, it cannot reach out of it. Line n is row n: a refused row leaves a blank line.
 """
 
 from __future__ import annotations
@@ -18,8 +16,14 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from verifyanalytics.errors import InputError, UsageError
-from verifyanalytics.sources.blocks import MAX_DOCUMENTS, Block, BlockReject, Source
-from verifyanalytics.sources.streams import StreamDamageError, open_location
+from verifyanalytics.sources.streams import (
+    MAX_DOCUMENTS,
+    Block,
+    BlockReject,
+    Source,
+    StreamDamageError,
+    open_location,
+)
 
 ENVELOPE = frozenset({"occurred_at", "action", "req_key", "byted_token", "http_status", "subject"})
 """Columns that are fields of the envelope; tokens and subjects are hashed by the parser."""
@@ -33,15 +37,11 @@ _BYTES = (
     pa.types.is_fixed_size_binary,
 )  # fmt: skip
 
-_Cell = str | bytes
-"""A cell on its way: text, or bytes that are still to be checked for UTF-8."""
+_Cell = str | bytes  # a cell on its way: text, or bytes that are still to be checked for UTF-8
 
 
 def check_columns(source: Source, head: bytes) -> str | None:
-    """Say why the responses of a table cannot be found, or None.
-
-    A file too damaged to tell its columns passes: reading it gives a reject `source`.
-    """
+    """Say why the responses of a table cannot be found; None also if it is too damaged to tell."""
     if source.form != "parquet":
         names = _Grammar(source.form).header(head)
         return None if names is None else _complaint(source, names)
@@ -155,12 +155,10 @@ def _sha256(data: bytes) -> str:
 
 
 class _Grammar:
-    """The grammar of RFC 4180: records, and the cells of one.
-
-    A quote matters only where a cell begins: a TSV may hold JSON as it is.
-    """
+    """The grammar of RFC 4180: records, and the cells of one."""
 
     def __init__(self, form: str) -> None:
+        # a quote matters only where a cell begins: a TSV may hold JSON as it is
         mark = b"\t" if form == "tsv" else b","
         quoted = rb'"(?:[^"]++|"")*+"'
         cell = rb"(?:" + quoted + rb'|(?!"))[^' + mark + rb"\n]*+"
@@ -200,10 +198,7 @@ def _column_names(cells: Sequence[bytes]) -> list[str]:
 def text_table_blocks(
     source: Source, chunks: Iterator[bytes], offset: int, block_bytes: int, max_document: int
 ) -> Iterator[Block]:
-    """Blocks of envelope lines, one a row of a CSV or TSV whose bytes `chunks` are.
-
-    A malformed row is a reject `source` and the next is read.
-    """
+    """Blocks of envelope lines, one a row of a CSV or TSV whose bytes `chunks` are."""
     lines = _EnvelopeLines(source, block_bytes, max_document)
     names: list[str] = []
     for place, record, cells in _Records(source.form, chunks, offset, max_document).read():
@@ -231,17 +226,11 @@ class _Fault(NamedTuple):
     n_bytes: int
 
 
-_Record = tuple[int, bytes, list[bytes] | _Fault]
-"""Offset, bytes, and cells or fault of a record."""
+_Record = tuple[int, bytes, list[bytes] | _Fault]  # offset, bytes, and cells or fault of a record
 
 
 class _Records:
-    """Cuts chunks into records.
-
-    A record that does not end (its quote is never closed, or it is larger than `max_document`)
-    is refused up to its first newline, and reading goes on behind that; so is one that runs over
-    several lines and is malformed, since a quote left open swallows the rows behind it.
-    """
+    """Cuts chunks into records."""
 
     def __init__(self, form: str, chunks: Iterator[bytes], offset: int, max_document: int) -> None:
         self._grammar = _Grammar(form)
@@ -278,7 +267,7 @@ class _Records:
                     line, newline, _ = record.partition(b"\n")
                     detail = "a quote that is not closed" if newline else str(error)
                     yield place, line, _Fault("source", detail, _sha256(line), len(line))
-                    if newline:
+                    if newline:  # a quote left open swallows the rows behind it
                         at = place - self._offset + len(line) + 1
             self._drop(at)
             if len(self._data) <= max_rest:
@@ -286,7 +275,7 @@ class _Records:
             yield self._first_line()
 
     def _first_line(self) -> _Record:
-        """Refuse the first line of a record without end."""
+        """Refuse the first line of a record that does not end; reading goes on behind it."""
         start, digest, n_bytes = self._offset, hashlib.sha256(), 0
         while (end := self._data.find(b"\n")) < 0 and self._data:
             digest.update(self._data)
@@ -310,10 +299,7 @@ class _Records:
 
 
 def parquet_blocks(source: Source, block_bytes: int, max_document: int) -> Iterator[Block]:
-    """Blocks of envelope lines, one a row of a Parquet file, by row group and batch.
-
-    Where the file is damaged, one reject `source` ends it.
-    """
+    """Blocks of envelope lines, one a row of a Parquet file, by row group and batch."""
     import pyarrow.parquet as pq
 
     lines = _EnvelopeLines(source, block_bytes, max_document)

@@ -2,10 +2,6 @@
 
 A commit is decided on one version and goes in only on that version (compare and set). When another
 commit comes first, the same work is done again on the new version.
-
-A vacuum lists the files that no version refers to, commits, and only then deletes what it listed.
-A try puts its files in place after it has read its version, under names of its own. So a file of
-ours on such a list belongs to a try that cannot commit any more; the next try links it again.
 """
 
 from __future__ import annotations
@@ -29,7 +25,6 @@ from deltalake.exceptions import DeltaError
 from msgspec.structs import replace
 
 from verifyanalytics.errors import StorageError, UsageError
-from verifyanalytics.store.context import beyond_limit, fold_file
 from verifyanalytics.store.dedupe import (
     Deduplicator,
     ImportedRange,
@@ -45,43 +40,37 @@ from verifyanalytics.store.files import (
     StagedFile,
     conform,
     context_of,
-    hashed_name,
     place,
-    table_path,
+    table_paths,
     table_schema,
     verify,
     writer,
 )
-from verifyanalytics.store.log import (
+from verifyanalytics.store.staging import beyond_limit, fold_file
+from verifyanalytics.store.tables import (
     LostRaceError,
+    Tables,
     UnconfirmedError,
     Version,
     commit,
     read_stamps,
     secure,
 )
-from verifyanalytics.store.tables import Tables
 from verifyanalytics.store.views import Views, literal, plain
 
-TRIES = 50
-"""How often a commit is tried; each time it fails, another commit went in."""
-
+TRIES = 50  # how often a commit is tried; each time it fails, another commit went in
 T = TypeVar("T")
 _logger = logging.getLogger(__name__)
 
 
 class CommitTry:
-    """One try to commit on the newest version of a table.
-
-    `batch` names the staging folder and, with the number of the try, the files: each name is used
-    once. The commit is decided on `version`; `at` is when the try began, UTC.
-    """
+    """One try to commit on `version`, the newest of a table; `at` is when it began, UTC."""
 
     def __init__(self, tables: Tables, table: Path, batch: str, number: int) -> None:
         self.tables, self.table, self._batch = tables, table, batch
         self.version = tables.newest(table)
         self.at = datetime.now(UTC)
-        self._name = f"{batch}-{number}"
+        self._name = f"{batch}-{number}"  # begins the names of the files: each is used once
         self._drafts: list[Path] = []
         self._placed: list[Path] = []
 
@@ -100,34 +89,28 @@ class CommitTry:
         month = "unknown" if kind == "label" else f"{self.at:%Y-%m}"
         return StagedFile(str(path), kind, month, rows.num_rows)
 
+    # A vacuum lists the files that no version refers to, commits, and only then deletes what it
+    # listed. A try puts its files in place after it has read its version, under names of its own.
+    # So a file of ours on such a list belongs to a try that cannot commit any more.
     def place(self, files: Sequence[StagedFile]) -> list[DataFile]:
         """Link staged files to their places in the table."""
-        adds = []
-        for file in files:
-            # the name holds the hash: `check` compares it however the log is kept
-            name = hashed_name(f"{self._name}-{len(self._placed):04}", Path(file.path))
-            relative = table_path(file, name)
-            self._placed.append(self.table / relative)
-            adds.append(place(file, self.table, relative))
-        for file, path in zip(files, self._placed, strict=True):
-            verify(path, file)
-        return adds
+        relative = table_paths(files, self._name)
+        self._placed = [self.table / path for path in relative]
+        return place(files, self.table, relative)
 
     def commit(self, **options: Any) -> None:
-        """Commit on the version of this try; options are those of `log.commit`."""
+        """Commit on the version of this try; options are those of `tables.commit`."""
         commit(self.table, self.version, **options)
         self._placed.clear()
 
     def tidy(self) -> None:
-        """Remove drafts, and files that were put in place without a commit.
-
-        A signal may arrive after the commit and before `commit` returns, so what the newest
-        version refers to stays. If that version cannot be read, the files stay as strays.
-        """
+        """Remove drafts, and files that were put in place without a commit."""
         with tidying():
             for path in self._drafts:
                 path.unlink(missing_ok=True)
         if self._placed:
+            # A signal may arrive after the commit and before `commit` returns, so what the newest
+            # version refers to stays; if that cannot be read, the files stay as strays.
             with tidying(), contextlib.suppress(StorageError):
                 referred = {self.table / f.path for f in self.tables.newest(self.table).files}
                 for path in set(self._placed) - referred:
@@ -137,11 +120,7 @@ class CommitTry:
 def with_retry(
     tables: Tables, table: Path, batch: str, work: Callable[[CommitTry], T], *, doing: str
 ) -> T:
-    """Do work that ends in a commit; do it again while other commits come first.
-
-    `work` decides on the version of the `CommitTry` it gets and calls its `commit` once or never.
-    Gives what `work` gives, or raises `StorageError` after `TRIES` other commits.
-    """
+    """Do work that commits once or never, again while other commits come first, at most `TRIES`."""
     for number in range(TRIES):
         attempt = CommitTry(tables, table, batch, number)
         try:
@@ -164,7 +143,7 @@ def with_retry(
 
 
 class Ledger:
-    """How far each source is in the store: its ledger rows and its stamps, read once a version."""
+    """How far each source is in the store, by its ledger rows and stamps, read once a version."""
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
@@ -256,7 +235,7 @@ def _with_few_columns(
 
 
 def _without(staged: StagedFile, rows: np.ndarray[Any, Any], attempt: CommitTry) -> StagedFile:
-    """Write a staged file again without some rows, in bounded memory; not when none is left."""
+    """Write a staged file again without some rows, a row group at a time; not when none is left."""
     left = replace(staged, n_rows=staged.n_rows - len(rows))
     if not left.n_rows:
         return left
@@ -277,10 +256,8 @@ def _without(staged: StagedFile, rows: np.ndarray[Any, Any], attempt: CommitTry)
 
 def _stored_count(r: ImportedRange, done: SourceProgress | None) -> RangeCount:
     """Give the counts of a range that is in already: those of its source."""
-    if done is None:  # a copy of a source that comes earlier in this batch
-        counts = (0, 0, 0, 0)
-    else:
-        counts = (done.n_read, done.n_added, done.n_known, done.n_rejected)
+    # without progress it is a copy of a source that comes earlier in this batch
+    counts = (done.n_read, done.n_added, done.n_known, done.n_rejected) if done else (0, 0, 0, 0)
     return RangeCount(r.source, r.sha256, r.n_bytes, *counts, already_imported=True)
 
 
@@ -314,10 +291,7 @@ def _ledger_rows(counts: Sequence[RangeCount], batch: str, at: datetime) -> pa.T
 
 
 def label_rows(frame: Any) -> pa.Table:
-    """Bring a frame of labels into the table's columns, null where not given.
-
-    Refuses what `Store.add_labels` refuses.
-    """
+    """Bring a frame of labels into the table's columns; refuses what `Store.add_labels` refuses."""
     given = frame
     if not isinstance(frame, pa.Table):
         given = pa.Table.from_pandas(frame, preserve_index=False)

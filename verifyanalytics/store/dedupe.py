@@ -1,9 +1,7 @@
 """Deduplication: which rows of a batch are new, which are known, which contradict a stored one.
 
-`request_id` is unique over all months. The same id with the same `content` is the same answer, and
-the same id with other content is a conflict. The decisions are made against exactly the files of
-one version, by DuckDB, on the columns they need, and nothing is known until it was compared in
-full. When another commit comes first, the decisions are made again.
+`request_id` is unique over all months. The same id with the same `content` is the same answer, with
+other content a conflict. Decisions hold for exactly the files of one version.
 """
 
 from __future__ import annotations
@@ -30,38 +28,22 @@ _END = 2**62  # after every row of a source
 
 @dataclass(frozen=True, slots=True)
 class ImportedRange:
-    """Rows of one source that a batch brings, as they were read.
-
-    Attributes
-    ----------
-    source, sha256 : str
-        Its name in the tables, and the SHA-256 of the whole source.
-    first_row, rows_done, bytes_done : int
-        First row of the range (1-based); rows and bytes of the source done after it.
-    complete : bool
-        Nothing of the source is left after it.
-    n_bytes, n_read, n_rejected : int
-        Bytes of the range, responses in it, and rejects among these.
-    """
+    """Rows of one source that a batch brings, as they were read."""
 
     source: str
-    sha256: str
-    first_row: int
-    rows_done: int
+    sha256: str  # of the whole source
+    first_row: int  # 1-based
+    rows_done: int  # of the source, after this range
     bytes_done: int
-    complete: bool
+    complete: bool  # nothing of the source is left after it
     n_bytes: int
-    n_read: int
-    n_rejected: int
+    n_read: int  # responses in the range
+    n_rejected: int  # those of them that became rejects
 
 
 @dataclass(frozen=True, slots=True)
 class RangeCount:
-    """What became of a range: `n_read = n_added + n_known + n_rejected`, over `n_bytes` bytes.
-
-    With `already_imported` the source was done before, by this or another import, and the counts
-    are the stored ones.
-    """
+    """What became of a range: `n_read = n_added + n_known + n_rejected`, over `n_bytes` bytes."""
 
     source: str
     sha256: str
@@ -70,15 +52,12 @@ class RangeCount:
     n_added: int
     n_known: int
     n_rejected: int
-    already_imported: bool = False
+    already_imported: bool = False  # the source was done before; the counts are the stored ones
 
 
 @dataclass(frozen=True, slots=True)
 class SourceProgress:
-    """How far a source is in the store: its rows and bytes that are in, and the counts of them.
-
-    `complete` means that the whole source is in.
-    """
+    """How far a source is in the store, with the counts of what is in; `complete`: all of it is."""
 
     rows_done: int
     bytes_done: int
@@ -91,27 +70,19 @@ class SourceProgress:
 
 @dataclass(slots=True)
 class PendingRange:
-    """A range in its place: which of its rows still count.
-
-    `after` is the last row that is in already, `bytes_before` the bytes up to it, `until` the first
-    row of the next range. A `dropped` range is in as a whole.
-    """
+    """A range in its place: which of its rows still count."""
 
     range: ImportedRange
-    after: int
-    bytes_before: int
-    until: int = _END
-    dropped: bool = False
+    after: int  # the last row that is in already
+    bytes_before: int  # the bytes up to it
+    until: int = _END  # the first row of the next range
+    dropped: bool = False  # it is in as a whole
 
 
 def pending_ranges(
     ranges: Sequence[ImportedRange], done: Mapping[str, SourceProgress]
 ) -> list[PendingRange]:
-    """Line the ranges up behind what is done.
-
-    What is in already is dropped. A gap before a range is refused, and so are two sources of one
-    name.
-    """
+    """Line the ranges up behind what is done; a gap, and two sources of one name, are refused."""
     pending: list[PendingRange] = []
     state = {sha256: (p.rows_done, p.bytes_done, p.complete) for sha256, p in done.items()}
     last: dict[str, PendingRange] = {}
@@ -138,22 +109,15 @@ def pending_ranges(
 
 @dataclass(frozen=True, slots=True)
 class DedupeResult:
-    """What becomes of the staged rows.
+    """What becomes of the staged rows."""
 
-    `drops` has per staged file the row numbers that do not go in; `conflicts` the source, row and
-    detail of rows that contradict another; `counts` one count a range, void for dropped ones.
-    """
-
-    drops: dict[int, np.ndarray[Any, Any]]
-    conflicts: pa.Table
-    counts: list[RangeCount]
+    drops: dict[int, np.ndarray[Any, Any]]  # staged file → numbers of the rows that do not go in
+    conflicts: pa.Table  # source, row and detail of rows that contradict another
+    counts: list[RangeCount]  # one a range, void for dropped ones
 
 
 class Deduplicator:
-    """Compare staged rows with each other and with every committed row.
-
-    `folder` is the table `responses`; temporary tables are made on the connection.
-    """
+    """Compare staged rows with each other and with every committed row, in temporary tables."""
 
     def __init__(
         self,
@@ -363,10 +327,7 @@ class Deduplicator:
 
 
 class TokenRule:
-    """The rule of one token in plain Python, for the few rows where their order matters.
-
-    `held` are pairs of the store: a token, and whether a query or a verification settled it.
-    """
+    """The rule of one token in plain Python, for the few rows where their order matters."""
 
     def __init__(self, held: Sequence[tuple[str, str]]) -> None:
         self._settled: dict[str, set[str]] = {}

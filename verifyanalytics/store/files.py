@@ -1,10 +1,7 @@
-"""Data files: how a Parquet file of the store is written, checked, described and put in its place.
+"""Files: how a Parquet file of the store is written, checked, described and put in its place.
 
-A data file lies at `kind=…/month=…/<name>.parquet` and never changes. It is written in a staging
-folder, linked to its place under a name that is used once, and only then named by a commit.
-
-The key, 32 random bytes for keyed hashes of what is secret, is a file beside the store and never in
-it. The store's properties hold its fingerprint, so a wrong key is found.
+A file is staged, linked to its place `kind=…/month=…/<name>.parquet` under a name that is used
+once, and only then named by a commit. The key is a file beside the store and never in it.
 """
 
 from __future__ import annotations
@@ -37,48 +34,30 @@ KINDS = {"verification": VERIFICATIONS, "reject": REJECTS, "import": IMPORTS}
 LOGGED = ("occurred_at", "score", "code")
 """The only columns whose least and greatest value go into the log: they identify no person."""
 
-ROW_GROUP_ROWS = 100_000
-"""Rows of a Parquet row group."""
-
+ROW_GROUP_ROWS = 100_000  # rows of a Parquet row group
 _MONTH = re.compile(r"\d{4}-(0[1-9]|1[0-2])|unknown")
 
 
 @dataclass(frozen=True, slots=True)
 class DataFile:
-    """One committed Parquet file, as the log describes it.
-
-    `path` is relative to the table's folder, `kind` and `month` are its partition, `first_at` and
-    `last_at` the least and greatest `occurred_at`, None when the log does not have them.
-    """
+    """One committed Parquet file, as the log describes it; `path` is relative to the table."""
 
     path: str
     n_bytes: int
     n_rows: int
-    kind: str
+    kind: str  # kind and month are the partition
     month: str
-    first_at: datetime | None = None
+    first_at: datetime | None = None  # least and greatest `occurred_at`, if the log has them
     last_at: datetime | None = None
 
 
 class StagedFile(msgspec.Struct, frozen=True):
-    """One Parquet file that waits in a staging folder for its commit.
+    """One Parquet file that waits in a staging folder for its commit."""
 
-    Attributes
-    ----------
-    path : str
-        Absolute; the file has every column of its kind, without `kind` and `month`.
-    kind : str
-        `verification`, `reject`, `import` or `label`.
-    month : str
-        `2024-06` in UTC, or `unknown`; becomes the partition. For rejects the month of the import.
-    n_rows : int
-        Rows in the file, at least 1.
-    """
-
-    path: str
-    kind: str
-    month: str
-    n_rows: int
+    path: str  # absolute; it has every column of its kind, without `kind` and `month`
+    kind: str  # verification, reject, import or label
+    month: str  # 2024-06 in UTC, or unknown; of rejects the month of the import
+    n_rows: int  # at least 1
 
 
 def table_schema(kind: str, context: Sequence[str] = ()) -> pa.Schema:
@@ -110,11 +89,8 @@ def context_of(names: Iterable[str]) -> list[str]:
 
 
 def verify(path: Path, staged: StagedFile) -> pa.Schema:
-    """Read the footer of a staged file at a path and give its schema.
-
-    Refuses a file that is gone, is not Parquet, has other columns or types than the table, or
-    holds another number of rows than announced: a commit would accept it, a reader would not.
-    """
+    """Read the schema of a staged file, or raise `StorageError` where a reader would fail on it."""
+    # a commit would accept a file with other columns, types or rows
     if staged.kind not in (*KINDS, "label") or not _MONTH.fullmatch(staged.month):
         raise StorageError(f"no partition kind={staged.kind}, month={staged.month}")
     doing = f"reading the staged file {path.name}"
@@ -133,11 +109,6 @@ def verify(path: Path, staged: StagedFile) -> pa.Schema:
 
 
 _HASHED = re.compile(r"\.([0-9a-f]{32})\.parquet")
-
-
-def hashed_name(name: str, path: Path) -> str:
-    """Put the hash of a file into the name that it gets, so that `damage` can compare it."""
-    return f"{name}.{hash_of(path)[:32]}"
 
 
 def damage(table: Path, file: DataFile, *, deep: bool = True) -> str:
@@ -205,17 +176,30 @@ def writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
     return pq.ParquetWriter(path, schema, **parquet_options(schema))
 
 
-def table_path(staged: StagedFile, name: str) -> str:
-    """Give the path of a file in its table, by its partition; labels have none."""
-    partition = "" if staged.kind == "label" else f"kind={staged.kind}/month={staged.month}/"
-    return f"{partition}{name}.parquet"
+def table_paths(staged: Sequence[StagedFile], name: str) -> list[str]:
+    """Give the paths of files in their table, by their partitions; labels have none."""
+    partitions = [
+        "" if file.kind == "label" else f"kind={file.kind}/month={file.month}/" for file in staged
+    ]
+    hashes = [hash_of(Path(file.path))[:32] for file in staged]
+    # the name holds the hash: `damage` compares it however the log is kept
+    return [
+        f"{folder}{name}-{n:04}.{digest}.parquet"
+        for n, (folder, digest) in enumerate(zip(partitions, hashes, strict=True))
+    ]
 
 
-def place(staged: StagedFile, table: Path, relative: str) -> DataFile:
-    """Link a staged file to its path in the table; the staged name stays until the commit is in.
+def place(staged: Sequence[StagedFile], table: Path, paths: Sequence[str]) -> list[DataFile]:
+    """Link staged files to their paths in the table, then look whether readers can read them."""
+    placed = [_link(file, table, path) for file, path in zip(staged, paths, strict=True)]
+    for file, path in zip(staged, paths, strict=True):
+        verify(table / path, file)
+    return placed
 
-    The path must never have been used: a vacuum that listed an earlier file may still delete it.
-    """
+
+def _link(staged: StagedFile, table: Path, relative: str) -> DataFile:
+    """Link a staged file to its path in the table; the staged name stays until the commit is in."""
+    # the path was never used before: a vacuum that listed an earlier file may still delete it
     target = table / relative
     folder = target.parent
     if not folder.is_dir():
@@ -235,6 +219,9 @@ def place(staged: StagedFile, table: Path, relative: str) -> DataFile:
     sync(folder)
     n_bytes = target.stat().st_size
     return DataFile(relative, n_bytes, staged.n_rows, staged.kind, staged.month)
+
+
+# -------------------------------------------------------------------------------- the key
 
 
 def key_path(store: Path) -> Path:
@@ -261,13 +248,7 @@ def make_key(path: Path) -> bytes:
 
 
 def read_key(path: Path) -> bytes:
-    """Read a key file.
-
-    Raises
-    ------
-    StorageError
-        It is missing, readable by others, or not 64 hexadecimal digits.
-    """
+    """Read a key file; `StorageError` when it is missing, open to others, or no 64 hex digits."""
     try:
         mode = path.stat().st_mode
         text = path.read_text(encoding="ascii").strip()

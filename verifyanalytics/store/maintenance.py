@@ -1,31 +1,176 @@
-"""Maintenance: merge small files (compact), remove old ones (vacuum), replace rows read anew.
+"""Upkeep of a store: check that it adds up, merge small files, remove old ones, replace rows.
 
-Each commits like an import, so neither can come between another writer's check and its commit.
+What changes the store commits like an import, so it cannot come between another writer's check and
+its commit.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from datetime import timedelta
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from verifyanalytics.errors import StorageError, UsageError
+from verifyanalytics.errors import CheckError, StorageError, UsageError
 from verifyanalytics.store.commits import CommitTry, with_retry
 from verifyanalytics.store.disk import sync
-from verifyanalytics.store.files import DataFile, StagedFile, table_schema, writer
-from verifyanalytics.store.log import Version
-from verifyanalytics.store.tables import Tables
+from verifyanalytics.store.files import (
+    DataFile,
+    StagedFile,
+    context_of,
+    damage,
+    statistics,
+    table_schema,
+    writer,
+)
+from verifyanalytics.store.head import history_findings
+from verifyanalytics.store.tables import Tables, Version, read_stamps
 from verifyanalytics.store.views import literal, selected, write_query
 
-SMALL_BYTES = 64 << 20
-"""A file below this is worth merging."""
+_BATCHES = """
+WITH ledger AS (
+    SELECT batch, sum(n_read) AS n_read, sum(n_added) AS n_added, sum(n_known) AS n_known,
+           sum(n_rejected) AS n_rejected, sum(n_erased) AS n_erased
+    FROM imports GROUP BY batch),
+rows AS (SELECT batch, count(*) AS n FROM verifications GROUP BY batch),
+refused AS (SELECT batch, count(*) AS n FROM rejects GROUP BY batch)
+SELECT batch, coalesce(rows.n, 0)::BIGINT, coalesce(refused.n, 0)::BIGINT,
+       n_read::BIGINT, n_added::BIGINT, n_known::BIGINT, n_rejected::BIGINT, n_erased::BIGINT
+FROM ledger FULL JOIN rows USING (batch) FULL JOIN refused USING (batch) ORDER BY batch
+"""
 
-MERGED_BYTES = 256 << 20
-"""About how large a merged file may get."""
 
+# -------------------------------------------------------------------------------- check
+
+
+def findings(tables: Tables, *, deep: bool) -> list[str]:
+    """Give one sentence for each thing that is wrong; what `Store.check` does."""
+    try:
+        responses, labels = tables.at(None)
+    except CheckError as error:
+        return error.findings
+    found = [
+        text for table in (tables.responses, tables.labels) for text in history_findings(table)
+    ]
+    for table, version in ((tables.responses, responses), (tables.labels, labels)):
+        found += _file_findings(table, version.files)
+        found += _content_findings(table, version.files) if deep and not found else []
+    try:
+        tables.key(again=True)
+        if not found:
+            connection = tables.engine.cursor()
+            tables.views().create(connection)
+            found += _sum_findings(connection, read_stamps(tables.responses, responses.number))
+    except (StorageError, duckdb.Error) as error:
+        read = [(tables.responses, file) for file in responses.files]
+        read += [(tables.labels, file) for file in labels.files]
+        wrong = [f"{t.name}/{f.path} {what}" for t, f in read if (what := damage(t, f))]
+        found += wrong or [str(error).splitlines()[0]]
+    return found
+
+
+def _file_findings(table: Path, files: Iterable[DataFile]) -> list[str]:
+    """Find committed files that are gone or have another size."""
+    found = ((file, damage(table, file, deep=False)) for file in files)
+    return [f"{table.name}/{file.path} {what}" for file, what in found if what]
+
+
+def _content_findings(table: Path, files: Iterable[DataFile]) -> list[str]:
+    """Read every committed file to its end: columns, types, rows, statistics, checksums, month."""
+    found = []
+    for file in files:
+        try:
+            found += [
+                f"{table.name}/{file.path} {finding}" for finding in _read_through(table, file)
+            ]
+        except (OSError, pa.ArrowException) as error:
+            found.append(f"{table.name}/{file.path} cannot be read: {str(error).splitlines()[0]}")
+    return found
+
+
+def _read_through(table: Path, file: DataFile) -> list[str]:
+    path = table / file.path
+    if what := damage(table, file):
+        return [what]
+    found = []
+    with pq.ParquetFile(path, page_checksum_verification=True) as opened:
+        schema = opened.schema_arrow
+        if schema != table_schema(file.kind, context_of(schema.names)):
+            found.append("has other columns than its table")
+        if opened.metadata.num_rows != file.n_rows:
+            found.append(f"has {opened.metadata.num_rows} rows, the log says {file.n_rows}")
+        n_rows = n_outside = 0
+        for group in opened.iter_batches(50_000):
+            n_rows += group.num_rows
+            n_outside += _outside_month(group, file)
+    if n_rows != opened.metadata.num_rows:
+        found.append(f"gives {n_rows} rows, its footer says {opened.metadata.num_rows}")
+    if n_outside:
+        found.append(f"has {n_outside} rows that are not of {file.month}")
+    if file.kind == "verification" and file.first_at and file.last_at:
+        footer = statistics(path)
+        found_at = [footer[key].get("occurred_at") for key in ("minValues", "maxValues")]
+        if found_at != [f"{at:%Y-%m-%dT%H:%M:%S.%fZ}" for at in (file.first_at, file.last_at)]:
+            found.append("has times that the log states otherwise")
+    return found
+
+
+def _outside_month(group: pa.RecordBatch, file: DataFile) -> int:
+    """Count verifications whose time is not in the file's month."""
+    if file.kind != "verification":
+        return 0
+    at = group.column(group.schema.get_field_index("occurred_at"))
+    if file.month == "unknown":
+        return int(len(at) - at.null_count)
+    first = datetime.strptime(file.month, "%Y-%m").replace(tzinfo=UTC)
+    after = (first + timedelta(days=32)).replace(day=1)
+    inside = pc.and_(pc.greater_equal(at, first), pc.less(at, after))
+    return int(len(at) - (pc.sum(inside).as_py() or 0))
+
+
+def _sum_findings(connection: duckdb.DuckDBPyConnection, stamps: Mapping[str, int]) -> list[str]:
+    """Compare ids with each other, batches with their ledger, and the ledger with the stamps."""
+    n_rows, n_ids, n_distinct = connection.execute(
+        "SELECT count(*), count(request_id), count(DISTINCT request_id) FROM verifications"
+    ).fetchall()[0]
+    found = [] if n_rows == n_ids else [f"{n_rows - n_ids} verifications have no request_id"]
+    if n_ids != n_distinct:
+        found.append(f"{n_ids - n_distinct} verifications repeat a request_id")
+    for row in connection.execute(_BATCHES).fetchall():
+        found += _batch_findings(*row)
+    ledger = {
+        sha for (sha,) in connection.execute("SELECT DISTINCT sha256 FROM imports").fetchall()
+    }
+    stamped = {name[5:] for name in stamps if name.startswith("file:")}
+    found += [f"source {sha[:12]}… is in the ledger and not stamped" for sha in ledger - stamped]
+    found += [f"source {sha[:12]}… is stamped and not in the ledger" for sha in stamped - ledger]
+    return found
+
+
+def _batch_findings(
+    batch: str, n_rows: int, n_rejects: int, n_read: int | None, *ledger: int
+) -> list[str]:
+    if n_read is None:
+        return [f"batch {batch} has {n_rows} rows and {n_rejects} rejects, and no ledger"]
+    n_added, n_known, n_rejected, n_erased = ledger
+    found = []
+    if n_rows + n_erased != n_added:
+        found.append(f"batch {batch}: {n_rows} rows + {n_erased} erased are not {n_added} added")
+    if n_rejects != n_rejected:
+        found.append(f"batch {batch}: {n_rejects} rejects are not the {n_rejected} counted")
+    if n_read != n_added + n_known + n_rejected:
+        sums = f"{n_added} added + {n_known} known + {n_rejected} rejected"
+        found.append(f"batch {batch}: {n_read} read are not {sums}")
+    return found
+
+
+SMALL_BYTES = 64 << 20  # a file below this is worth merging
+MERGED_BYTES = 256 << 20  # about how large a merged file may get
 _ORDER = {"verification": "occurred_at", "reject": "rejected_at", "import": "committed_at"}
 
 
@@ -33,10 +178,7 @@ _ORDER = {"verification": "occurred_at", "reject": "rejected_at", "import": "com
 
 
 def bundles(files: Iterable[DataFile], over: int) -> list[list[DataFile]]:
-    """Group small files of partitions that have more than `over` of them.
-
-    Each group becomes one file of about `MERGED_BYTES` at most; none is a single file.
-    """
+    """Group small files of partitions that have more than `over` of them, to become one each."""
     partitions: dict[tuple[str, str], list[DataFile]] = {}
     for file in files:
         if file.n_bytes < SMALL_BYTES:
@@ -61,10 +203,7 @@ def _bins(files: Sequence[DataFile]) -> list[list[DataFile]]:
 
 
 def merge(tables: Tables, bundle: Sequence[DataFile], batch: str) -> int:
-    """Put one file in place of a bundle's and give its rows; no row changes.
-
-    Merges nothing and gives 0 when another commit took one of the files meanwhile.
-    """
+    """Put one file in place of a bundle's; 0 rows when another commit took one of the files."""
     version = tables.newest(tables.responses)
     path = tables.staging.claim(batch) / "0.parquet"
     kind, month = bundle[0].kind, bundle[0].month
@@ -103,12 +242,10 @@ def retention_hours(value: str | timedelta) -> int:
 
 
 def expired(tables: Tables, table: Path, hours: int, *, dry_run: bool) -> list[str]:
-    """List the files of a table that no version refers to, nor has for some hours.
+    """List the files of a table that no version refers to, nor has for some hours."""
 
-    Staging folders are left alone. Unless `dry_run`, a commit follows the listing: what an import
-    has put in place by then belongs to a try that cannot commit any more.
-    """
-
+    # the commit follows the listing: what an import has put in place by then belongs to a try that
+    # cannot commit any more
     def work(attempt: CommitTry) -> list[str]:
         listed = _unreferenced(attempt.version, hours, full=True)
         if listed and not dry_run:
@@ -132,16 +269,15 @@ def _unreferenced(version: Version, hours: int, *, full: bool) -> list[str]:
     return sorted(path for path in listed if not path.startswith("_"))
 
 
+# -------------------------------------------------------------------------------- replace
+
 _SAME = "o.source = n.source AND o.source_row = n.source_row"
 
 
 def replace_rows(tables: Tables, fresh: pa.Table, batch: str) -> int:
-    """Put fresh verifications in the place of stored ones; give their number.
+    """Put fresh verifications in the places of stored ones, whose batch they keep."""
 
-    For each a stored row with the same source, source_row, request_id and month must exist. The
-    batch names the new files; the rows keep the batch they have.
-    """
-
+    # a stored row with the same source, source_row, request_id and month has to exist for each
     def work(attempt: CommitTry) -> int:
         touched = _touched(attempt, fresh)
         adds = attempt.place([_rewritten(attempt, file, fresh) for file in touched])

@@ -16,12 +16,17 @@ import duckdb
 
 from verifyanalytics.errors import UsageError
 from verifyanalytics.schema import QUALITY_COLUMNS
-from verifyanalytics.store.check import findings
 from verifyanalytics.store.disk import storage_errors
-from verifyanalytics.store.export import export_paths, export_table
-from verifyanalytics.store.maintenance import strays
+from verifyanalytics.store.maintenance import findings, strays
 from verifyanalytics.store.tables import Tables
-from verifyanalytics.store.views import TABLES, distinct, plain, require_select
+from verifyanalytics.store.views import (
+    TABLES,
+    distinct,
+    export_paths,
+    export_table,
+    plain,
+    require_select,
+)
 
 if TYPE_CHECKING:
     import pandas as pd

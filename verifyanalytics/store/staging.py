@@ -1,28 +1,29 @@
 """Staging: rows on their way into the store, as Parquet files in a folder of their batch.
 
-`Staging` takes the flattened blocks of one task and writes, for each month, one file of
-verifications and one of rejects. There are more files only when a context column turns up after a
-file was begun, or when the input jumps between more months than files may be open. What waits in
-memory is bounded in rows and bytes, whatever order the months come in.
-
-`StagingFolders` knows who owns which folder: its owner holds a lock on the `.owner` file. The
-system frees the lock when the process dies, so a folder without a lock is left over.
+A store has at most `MAX_CONTEXT_COLUMNS` columns `ctx_*`; context beyond moves into `extra`, to
+the rest of the envelope that the parser put there.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from msgspec.structs import replace
 
-from verifyanalytics.store.context import beyond_limit, fold
+from verifyanalytics.parsing.reference import CONTENT_NUMBERS, CONTENT_REPEATED, content, free_name
+from verifyanalytics.parsing.text import Number, dumps
+from verifyanalytics.schema import MAX_CONTEXT_COLUMNS
 from verifyanalytics.store.disk import lock, sync, tidying
 from verifyanalytics.store.files import (
     ROW_GROUP_ROWS,
@@ -33,13 +34,78 @@ from verifyanalytics.store.files import (
     writer,
 )
 
-BUFFERED_BYTES = 48 << 20
-"""Bytes of Arrow data that may wait in memory, all months together."""
-
+BUFFERED_BYTES = 48 << 20  # bytes of Arrow data that may wait in memory, all months together
 OPEN_FILES = 160
 """Parquet files open at once; the least recently used is finished when one more is needed."""
 
 _BATCH_OVERHEAD = 24_000  # what some 60 Arrow arrays take beside their values, measured
+
+# no limit of depth: `extra` holds the line one level deeper, and nested texts as objects
+_loads = json.JSONDecoder(parse_float=Number, parse_int=Number).decode
+
+
+# ------------------------------------------------------------------ context without a column
+
+
+def beyond_limit(held: Collection[str], wanted: Iterable[str]) -> list[str]:
+    """Name the wanted context columns that find no room beside those that are there."""
+    new = sorted(set(wanted) - set(held))
+    return new[max(0, MAX_CONTEXT_COLUMNS - len(held)) :]
+
+
+def fold(table: pa.Table, names: Sequence[str]) -> pa.Table:
+    """Move context columns of verifications, all of text, into `extra`."""
+    given = table.select(list(names)).to_pylist()
+    extra = table["extra"].to_pylist()
+    rows = [row for row, values in enumerate(given) if any(v is not None for v in values.values())]
+    named = table.select(["content", *CONTENT_NUMBERS, *CONTENT_REPEATED])
+    # an empty list alone would be of type null, by which Arrow takes nothing
+    digested = named.take(pa.array(rows, pa.int64())).to_pylist()
+    for row, columns in zip(rows, digested, strict=True):
+        values = {name[4:]: text for name, text in given[row].items() if text is not None}
+        extra[row] = _added(extra[row], values, columns)
+    place = table.column_names.index("extra")
+    folded = table.set_column(place, "extra", pa.array(extra, pa.string()))
+    return folded.drop_columns(list(names))
+
+
+def fold_file(staged: StagedFile, names: Sequence[str], path: Path) -> StagedFile:
+    """Write a staged file of verifications again with some context columns in `extra`."""
+    with pq.ParquetFile(staged.path, page_checksum_verification=True) as source:
+        kept = [field for field in source.schema_arrow if field.name not in names]
+        with writer(path, pa.schema(kept)) as out:
+            for group in range(source.num_row_groups):
+                out.write_table(fold(source.read_row_group(group), names))
+    sync(path)
+    return replace(staged, path=str(path))
+
+
+def _added(extra: str | None, context: Mapping[str, str], row: dict[str, Any]) -> str:
+    """Add context to the `extra` of a row; the reply's own keys stay as they are."""
+    values = _loads(extra) if extra else {}
+    envelope = values.setdefault(_envelope_name(values, row), {})
+    name = "context"
+    while not isinstance(envelope.get(name, {}), dict):
+        name += "_"  # the caller's envelope has something else under this name
+    place = envelope.setdefault(name, {})
+    for key, text in context.items():
+        place[free_name(place, key)] = text
+    return dumps(values)
+
+
+def _envelope_name(extra: dict[str, Any], row: dict[str, Any]) -> str:
+    """Find the key of `extra` that holds the rest of the envelope, or a free name for it."""
+    # `content` covers the reply's own keys and no others: so it tells which of the two a key is
+    name = "envelope"
+    while name in extra:
+        reply = {key: value for key, value in extra.items() if key != name}
+        if row["content"] == content(row, dumps(reply, normalised=True) if reply else None):
+            return name
+        name += "_"
+    return name
+
+
+# -------------------------------------------------------------------------------- rows
 
 
 class _File:
@@ -69,30 +135,21 @@ class _File:
         return StagedFile(str(self.path), self.kind, self.month, self.n_rows)
 
 
+@dataclass(slots=True)
 class _Waiting:
     """Record batches of one kind and month that are not written yet."""
 
-    def __init__(self) -> None:
-        self.batches: list[pa.RecordBatch] = []
-        self.n_rows = self.n_bytes = 0
-
-    def add(self, batch: pa.RecordBatch) -> int:
-        n_bytes = int(batch.nbytes) + _BATCH_OVERHEAD
-        self.batches.append(batch)
-        self.n_rows += batch.num_rows
-        self.n_bytes += n_bytes
-        return n_bytes
+    batches: list[pa.RecordBatch] = field(default_factory=list)
+    n_rows: int = 0
+    n_bytes: int = 0
 
 
 class Staging:
-    """Collect the rows of one task and write them, month by month.
-
-    The files are made in an existing folder, with mode 0600. The batch becomes a column of the
-    rows; the stem begins the file names and is unique within the folder.
-    """
+    """Collect the rows of one task and write them, month by month, in bounded memory."""
 
     def __init__(self, folder: Path, batch: str, stem: str) -> None:
-        self._folder, self._batch, self._stem = folder, batch, stem
+        self._folder, self._batch = folder, batch
+        self._stem = stem  # begins the file names, unique within the folder
         self._waiting: dict[tuple[str, str], _Waiting] = {}
         self._open: dict[tuple[str, str], _File] = {}
         self._done: list[StagedFile] = []
@@ -103,11 +160,7 @@ class Staging:
         self._met_at = datetime.now(UTC)
 
     def add(self, verifications: pa.RecordBatch, rejects: pa.RecordBatch) -> None:
-        """Take the rows of one block; write row groups when enough wait.
-
-        Verifications are as `Flattener` gives them, with `month` and without `batch`; rejects are
-        without `batch` and `rejected_at`. Raises `OSError` when the disk refuses a write.
-        """
+        """Take the rows of one block, as `Flattener` gives them; write when enough wait."""
         for month, rows in _by_month(verifications):
             self._keep(("verification", month), rows)
         if rejects.num_rows:
@@ -138,7 +191,11 @@ class Staging:
 
     def _keep(self, at: tuple[str, str], rows: pa.RecordBatch) -> None:
         waiting = self._waiting.setdefault(at, _Waiting())
-        self._buffered += waiting.add(rows)
+        n_bytes = int(rows.nbytes) + _BATCH_OVERHEAD
+        waiting.batches.append(rows)
+        waiting.n_rows += rows.num_rows
+        waiting.n_bytes += n_bytes
+        self._buffered += n_bytes
         if waiting.n_rows >= ROW_GROUP_ROWS:
             self._write(at)
 
@@ -166,24 +223,18 @@ class Staging:
             self._done.append(file.finish())
             file = None
         if file is None:
-            file = self._begin(at, context)
+            while len(self._open) >= OPEN_FILES:
+                self._done.append(self._open.pop(next(iter(self._open))).finish())
+            path = self._folder / f"{self._stem}-{at[0][0]}-{len(self._paths):04}.parquet"
+            self._paths.append(path)
+            file = _File(path, *at, table_schema(at[0], sorted(context)))
         self._open[at] = file  # at the end: most recently used
         return file
 
-    def _begin(self, at: tuple[str, str], context: set[str]) -> _File:
-        while len(self._open) >= OPEN_FILES:
-            self._done.append(self._open.pop(next(iter(self._open))).finish())
-        kind, month = at
-        path = self._folder / f"{self._stem}-{kind[0]}-{len(self._paths):04}.parquet"
-        self._paths.append(path)
-        return _File(path, kind, month, table_schema(kind, sorted(context)))
-
 
 def _by_month(batch: pa.RecordBatch) -> Iterator[tuple[str, pa.RecordBatch]]:
-    """Split verifications by their month and drop that column; order within a month stays.
-
-    Each result is a copy: a slice would keep the whole block in memory while its month waits.
-    """
+    """Split verifications by their month and drop that column; order within a month stays."""
+    # each result is a copy: a slice would keep the whole block in memory while its month waits
     at = batch.schema.get_field_index("month")
     months = batch.column(at)
     rows = batch.remove_column(at)
@@ -244,6 +295,7 @@ class StagingFolders:
 
     def _locked(self, batch: str) -> BinaryIO | None:
         """Lock a batch's owner file; None when another holds it or it was removed meanwhile."""
+        # the system frees the lock when the process dies: a folder without one is left over
         path = self.folder / f"{batch}.owner"
         file = path.open("ab")
         try:

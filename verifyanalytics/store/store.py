@@ -1,8 +1,7 @@
 """The store: one folder with Delta tables that grow by whole commits and never lose a row.
 
-An import stages Parquet files in a folder of its own and calls `append`; the rows that are new go
-in with one transaction, with their ledger, or none does. A version is the number of its commit.
-Everything that reads or writes a store goes through `Store`.
+An import stages Parquet files and calls `append`: the rows that are new go in with one transaction,
+with their ledger, or none does. A version is the number of its commit.
 """
 
 from __future__ import annotations

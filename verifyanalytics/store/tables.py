@@ -1,55 +1,267 @@
-"""The two Delta tables of a store: how they are made, opened, and read as they were.
+"""The two Delta tables of a store: how they are made, read as they were, and committed to.
 
-Commits, maintenance and readers share one `Tables`: the folders, the key, the newest version, the
-engine, and the staging folders that this process owns.
+A version of the store is its sequence number. A commit goes in only if no other came first (compare
+and set on the log). A handle does not follow its own commits, so it serves one commit.
 """
 
 from __future__ import annotations
 
+import json
+import logging
+import secrets
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
-from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError
+import pyarrow.parquet as pq
+from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Transaction
+from deltalake.exceptions import CommitFailedError, DeltaError
+from deltalake.transaction import AddAction, RemoveAction
 
 from verifyanalytics.errors import NoStoreError, StorageError, UsageError
 from verifyanalytics.schema import IMPORTS, REJECTS, SCHEMA_VERSION, VERIFICATIONS
 from verifyanalytics.store import head
-from verifyanalytics.store.disk import storage_errors
+from verifyanalytics.store.disk import storage_errors, sync
 from verifyanalytics.store.files import (
+    DataFile,
+    context_of,
     damage,
     fingerprint,
     key_path,
     make_key,
     read_key,
+    statistics,
     table_schema,
-)
-from verifyanalytics.store.log import (
-    LABEL_SEQUENCE,
-    SEQUENCE,
-    Entry,
-    Version,
-    entries,
-    open_version,
-    secure,
 )
 from verifyanalytics.store.staging import StagingFolders
 from verifyanalytics.store.views import Engine, Views, query_errors
 
-RETENTION = timedelta(days=7)
-"""How far back `as_of` reaches; removed files stay that long."""
+CHECKPOINT_EVERY = 20
+"""Delta versions between checkpoints: opening a table reads one and the few entries after it."""
 
+SEQUENCE = "ingest"  # the application transaction that numbers the commits of `responses`
+LABEL_SEQUENCE = "labels"  # the same for `labels`
+RETENTION = timedelta(days=7)  # how far back `as_of` reaches; removed files stay that long
 _SCHEMA_PROPERTY = "verifyanalytics.schema_version"
 _PROPERTIES = {
     "delta.dataSkippingStatsColumns": "occurred_at,score,code",
     "delta.deletedFileRetentionDuration": f"interval {RETENTION.days} days",
     "delta.logRetentionDuration": "interval 30 days",
 }
+_NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One version of a table: exactly its files, and its `ctx_*` columns, sorted."""
+
+    sequence: int  # the public number, 0 before the first commit
+    sequence_name: str  # the application transaction that counts it
+    number: int  # Delta's, which is larger: adding columns counts too
+    handle: DeltaTable  # opened at that version, not used again after a commit
+    files: tuple[DataFile, ...]
+    context: tuple[str, ...]
+
+
+def open_version(folder: Path, sequence_name: str, delta_version: int | None = None) -> Version:
+    """Read a table's log: the newest version, or an older one by its Delta number."""
+    handle = DeltaTable(folder, version=delta_version)
+    actions = pa.table(handle.get_add_actions(flatten=True)).to_pylist()
+    return Version(
+        sequence=handle.transaction_version(sequence_name) or 0,
+        sequence_name=sequence_name,
+        number=handle.version(),
+        handle=handle,
+        files=tuple(sorted(map(_data_file, actions), key=lambda file: file.path)),
+        context=tuple(sorted(context_of([field.name for field in handle.schema().fields]))),
+    )
+
+
+def _data_file(action: Mapping[str, Any]) -> DataFile:
+    return DataFile(
+        path=action["path"],
+        n_bytes=action["size_bytes"],
+        n_rows=action["num_records"] or 0,
+        kind=action.get("partition.kind") or "label",
+        month=action.get("partition.month") or "unknown",
+        first_at=action.get("min.occurred_at"),
+        last_at=action.get("max.occurred_at"),
+    )
+
+
+class LostRaceError(Exception):
+    """Another commit came first; load the new version and try again."""
+
+
+def commit(
+    folder: Path,
+    version: Version,
+    *,
+    data_change: bool = True,  # False when rows only move between files
+    adds: Sequence[DataFile] = (),
+    removes: Sequence[DataFile] = (),
+    stamps: Mapping[str, int] | None = None,  # more transactions, such as `file:<sha256>`
+    note: Mapping[str, Any],  # goes into the log: verb, batch, counts; no ids
+) -> None:
+    """Add and remove files in one transaction that takes the next sequence number.
+
+    Raises `LostRaceError`, or `DeltaError` and `OSError` when nothing was committed.
+    """
+    sequence = version.sequence + 1
+    commit_id = secrets.token_hex(8)
+    by = [] if version.sequence_name == LABEL_SEQUENCE else ["kind", "month"]
+    now = int(time.time() * 1000)
+    actions: list[AddAction | RemoveAction] = [
+        AddAction(
+            path=file.path,
+            size=file.n_bytes,
+            partition_values={name: getattr(file, name) for name in by},
+            modification_time=now,
+            data_change=data_change,
+            stats=json.dumps(
+                statistics(folder / file.path), allow_nan=False, separators=(",", ":")
+            ),
+        )
+        for file in adds
+    ]
+    actions += [
+        RemoveAction(
+            path=file.path,
+            data_change=data_change,
+            deletion_timestamp=now,
+            size=file.n_bytes,
+            partition_values={name: getattr(file, name) for name in by},
+        )
+        for file in removes
+    ]
+    transactions = [Transaction(name, number) for name, number in (stamps or {}).items()]
+    properties = CommitProperties(
+        custom_metadata={**note, "lane": sequence, "commit_id": commit_id},
+        max_commit_retries=0,
+        app_transactions=[Transaction(version.sequence_name, sequence), *transactions],
+    )
+    try:
+        version.handle.create_write_transaction(
+            actions,
+            "append",
+            version.handle.schema(),
+            by,
+            commit_properties=properties,
+            post_commithook_properties=_NO_HOOKS,
+        )
+    except (DeltaError, OSError) as error:
+        _settle(folder, version, commit_id, error)
+    secure(folder, version.number + 1)
+
+
+def _settle(folder: Path, version: Version, commit_id: str, error: Exception) -> None:
+    """After an error, look whether our commit is in after all, another's is, or none."""
+    newest = DeltaTable(folder)
+    if newest.version() == version.number:
+        if isinstance(error, CommitFailedError):
+            raise LostRaceError from error
+        raise error
+    ours = version.number + 1
+    entries = newest.history(newest.version() - version.number)
+    if not any(e["version"] == ours and e.get("commit_id") == commit_id for e in entries):
+        raise LostRaceError from error
+
+
+class UnconfirmedError(StorageError):
+    """The commit is in, but the disk did not confirm it."""
+
+
+def secure(folder: Path, delta_version: int) -> None:
+    """Make a log entry private and flush it to the disk; write a checkpoint now and then.
+
+    The commit is in. Without a checkpoint it costs speed, not data, so that is logged only.
+    """
+    log = folder / "_delta_log"
+    try:
+        head.entry(folder, delta_version).chmod(0o600)
+        sync(head.entry(folder, delta_version))
+    except OSError as error:
+        message = f"the commit is in, but the disk did not confirm it: {error.strerror}; run again"
+        raise UnconfirmedError(message, path=folder) from error
+    try:
+        if delta_version and delta_version % CHECKPOINT_EVERY == 0:
+            DeltaTable(folder, version=delta_version).create_checkpoint()
+            for name in (f"{delta_version:020}.checkpoint.parquet", "_last_checkpoint"):
+                (log / name).chmod(0o600)
+                sync(log / name)
+    except (DeltaError, OSError) as error:
+        _logger.warning("no checkpoint at %d of %s: %s", delta_version, folder, error)
+    try:
+        sync(log)
+        head.confirm(folder, delta_version)
+    except OSError as error:
+        message = f"the commit is in, but not confirmed: {error.strerror}; run again"
+        raise UnconfirmedError(message, path=folder) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One commit, as the log remembers it."""
+
+    sequence: int
+    delta_version: int
+    at: datetime
+    verb: str  # create, import, compact, vacuum, reflatten or labels
+    batch: str
+    n_added: int
+    responses_sequence: int  # of labels: the version of `responses` at that time
+
+
+def entries(folder: Path) -> list[Entry]:
+    """Give the commits with a sequence number and the making of the table, oldest first."""
+    found = [
+        Entry(
+            sequence=commit.get("lane", 0),  # the stored name of the sequence number
+            delta_version=commit["version"],
+            at=datetime.fromtimestamp(commit["timestamp"] / 1000, UTC),
+            verb=commit.get("verb", "create"),
+            batch=commit.get("batch", ""),
+            n_added=commit.get("n_added", 0),
+            responses_sequence=commit.get("responses_lane", 0),
+        )
+        for commit in DeltaTable(folder).history()
+        if "lane" in commit or commit["version"] == 0
+    ]
+    return sorted(found, key=lambda entry: entry.delta_version)
+
+
+def read_stamps(folder: Path, delta_version: int) -> dict[str, int]:
+    """Read every application stamp of a version from the log, at once."""
+    # `DeltaTable.transaction_version` takes milliseconds a name; an import asks for thousands
+    log = folder / "_delta_log"
+    checkpoints = sorted(
+        path for path in log.glob("*.checkpoint*.parquet") if int(path.name[:20]) <= delta_version
+    )
+    stamps: dict[str, int] = {}
+    start = 0
+    if checkpoints:
+        newest = checkpoints[-1].name[:20]
+        start = int(newest) + 1
+        for path in (path for path in checkpoints if path.name.startswith(newest)):
+            for row in pq.read_table(path, columns=["txn"])["txn"].drop_null().to_pylist():
+                stamps[row["appId"]] = row["version"]
+    for number in range(start, delta_version + 1):
+        for line in (log / f"{number:020}.json").read_text(encoding="utf-8").splitlines():
+            action = json.loads(line).get("txn")
+            if action:
+                stamps[action["appId"]] = action["version"]
+    return stamps
+
+
+# ------------------------------------------------------------------ the store's two tables
 
 
 _OF_THE_QUERY = (
@@ -62,10 +274,7 @@ _OURS = {"responses", "labels", "_journals", head.FOLDER}
 
 
 class Tables:
-    """The folders and versions of one store.
-
-    `lock` is held while this process writes or opens a version.
-    """
+    """The folders and versions of one store; `lock` is held while one is written or opened."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -113,10 +322,7 @@ class Tables:
 
     def _create_table(self, folder: Path, schema: pa.Schema, by: list[str], key: bytes) -> None:
         """Make one empty Delta table; another process may make it at the same time."""
-        ours = {
-            _SCHEMA_PROPERTY: str(SCHEMA_VERSION),
-            "verifyanalytics.key": fingerprint(key),
-        }
+        ours = {_SCHEMA_PROPERTY: str(SCHEMA_VERSION), "verifyanalytics.key": fingerprint(key)}
         folder.mkdir(mode=0o700, exist_ok=True)
         try:
             DeltaTable.create(
@@ -176,7 +382,12 @@ class Tables:
             if not self.exist():
                 raise NoStoreError(self.path)
             known = self._newest.get(table)
-            if known is None or not _is_newest(table, known.number):
+            log = table / "_delta_log"  # the names of its entries say where it ends
+            if (
+                known is None
+                or (log / f"{known.number + 1:020}.json").exists()
+                or not (log / f"{known.number:020}.json").exists()
+            ):
                 head.verify(table)
                 known = open_version(table, SEQUENCE if table == self.responses else LABEL_SEQUENCE)
                 found = known.handle.metadata().configuration.get(_SCHEMA_PROPERTY, "")
@@ -195,10 +406,7 @@ class Tables:
         self._newest.clear()
 
     def at(self, as_of: int | None) -> tuple[Version, Version]:
-        """Give `responses` and `labels` as they were at a version of the store.
-
-        Refuses a version that is not there, is kept no more, or lost files to a vacuum.
-        """
+        """Give `responses` and `labels` of a version; refuse one that is not kept whole."""
         responses, labels = self.newest(self.responses), self.newest(self.labels)
         if as_of is None or as_of == responses.sequence:
             return responses, labels
@@ -237,9 +445,3 @@ class Tables:
         reach = f"it reaches back {RETENTION.days} days, to version {min(kept)}"
         message = f"no version {sequence} of {self.path}; {reach}, and on to version {max(kept)}"
         raise UsageError(message)
-
-
-def _is_newest(table: Path, number: int) -> bool:
-    """Whether the log ends at a Delta version, by the names of its entries."""
-    log = table / "_delta_log"
-    return (log / f"{number:020}.json").exists() and not (log / f"{number + 1:020}.json").exists()

@@ -1,9 +1,7 @@
-"""The six tables of a store, as SQL over exactly the files of one version.
+"""The six tables of a store, as SQL over exactly the files of one version, and as plain files.
 
-`responses` is one Delta table; `verifications`, `rejects`, `imports`, the long forms `risk_tags`
-and `image_quality`, and `labels` are views of its files. DuckDB gets the file names from the log
-and never lists the folder, so what a kill left there is not read. The engine may open files of the
-store and nothing else, and runs one `SELECT` at a time.
+DuckDB gets the file names from the log and never lists the folder, so what a kill left there is not
+read. The engine opens files of the store only, and runs one `SELECT` at a time.
 """
 
 from __future__ import annotations
@@ -23,11 +21,12 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.csv as pacsv
 
 from verifyanalytics.errors import MissingColumnError, UsageError
 from verifyanalytics.schema import IMAGES, QUALITY_MEASURES, STRINGS
-from verifyanalytics.store.disk import storage_errors
-from verifyanalytics.store.files import ROW_GROUP_ROWS, DataFile, table_schema
+from verifyanalytics.store.disk import storage_errors, sync
+from verifyanalytics.store.files import ROW_GROUP_ROWS, DataFile, table_schema, writer
 
 TABLES = ("verifications", "rejects", "imports", "labels", "risk_tags", "image_quality")
 """The public tables; the last two are derived from `verifications`."""
@@ -69,10 +68,7 @@ def literal(text: str) -> str:
 
 
 class Engine:
-    """One DuckDB database in memory, locked to the store's folder; made when first needed.
-
-    What is larger than the memory limit spills into a private folder.
-    """
+    """One DuckDB database in memory, locked to the store's folder; what is too large spills."""
 
     def __init__(self, folder: Path, memory: str = "512MB") -> None:
         self._folder, self._memory = folder, memory
@@ -153,10 +149,7 @@ def require_select(connection: duckdb.DuckDBPyConnection, query: str) -> None:
 
 
 class Views:
-    """The six tables over the committed files of one version of `responses` and of `labels`.
-
-    `context` names the `ctx_*` columns that `responses` has.
-    """
+    """The six tables over the files of one version; `context` names its `ctx_*` columns."""
 
     def __init__(
         self,
@@ -248,11 +241,9 @@ class Views:
 
 
 def selected(schema: pa.Schema, folder: Path, files: Sequence[DataFile]) -> str:
-    """Select the columns of a schema from files; a column no file has is null of its type.
-
-    `read_parquet([])` is an error, and a context column may be in later files only: a typed part
-    without rows, united by name, settles both.
-    """
+    """Select the columns of a schema from files; a column no file has is null of its type."""
+    # `read_parquet([])` is an error, and a context column may be in later files only: a typed part
+    # without rows, united by name, settles both
     nulls = ", ".join(
         f"CAST(NULL AS {_SQL_TYPES[field.type]}) AS {quoted(field.name)}" for field in schema
     )
@@ -355,3 +346,56 @@ def _plain_type(found: pa.DataType) -> pa.DataType:
     if pa.types.is_list(found):
         return pa.list_(pa.field("element", _plain_type(found.value_type)))
     return found
+
+
+# ------------------------------------------------------------------ plain files
+
+_FORMULA = r"^[=+\-@\t\r\n＝＋－＠]"
+
+
+def export_paths(folder: Path, format: str, *, overwrite: bool) -> dict[str, Path]:
+    """Name the six files of an export; refuse an unknown format and files that are there."""
+    if format not in ("parquet", "csv"):
+        raise UsageError(f"format is {format!r}; give parquet or csv")
+    paths = {table: folder / f"{table}.{format}" for table in TABLES}
+    there = [path.name for path in paths.values() if path.exists()]
+    if there and not overwrite:
+        hint = "choose another folder, or allow overwriting"
+        raise UsageError(f"{folder} holds {', '.join(there)} already; {hint}")
+    return paths
+
+
+def export_table(
+    connection: duckdb.DuckDBPyConnection, views: Views, table: str, path: Path
+) -> int:
+    """Write one table as Parquet or CSV, by the path's ending; give the number of rows."""
+    schema = views.schema(table)
+    query = views.query(table)
+    draft = path.with_name(f".{path.name}.part")
+    if path.suffix == ".csv":
+        cells = [_csv_cell(field) for field in schema]
+        query = f"SELECT {', '.join(sql for sql, _ in cells)} FROM ({query})"
+        schema = pa.schema([(f.name, kind) for f, (_, kind) in zip(schema, cells, strict=True)])
+        draft.touch(mode=0o600)
+        out: Any = pacsv.CSVWriter(draft, schema)
+    else:
+        out = writer(draft, schema)
+    try:
+        n_rows = write_query(connection, query, schema, out)
+        sync(draft)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+    return n_rows
+
+
+def _csv_cell(field: pa.Field) -> tuple[str, pa.DataType]:
+    """Give a column as SQL for CSV, and its type there: lists as JSON, times as ISO 8601."""
+    name, kind = quoted(field.name), field.type
+    if pa.types.is_timestamp(kind):
+        return f"strftime({name}, '%Y-%m-%dT%H:%M:%S.%fZ') AS {name}", pa.string()
+    if pa.types.is_list(kind):
+        return f"CAST(to_json({name}) AS VARCHAR) AS {name}", pa.string()
+    if pa.types.is_string(kind):
+        return f"if(regexp_matches({name}, '{_FORMULA}'), '''' || {name}, {name}) AS {name}", kind
+    return name, kind

@@ -1,15 +1,19 @@
-"""Responses as msgspec decodes them: typed, in one pass, every unknown key refused.
+"""Responses as msgspec decodes them: typed, in one pass, every unknown key refused or learnt.
 
-What these types accept, the reference parser reads without a type issue; a number as text, a float
-where an integer belongs, an image that is no text or an unknown key ends the fast path for that
-response. A block is decoded a chunk at a time, so that what a chunk becomes stays in the
-processor's cache. A chunk that does not decode at once is decoded part by part, then line by line.
+What these types accept, the reference parser reads without a type issue; anything else ends the
+fast path for that response. A block is decoded a chunk at a time, so that what a chunk becomes
+stays in the processor's cache.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+import secrets
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import msgspec
@@ -17,20 +21,225 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from verifyanalytics.parsing.fast import images
-from verifyanalytics.parsing.fast.unknown_keys import UnknownKey, UnknownKeys
+from verifyanalytics.parsing.text import MAX_DEPTH, Unreadable, dumps, loads, redacted
 from verifyanalytics.schema import QUALITY_FIELDS
-from verifyanalytics.sources.blocks import Block
+from verifyanalytics.sources.streams import Block
+
+# ------------------------------------------------------------------ images that are cut out
+
+# In large responses images are most of the bytes, and finding the closing quote is many times
+# faster than decoding: so they are cut out before, a mark in their place. Why that is exact. Cut
+# is only what stands between `"image_best":"` (or `image_env`, or the same with `\"` throughout,
+# as in a nested text) and the next quote, and is ASCII without control characters and backslashes.
+# Wherever such a piece stands in a text: if the text with the mark is JSON, then mark and piece
+# are both the whole content of a string there, because a quote before `image_best` that closed a
+# string would leave a bare word behind it. So both texts are JSON or neither is. That the string
+# was an image's is seen afterwards: each mark that went in must come out as an image, else the
+# response goes to the reference parser.
+LARGE = 8 * 1024
+"""Bytes of a response on average from which on images are cut out instead of decoded."""
+
+MARK = secrets.token_hex(16)
+"""Stands for an image that was cut out; it is random, so that no response can contain it."""
+
+_MARK = MARK.encode()
+_KEY = b'"image_'
+_OPENING = re.compile(rb'"image_(best|env)(\\?)": ?\2"')
+
+Image = str | memoryview | None  # an image's text, perhaps as ASCII bytes
+
+
+class Cut(NamedTuple):
+    """An image that was cut out of a block: which one, and its slice of the block."""
+
+    name: str
+    start: int
+    end: int
+
+
+Cuts = list[list[Cut]]
+
+
+def cut_out(
+    data: bytes, starts: Sequence[int], ends: Sequence[int]
+) -> tuple[bytes, list[int], list[int], Cuts]:
+    """Cut the images out of responses, which stand at `starts` to `ends` of a block."""
+    # gives the responses with marks in place of images, a line each, their starts and ends in this
+    # text, and what was cut out of each
+    pieces: list[bytes] = []
+    new_starts, new_ends, cuts = [], [], []
+    n_bytes = 0
+    for start, end in zip(starts, ends, strict=True):
+        images = list(_find(data, start, end))
+        new_starts.append(n_bytes)
+        position = start
+        for image in images:
+            pieces += data[position : image.start], _MARK
+            n_bytes += image.start - position + len(_MARK)
+            position = image.end
+        pieces += data[position:end], b"\n"
+        n_bytes += end - position
+        new_ends.append(n_bytes)
+        n_bytes += 1
+        cuts.append(images)
+    return b"".join(pieces), new_starts, new_ends, cuts
+
+
+def _find(data: bytes, start: int, end: int) -> Iterator[Cut]:
+    """Images of one response that can be cut out."""
+    at = data.find(_KEY, start, end)
+    while at >= 0:
+        opening = _OPENING.match(data, at, end)
+        if opening is None:
+            at = data.find(_KEY, at + len(_KEY), end)
+            continue
+        first = opening.end()
+        quote = data.find(b'"', first, end)
+        if quote < 0:
+            return
+        last = quote - len(opening[2])
+        if (
+            last > first
+            and data.find(b"\\", first, last) < 0
+            # as signed bytes whatever is not ASCII is negative
+            and np.frombuffer(data, np.int8, last - first, first).min() >= ord(" ")
+            and data[last:quote] == opening[2]
+        ):
+            yield Cut(opening[1].decode(), first, last)
+        at = data.find(_KEY, quote, end)
+
+
+def put_back(
+    texts: dict[str, list[Image]],
+    places: Sequence[int],
+    data: bytes,
+    cuts: Cuts,
+    needs_reference: set[int],
+) -> None:
+    """Replace marks by the images they stand for, in the texts of decoded responses by image."""
+    view = memoryview(data)
+    for at, place in enumerate(places):
+        n_missing = len(cuts[place])
+        for name, start, end in cuts[place]:
+            images = texts[name]
+            if images[at] == MARK:
+                images[at] = view[start:end]  # as many bytes as characters
+                n_missing -= 1
+        if n_missing:  # a mark came out elsewhere, or not at all
+            needs_reference.add(at)
+
+
+# ------------------------------------------------------------------ keys without a column
+
+# A key that the vendor newly sends everywhere becomes a raw field of the types. Without this, a
+# response with such a key takes 15 times as long (measured: 210 instead of 14 µs of CPU).
+LEARN_AFTER = 4  # responses in which a new key must be met before it is learnt
+MAX_LEARNT = 32  # keys learnt at most; beyond, responses with new keys go to the reference parser
+MAX_COUNTED = 1 << 10
+"""New keys that are counted; hostile input must not fill the memory with names."""
+
+MAX_TEXTS = 1 << 12  # combinations of raw values whose `extra` is kept at hand
+LEVELS = {"reply": "", "data": "data", "comparison": "data.source_comp_details"}
+"""Where keys can be learnt: the level's name → its path."""
+
+_UNKNOWN = re.compile(
+    r"Object contains unknown field `(.{1,256}?)`(?: - at `\$\.?(.*)`)?", re.DOTALL
+)
+
+
+class UnknownKey(NamedTuple):
+    """A key without a column; its attribute in the types is UNSET where a response lacks it."""
+
+    level: str
+    name: str
+    attribute: str
+
+
+Extra = tuple[str, str]  # `extra` as written and as normalised
+
+
+class UnknownKeys:
+    """The keys that one `Flattener` has `learnt`."""
+
+    def __init__(self, names_in_use: Collection[str]) -> None:
+        # service faults repeat their code as `status`, and there are many of them
+        self.learnt = [UnknownKey("reply", "status", "learnt_0")]
+        self._names_in_use = names_in_use  # never learnt: they have a meaning at another level
+        self._counts: Counter[tuple[str, str]] = Counter()
+
+    def notice(self, error: Exception) -> bool:
+        """Tell whether an error is about an unknown key; count the key and learn a frequent one."""
+        match = _UNKNOWN.fullmatch(str(error))
+        path = (match[2] or "").removeprefix("response.") if match else None
+        level = next((level for level, at in LEVELS.items() if at == path), None)
+        if match is None or level is None:
+            return False
+        name = match[1]
+        if len(self._counts) > MAX_COUNTED:
+            self._counts.clear()
+        self._counts[level, name] += 1
+        is_new = (level, name) not in [(key.level, key.name) for key in self.learnt]
+        if (
+            self._counts[level, name] == LEARN_AFTER
+            and len(self.learnt) < MAX_LEARNT
+            and is_new
+            and name not in self._names_in_use
+        ):
+            self.learnt.append(UnknownKey(level, name, f"learnt_{len(self.learnt)}"))
+        return True
+
+    # The decoder skips a raw value: it checks its grammar but neither its depth nor its UTF-8. Both
+    # are checked for the whole text, because a value given twice was skipped twice.
+    def extras(
+        self, parts: Mapping[str, Sequence[Any]], text_of: Callable[[int], bytes]
+    ) -> dict[int, Extra | None]:
+        """`extra` of the responses that have learnt keys; None: ask the reference parser."""
+        found: dict[int, list[tuple[UnknownKey, bytes]]] = {}
+        for key in self.learnt:
+            try:
+                values = list(map(attrgetter(key.attribute), parts[key.level]))
+            except AttributeError:  # decoded before the key was learnt
+                values = [getattr(part, key.attribute, UNSET) for part in parts[key.level]]
+            if values.count(UNSET) < len(values):
+                for place, raw in enumerate(values):
+                    if raw is not UNSET:
+                        found.setdefault(place, []).append((key, bytes(raw)))
+        return {
+            place: _extra(tuple(keys)) if _is_sound(text_of(place)) else None
+            for place, keys in found.items()
+        }
+
+
+@lru_cache(MAX_TEXTS)
+def _extra(keys: tuple[tuple[UnknownKey, bytes], ...]) -> Extra | None:
+    extra: dict[str, Any] = {}
+    try:
+        for key, raw in keys:
+            inner = extra
+            for part in LEVELS[key.level].split(".") if LEVELS[key.level] else ():
+                inner = inner.setdefault(part, {})
+            inner.update(redacted({key.name: loads(raw.decode())}))
+    except (Unreadable, UnicodeDecodeError):
+        return None
+    return dumps(extra), dumps(extra, normalised=True)
+
+
+def _is_sound(data: bytes) -> bool:
+    """Whether a text that was partly skipped is UTF-8 throughout and surely not too deep."""
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return data.count(b"{") + data.count(b"[") <= MAX_DEPTH
+
+
+# ------------------------------------------------------------------ types and what they decode
 
 Flags = npt.NDArray[np.bool_]
 Places = npt.NDArray[np.int64]
 
-CHUNK = 256
-"""Responses decoded at once."""
-
-PART = 16
-"""Responses decoded at once of a chunk that holds bad ones."""
-
+CHUNK = 256  # responses decoded at once
+PART = 16  # responses decoded at once of a chunk that holds bad ones
 NAN = float("nan")
 
 Undecodable = (msgspec.MsgspecError, ValueError, RecursionError)
@@ -138,15 +347,12 @@ def _struct(name: str, types: Mapping[str, Any], learnt: Sequence[UnknownKey] = 
 
 
 class Documents(NamedTuple):
-    """Where a block's responses stand.
-
-    `regular` says which stand alone on their line and begin and end with a brace.
-    """
+    """Where a block's responses stand."""
 
     rows: Places
     starts: Places
     ends: Places
-    regular: Flags
+    regular: Flags  # which stand alone on their line and begin and end with a brace
 
 
 def documents_of(block: Block) -> Documents:
@@ -184,15 +390,12 @@ def _line_ends(data: bytes) -> Places:
 
 
 class Text(NamedTuple):
-    """The text of a chunk: its responses stand at `starts[i]` to `ends[i]` of `data`.
-
-    `cuts` are the images that were cut out of each response; None where none were.
-    """
+    """The text of a chunk: its responses stand at `starts[i]` to `ends[i]` of `data`."""
 
     data: bytes
     starts: Sequence[int]
     ends: Sequence[int]
-    cuts: images.Cuts | None
+    cuts: Cuts | None  # images cut out of each response; None where none were
 
     def line(self, at: int, last: int) -> memoryview:
         """The text from one response to another, both included."""
@@ -201,17 +404,13 @@ class Text(NamedTuple):
 
 @dataclass(slots=True)
 class Decoded:
-    """Responses of a chunk that the types accepted.
-
-    `places` says which responses of the chunk they are, `first` where the chunk begins in its
-    block; `envelopes` is None where nothing stood around any of them.
-    """
+    """Responses of a chunk that the types accepted."""
 
     text: Text
-    first: int
+    first: int  # where the chunk begins in its block
     replies: list[Any] = field(default_factory=list)
-    places: list[int] = field(default_factory=list)
-    envelopes: list[Any] | None = None
+    places: list[int] = field(default_factory=list)  # which responses of the chunk they are
+    envelopes: list[Any] | None = None  # None where nothing stood around any of them
 
     def reply_text(self, at: int) -> bytes:
         """The JSON text that holds one reply."""
@@ -237,8 +436,8 @@ class Decoding:
         for first in range(0, len(starts), self._chunk):
             stop = first + self._chunk
             text = Text(data, starts[first:stop], ends[first:stop], None)
-            if text.ends[-1] - text.starts[0] > images.LARGE * len(text.starts):
-                text = Text(*images.cut_out(data, text.starts, text.ends))
+            if text.ends[-1] - text.starts[0] > LARGE * len(text.starts):
+                text = Text(*cut_out(data, text.starts, text.ends))
             decoded = Decoded(text, first)
             size = self._chunk if self._was_sound else self._part
             self._was_sound = True

@@ -1,12 +1,7 @@
 """The fast path: blocks of bytes become record batches, equal to the reference parser's rows.
 
-A block is decoded chunk by chunk (`decoding`). What a chunk says is gathered while it is at hand
-and becomes columns once for the block: `repeated` for what repeats, `columns` for what does not,
-`envelope_columns` for what stands around the replies, `unknown_keys` for keys without a column.
-
-The fast path only accepts. A response that it cannot decode, or that a step is unsure of
-(`needs_reference`), is parsed again by `reference.read_response`. So every reject, and every issue
-but the empty text, comes from the reference parser.
+It only accepts. A response that it cannot decode, or that a step is unsure of (`needs_reference`),
+is parsed again by `read_response`, from which every reject and all issues but one kind come.
 """
 
 from __future__ import annotations
@@ -23,15 +18,13 @@ import numpy as np
 import pyarrow as pa
 from msgspec import UNSET
 
-from verifyanalytics.parsing.envelope import ReadOptions, keyed_hash
-from verifyanalytics.parsing.fast import columns, decoding, images
-from verifyanalytics.parsing.fast.decoding import Flags
-from verifyanalytics.parsing.fast.envelope_columns import EnvelopeColumns, moments
-from verifyanalytics.parsing.fast.repeated import RepeatedColumns
-from verifyanalytics.parsing.fast.unknown_keys import Extra, UnknownKeys
+from verifyanalytics.parsing.fast import columns, decoding
+from verifyanalytics.parsing.fast.columns import EnvelopeColumns, RepeatedColumns, moments
+from verifyanalytics.parsing.fast.decoding import Extra, Flags, UnknownKeys
 from verifyanalytics.parsing.reference import Refusal, Row, read_response
+from verifyanalytics.parsing.text import ReadOptions, keyed_hash
 from verifyanalytics.schema import IMAGES, REJECT_COLUMNS, VERIFICATION_COLUMNS, VERIFICATIONS
-from verifyanalytics.sources.blocks import Block
+from verifyanalytics.sources.streams import Block
 
 _FIELDS = [c.field for c in VERIFICATION_COLUMNS if c.name != "batch"]
 _FIELDS.append(pa.field("month", pa.string()))
@@ -111,24 +104,11 @@ _NO_EXTRA = (None, None)
 
 @dataclass(frozen=True, slots=True)
 class Flattened:
-    """What a block holds.
+    """What a block holds."""
 
-    Attributes
-    ----------
-    verifications : pyarrow.RecordBatch
-        `schema.VERIFICATIONS` without batch, then `month` and `ctx_*` sorted by name.
-    rejects : pyarrow.RecordBatch
-        `schema.REJECTS` without batch and rejected_at, the reader's own refusals included.
-    n_read : int
-        Responses met: the rows of both.
-    n_bytes : int
-        Bytes of the block.
-    """
-
-    verifications: pa.RecordBatch
-    rejects: pa.RecordBatch
-    n_read: int
-    n_bytes: int
+    verifications: pa.RecordBatch  # without `batch`; then `month`, and `ctx_*` sorted by name
+    rejects: pa.RecordBatch  # without `batch` and `rejected_at`; the reader's own are among them
+    n_read: int  # responses met: the rows of both
 
 
 @dataclass(slots=True)
@@ -149,33 +129,7 @@ class _Gathered:
 
 
 class Flattener:
-    r"""Flattens one block after another; the same rows however the input is cut into blocks.
-
-    Parameters
-    ----------
-    options : ReadOptions
-    chunk, part : int
-        Responses decoded at once: of a block, and of a chunk with bad ones. They change no row.
-
-    Attributes
-    ----------
-    unknown_keys : UnknownKeys
-        The keys without a column that were learnt.
-    repeated : RepeatedColumns
-        The combinations of repeating values met so far.
-
-    Examples
-    --------
-    >>> from verifyanalytics.sources.blocks import Block
-    >>> block = Block("answers.ndjson", b'{"code":10000,"request_id":"1"}\n{"code":NaN}\n', 1, 0)
-    >>> flat = Flattener(ReadOptions()).flatten(block)
-    >>> flat.verifications.num_rows, flat.rejects["reason"].to_pylist()
-    (1, ['syntax'])
-
-    See Also
-    --------
-    verifyanalytics.parsing.reference.read_response : the same for one response, written to be read
-    """
+    """Flattens one block after another; the same rows however the input is cut into blocks."""
 
     def __init__(
         self, options: ReadOptions, *, chunk: int = decoding.CHUNK, part: int = decoding.PART
@@ -200,8 +154,7 @@ class Flattener:
         rows, rejects = self._reference_rows(documents, np.flatnonzero(is_left), block)
         verifications = joined_batch(fast, kept, rows)
         refused = reject_batch(block, rejects)
-        n_read = verifications.num_rows + refused.num_rows
-        return Flattened(verifications, refused, n_read, len(block.data))
+        return Flattened(verifications, refused, verifications.num_rows + refused.num_rows)
 
     def _gather(self, gathered: _Gathered, decoded: decoding.Decoded, data: bytes) -> None:
         """Take what a chunk says; its replies are let go of while they are still in the cache."""
@@ -259,12 +212,12 @@ class Flattener:
     ) -> None:
         """Take sizes and, where wanted, prints."""
         parts = [part.images or _NO_IMAGES for part in datas]
-        texts: dict[str, list[images.Image]] = {
+        texts: dict[str, list[decoding.Image]] = {
             "best": [part.image_best for part in parts],
             "env": [part.image_env for part in parts],
         }
         if decoded.text.cuts:
-            images.put_back(texts, decoded.places, data, decoded.text.cuts, needs_reference)
+            decoding.put_back(texts, decoded.places, data, decoded.text.cuts, needs_reference)
         key = self.options.key if self.options.image_prints else None
         for name, column in texts.items():
             gathered.images[f"image_{name}_bytes"] += [
