@@ -153,14 +153,14 @@ def test_a_torn_entry_above_the_head_was_never_confirmed(folder):
 
 
 def test_a_commit_that_the_disk_does_not_confirm_is_no_success(folder, monkeypatch):
-    from verifyanalytics.store import log
+    from verifyanalytics.store import tables
 
     def fails(path):
         raise OSError(5, "Input/output error")
 
     write_lines(folder / "c.ndjson", [line(n) for n in range(90, 95)])
     with monkeypatch.context() as patched:
-        patched.setattr(log, "sync", fails)
+        patched.setattr(tables, "sync", fails)
         with pytest.raises(va.errors.StorageError, match="did not confirm"):
             va.import_responses(folder / "c.ndjson", folder / "store")
     store = va.Store(folder / "store")
