@@ -60,13 +60,9 @@ DAMAGE = {
 VERBS = {
     "check": ["check"],
     "deep": ["check", "--deep"],
-    "count": ["sql", "select count(*) from verifications", "--csv"],
     "scores": ["sql", "select round(sum(score), 3) from verifications", "--csv"],
-    "tables": ["tables"],
-    "versions": ["versions"],
     "known": ["import", "a.ndjson"],
     "compact": ["compact"],
-    "vacuum": ["vacuum"],
 }
 
 
@@ -81,19 +77,19 @@ def run(words, folder, capsys):
 
 @pytest.mark.parametrize("how", DAMAGE)
 def test_a_damaged_file_is_told_or_does_not_matter(whole, tmp_path, capsys, how):
-    right = {name: run(words, whole, capsys)[1] for name, words in VERBS.items() if "s" in name}
+    right = run(VERBS["scores"], whole, capsys)[1]
     for file in files_of(whole):
         folder = tmp_path / file.replace("/", "+")[-80:]
         shutil.copytree(whole, folder)
         DAMAGE[how](folder / "store" / file)
         # one process opens it for the first time: no cached version hides anything
-        for name in ("check", "deep", "count", "scores", "tables", "known", "compact", "vacuum"):
+        for name in ("check", "deep", "scores", "known", "compact"):
             code, said = run(VERBS[name], folder, capsys)
             assert code in {0, 7, 8}, (file, name, said)
             if name == "deep" and "_head" not in file:
                 assert code in {7, 8}, (file, said)
-            if name in right and code == 0 and name == "scores":
-                assert said == right[name], (file, name)
+            if name == "scores" and code == 0:
+                assert said == right, file
             if code:
                 assert any(
                     part in said for part in (str(folder), "kind=", "batch", "source", "labels/")
