@@ -170,6 +170,33 @@ def test_a_backup_put_back_must_be_adopted(store, vendor, tmp_path):
     assert run(store, vendor, "a1", "a2").sent == 1
 
 
+def test_requests_that_cannot_be_read_adopt_nothing(store, vendor, tmp_path):
+    run(store, vendor, "a1")
+    shutil.rmtree(journal_path(store).parent)
+    (tmp_path / "bad.jsonl").write_text(json.dumps(request("b1")) + "\nno request\n")
+    for given in (tmp_path / "none.jsonl", tmp_path / "bad.jsonl"):
+        with pytest.raises(UsageError):
+            va.adopt_journal(store, given, reason="the disk died")
+        with pytest.raises(StorageError, match="is gone"):
+            run(store, vendor, "a2")
+
+
+def test_a_store_that_cannot_keep_the_record_stops_the_run_before_it_sends(
+    store, vendor, monkeypatch
+):
+    from verifyanalytics.journal import registry
+
+    def full(path, data):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(registry, "replace_file", full)
+        with pytest.raises(StorageError, match="the disk is full"):
+            run(store, vendor, "a1")
+    assert vendor.calls == []
+    assert run(store, vendor, "a1").sent == 1  # the journal is free again
+
+
 def test_a_damaged_record_is_told(store, vendor):
     run(store, vendor, "a1")
     (record,) = (store.path / "_journals").glob("*.json")

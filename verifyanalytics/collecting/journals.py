@@ -87,8 +87,8 @@ def adopt_journal(
         done = store.done(f"journal:{opened.uuid}")
         mine = known.get(opened.uuid, {"epoch": 0, "seq": 0})
         seq = max(mine["seq"], done.rows_done if done else 0)
-        n_doubted = opened.adopt(seq, mine["epoch"], note)
-        for chunk in chunks(calls):
+        n_doubted = 0
+        for chunk in chunks(calls):  # first, since the requests may turn out to be unreadable
             answers = answered(store, {call.key for call in chunk})
             n_doubted += opened.doubt(
                 (
@@ -98,6 +98,7 @@ def adopt_journal(
                 ),
                 note,
             )
+        n_doubted += opened.adopt(seq, mine["epoch"], note)
         uuid = opened.uuid
     for other, record in known.items():
         path = Path(os.path.normpath(store.path / record["path"]))

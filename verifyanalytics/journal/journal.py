@@ -101,7 +101,11 @@ class Journal(Readable):
                 ).rowcount
             opened.pop_all()
         self.writer = Writer(self._db, self.path)
-        self.remember()
+        try:
+            self.remember()
+        except BaseException:
+            self.close()
+            raise
 
     def remember(self) -> None:
         """Tell the store how far this journal is; before the first call, and now and then."""
