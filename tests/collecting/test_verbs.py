@@ -291,6 +291,7 @@ def nothing_now(ahead=0.0):
         ({"no_result": (10000, 7)}, 0),
         ({"answer": NOTHING}, 0),  # without a date
         ({"answer": nothing_now(-600)}, 0),  # 0 s old by the server's clock at both ends
+        ({"answer": nothing_now(600)}, 0),  # 0 s old, though 600 s by our clock
         ({"answer": nothing_now(4300)}, 0),  # over the hour
     ],
 )
