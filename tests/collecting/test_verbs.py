@@ -290,15 +290,15 @@ def nothing_now(ahead=0.0):
         ({"no_result": (50215, 201202)}, 0),
         ({"no_result": (10000, 7)}, 0),
         ({"answer": NOTHING}, 0),  # without a date
-        ({"answer": nothing_now(-600)}, 0),  # 0 s old by the server's clock at both ends
-        ({"answer": nothing_now(600)}, 0),  # 0 s old, though 600 s by our clock
-        ({"answer": nothing_now(4300)}, 0),  # over the hour
+        ({"ahead": -600}, 0),  # 0 s old by the server's clock at both ends
+        ({"ahead": 600}, 0),  # 0 s old, though 600 s by our clock
+        ({"ahead": 4300}, 0),  # over the hour
     ],
 )
 def test_a_query_proves_only_at_the_same_place_and_by_the_servers_clock(store, other, n_proved):
     """The call went out when our clock was 600 s slow; the server's answers tell."""
     run(["T"], store, Vendor({"T": [dated(500, FAULT.body, 600)]}))
-    asked = Vendor(otherwise=lambda t: other.get("answer") or nothing_now(900))
+    asked = Vendor(otherwise=lambda t: other.get("answer") or nothing_now(other.get("ahead", 900)))
     asker = Client(
         other.get("credentials", KEYS),
         **({"endpoint": other["endpoint"]} if "endpoint" in other else {}),
