@@ -121,3 +121,16 @@ def test_a_vacuum_leaves_staging_folders_to_their_owners(store):
     files = stage(store, batch, "a", [answer(1)])
     Store(store.path).vacuum("0h")
     assert counts(store.append(batch, files, [part("a", [answer(1)])])[0]) == (1, 1, 0, 0)
+
+
+@pytest.mark.parametrize("verb", ["compact", "labels", "vacuum"])
+def test_what_a_dead_import_staged_goes_with_the_next_verb_that_writes(store, verb):
+    store.create()
+    left = store.path / "responses" / "_staging" / "20240101T000000000000-dead"
+    left.mkdir(parents=True)
+    (left / "spool-x").write_bytes(b"raw")
+    if verb == "labels":
+        store.add_labels(pd.DataFrame({"request_id": ["a"], "mated": [True]}))
+    else:
+        getattr(store, verb)()
+    assert not left.exists()

@@ -230,6 +230,7 @@ class Store(StoreReader):
         with self._tables.lock:
             try:
                 with self._tables.errors("committing labels"):
+                    self._tables.staging.clean()
                     return add_labels(self._tables, rows, batch)
             finally:
                 self._tables.staging.release(batch, whole=True)
@@ -303,6 +304,7 @@ class Store(StoreReader):
 
         done: list[tuple[str, str, int, int]] = []
         with self._tables.errors("compacting"):
+            self._tables.staging.clean()
             for bundle in bundles(self._tables.newest(self._tables.responses).files, over):
                 batch = self.new_batch()
                 try:
