@@ -158,7 +158,7 @@ IMPORT_COLUMNS: tuple[Column, ...] = (
     Column("n_added", _I64, "responses that became rows"),
     Column("n_known", _I64, "responses that were there already"),
     Column("n_rejected", _I64, "responses that became rejects"),
-    Column("n_erased", _I64, "rows of this part erased since"),
+    Column("n_erased", _I64, "rows and rejects of this part that were erased or lost since"),
     Column("code_version", _STR, "version of this package that read it"),
     Column("committed_at", _TIME, "when the commit was made"),
 )

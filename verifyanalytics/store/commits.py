@@ -186,11 +186,11 @@ def append(
         hashes = {r.sha256 for r in ranges}
         done = {sha: p for sha, p in ledger.at(attempt.version).items() if sha in hashes}
         pending = pending_ranges(ranges, done)
-        found = Deduplicator(tables.engine.cursor(), tables.responses, files, pending).run(
-            attempt.version.files
-        )
+        found = Deduplicator(
+            tables.engine.cursor(), tables.responses, files, pending, tables.tombstones()
+        ).run(attempt.version.files)
         kept = [
-            file if number not in found.drops else _without(file, found.drops[number], attempt)
+            file if number not in found.drops else without(file, found.drops[number], attempt)
             for number, file in enumerate(files)
         ]
         brought = [file for file in kept if file.n_rows]
@@ -234,7 +234,7 @@ def _with_few_columns(
     ]
 
 
-def _without(staged: StagedFile, rows: np.ndarray[Any, Any], attempt: CommitTry) -> StagedFile:
+def without(staged: StagedFile, rows: np.ndarray[Any, Any], attempt: CommitTry) -> StagedFile:
     """Write a staged file again without some rows, a row group at a time; not when none is left."""
     left = replace(staged, n_rows=staged.n_rows - len(rows))
     if not left.n_rows:
@@ -315,11 +315,23 @@ def label_rows(frame: Any) -> pa.Table:
     return rows
 
 
+def _not_erased(tables: Tables, rows: pa.Table) -> pa.Table:
+    """Leave out labels of answers that were erased."""
+    found = tables.tombstones()
+    if not found:
+        return rows
+    cursor = tables.engine.cursor()
+    found.load(cursor)
+    cursor.register("given", rows)
+    query = f"SELECT * FROM given r WHERE NOT {found.of_labels(cursor)}"
+    return plain(cursor.sql(query).to_arrow_table()).cast(rows.schema)
+
+
 def add_labels(tables: Tables, rows: pa.Table, batch: str) -> int:
     """Commit the labels that are not stored yet; what `Store.add_labels` does."""
 
     def work(attempt: CommitTry) -> int:
-        given = attempt.write("label", rows)
+        given = attempt.write("label", _not_erased(tables, rows))
         stored = Views(tables.responses, (), tables.labels, attempt.version.files, ())
         query = f"SELECT * FROM read_parquet({literal(given.path)}) EXCEPT {stored.query('labels')}"
         new = plain(tables.engine.cursor().sql(query).to_arrow_table()).cast(rows.schema)

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from verifyanalytics.errors import StorageError, UsageError
 from verifyanalytics.store.files import DataFile, StagedFile
+from verifyanalytics.store.tombstones import Tombstones
 from verifyanalytics.store.views import literal
 from verifyanalytics.vendor.api import UNSETTLED_CODES
 
@@ -53,6 +54,7 @@ class RangeCount:
     n_known: int
     n_rejected: int
     already_imported: bool = False  # the source was done before; the counts are the stored ones
+    n_erased: int = 0  # of the known: erased before, so they stay out
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +127,16 @@ class Deduplicator:
         folder: Path,
         staged: Sequence[StagedFile],
         pending: Sequence[PendingRange],
+        tombstones: Tombstones,
     ) -> None:
         self._db, self._folder, self._staged, self._pending = connection, folder, staged, pending
+        self._tombstones = tombstones
 
     def run(self, committed: Sequence[DataFile]) -> DedupeResult:
         """Decide about every staged row against the committed files."""
         self._load()
+        if self._tombstones:
+            self._keep_out()
         answers = [file for file in committed if file.kind == "verification"]
         # DuckDB takes every file to be as long as the first; the largest first lets it hash the
         # staged ids and stream the committed ones, never the other way round.
@@ -174,6 +180,24 @@ class Deduplicator:
         if self._one("SELECT count(*) FROM staged WHERE answer AND request_id IS NULL"):
             raise StorageError("a staged verification has no request_id")
         db.execute("INSERT INTO decisions SELECT file, row, 'done' FROM staged WHERE done")
+
+    def _keep_out(self) -> None:
+        """Let nothing in that was erased: such rows count as known."""
+        db = self._db
+        self._tombstones.load(db)
+        condition = self._tombstones.of_rows(db)
+        for number, file in enumerate(self._staged):
+            if file.kind == "verification":
+                db.execute(
+                    f"INSERT INTO decisions SELECT {number}, file_row_number, 'erased' FROM "
+                    f"read_parquet({literal(file.path)}, file_row_number = true, "
+                    f"hive_partitioning = false) r WHERE {condition} AND NOT EXISTS (SELECT 1 "
+                    f"FROM decisions d WHERE d.file = {number} AND d.row = r.file_row_number)"
+                )
+        db.execute(
+            "UPDATE staged SET settles = NULL, request_id = NULL FROM decisions d "
+            "WHERE d.file = staged.file AND d.row = staged.row AND d.decision = 'erased'"
+        )
 
     def _find_stored(self, paths: Sequence[str]) -> None:
         """Find ids that are stored: same content is known, other content a conflict."""
@@ -298,8 +322,8 @@ class Deduplicator:
         counts = []
         for number, pending in enumerate(self._pending):
             r = pending.range
-            n_answers, n_refused, n_left, n_known, n_conflicts, n_met, n_rejects = found.get(
-                number, (0,) * 7
+            n_answers, n_refused, n_left, n_known, n_conflicts, n_met, n_rejects, n_erased = (
+                found.get(number, (0,) * 8)
             )
             if (n_answers + n_refused, n_refused) != (r.n_read, r.n_rejected):
                 message = (
@@ -313,7 +337,10 @@ class Deduplicator:
             n_added = n_left - n_known - n_conflicts
             n_rejected = n_rejects + n_conflicts
             counts.append(
-                RangeCount(r.source, r.sha256, n_bytes, n_met, n_added, n_known, n_rejected)
+                RangeCount(
+                    r.source, r.sha256, n_bytes, n_met, n_added, n_known, n_rejected,
+                    n_erased=n_erased,
+                )  # fmt: skip
             )
         return counts
 
@@ -393,8 +420,9 @@ _COUNTS = """
 SELECT range_no,
        count(*) FILTER (WHERE answer), count(*) FILTER (WHERE NOT answer),
        count(*) FILTER (WHERE answer AND NOT done),
-       count(*) FILTER (WHERE decision = 'known'), count(*) FILTER (WHERE decision = 'conflict'),
-       count(*) FILTER (WHERE NOT done), count(*) FILTER (WHERE NOT answer AND NOT done)
+       count(*) FILTER (WHERE decision IN ('known', 'erased')), count(*) FILTER (WHERE decision = 'conflict'),
+       count(*) FILTER (WHERE NOT done), count(*) FILTER (WHERE NOT answer AND NOT done),
+       count(*) FILTER (WHERE decision = 'erased')
 FROM staged LEFT JOIN decisions USING (file, row) GROUP BY range_no
 """
 

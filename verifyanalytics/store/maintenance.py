@@ -22,6 +22,7 @@ from verifyanalytics.store.disk import sync
 from verifyanalytics.store.files import (
     DataFile,
     StagedFile,
+    conform,
     context_of,
     damage,
     statistics,
@@ -159,14 +160,32 @@ def _batch_findings(
         return [f"batch {batch} has {n_rows} rows and {n_rejects} rejects, and no ledger"]
     n_added, n_known, n_rejected, n_erased = ledger
     found = []
-    if n_rows + n_erased != n_added:
-        found.append(f"batch {batch}: {n_rows} rows + {n_erased} erased are not {n_added} added")
-    if n_rejects != n_rejected:
-        found.append(f"batch {batch}: {n_rejects} rejects are not the {n_rejected} counted")
+    if not n_erased or n_rows > n_added or n_rejects > n_rejected:
+        if n_rows != n_added:
+            found.append(f"batch {batch}: {n_rows} rows are not the {n_added} added")
+        if n_rejects != n_rejected:
+            found.append(f"batch {batch}: {n_rejects} rejects are not the {n_rejected} counted")
+    elif n_rows + n_rejects + n_erased != n_added + n_rejected:
+        stored = f"{n_rows} rows + {n_rejects} rejects + {n_erased} erased"
+        found.append(f"batch {batch}: {stored} are not {n_added} added + {n_rejected} rejected")
     if n_read != n_added + n_known + n_rejected:
         sums = f"{n_added} added + {n_known} known + {n_rejected} rejected"
         found.append(f"batch {batch}: {n_read} read are not {sums}")
     return found
+
+
+def ledger_of_loss(cursor: duckdb.DuckDBPyConnection, at: datetime) -> pa.Table:
+    """Make ledger rows that count `lost` (batch, source, n) rows as erased, by `ledger`."""
+    query = (
+        "SELECT batch, source, any_value(l.sha256) AS sha256, 0 AS bytes, 0 AS n_read, "
+        "0 AS n_added, 0 AS n_known, 0 AS n_rejected, sum(n)::BIGINT AS n_erased, "
+        "any_value(l.code_version) AS code_version FROM (SELECT batch, source, sum(n) AS n "
+        "FROM lost GROUP BY ALL HAVING sum(n) > 0) JOIN (SELECT batch, source, "
+        "any_value(sha256) AS sha256, any_value(code_version) AS code_version FROM ledger "
+        "GROUP BY ALL) l USING (batch, source) GROUP BY ALL ORDER BY ALL"
+    )
+    rows = cursor.sql(query).to_arrow_table()
+    return conform(rows, table_schema("import"), {"committed_at": at})
 
 
 SMALL_BYTES = 64 << 20  # a file below this is worth merging

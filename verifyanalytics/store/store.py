@@ -17,10 +17,12 @@ from verifyanalytics.errors import NoStoreError
 from verifyanalytics.store.commits import Ledger, add_labels, append, label_rows
 from verifyanalytics.store.dedupe import ImportedRange, RangeCount, SourceProgress
 from verifyanalytics.store.disk import storage_errors, tidying
+from verifyanalytics.store.erasing import Matches, Selection, begin, erase, matches
 from verifyanalytics.store.files import StagedFile
 from verifyanalytics.store.head import repair
 from verifyanalytics.store.maintenance import bundles, expired, merge, replace_rows, retention_hours
 from verifyanalytics.store.reading import StoreReader
+from verifyanalytics.store.tombstones import end, pending
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -358,6 +360,47 @@ class Store(StoreReader):
             ]
             self._tables.forget()
         return done
+
+    def begin_erasure(self, selection: Selection) -> str:
+        """Write the tombstones of what is to go, and give the erasure's name; no row goes yet.
+
+        From now on no import brings in what was selected; `erase` does the rest.
+        """
+        name = self.new_batch()
+        with self._tables.lock, storage_errors(self.path, "beginning an erasure"):
+            self._tables.key()
+            begin(self._tables, selection, name)
+        return name
+
+    def erasures(self) -> list[str]:
+        """Name the erasures that were begun and have not ended, the oldest first."""
+        return pending(self.path)
+
+    def erasable(self, name: str) -> Matches:
+        """Count what an erasure still has to erase, and give the tokens of the calls."""
+        with self._tables.errors("looking for what is to be erased"):
+            return matches(self._tables, [name])
+
+    def erase(self, name: str) -> Matches:
+        """Erase rows, rejects and labels, and every file of older versions; `end_erasure` follows.
+
+        Raises
+        ------
+        StorageError
+            The disk, or too many other commits came first; `erase` again goes on.
+        """
+        batch = self.new_batch()
+        with self._tables.lock, self._tables.errors("erasing"):
+            try:
+                self._tables.staging.clean()
+                return erase(self._tables, name, batch)
+            finally:
+                self.discard(batch)
+
+    def end_erasure(self, name: str) -> None:
+        """Note that nothing is left to do of an erasure."""
+        with storage_errors(self.path, "ending an erasure"):
+            end(self.path, name)
 
     def vacuum(self, retention: str | timedelta = "7d", *, dry_run: bool = False) -> list[str]:
         """Delete files that no version of the last days refers to, and what dead imports left.

@@ -27,7 +27,7 @@ from deltalake.transaction import AddAction, RemoveAction
 
 from verifyanalytics.errors import NoStoreError, StorageError, UsageError
 from verifyanalytics.schema import IMPORTS, REJECTS, SCHEMA_VERSION, VERIFICATIONS
-from verifyanalytics.store import head
+from verifyanalytics.store import head, tombstones
 from verifyanalytics.store.disk import storage_errors, sync
 from verifyanalytics.store.files import (
     DataFile,
@@ -41,6 +41,7 @@ from verifyanalytics.store.files import (
     table_schema,
 )
 from verifyanalytics.store.staging import StagingFolders
+from verifyanalytics.store.tombstones import Tombstones
 from verifyanalytics.store.views import Engine, Views, query_errors
 
 CHECKPOINT_EVERY = 20
@@ -214,7 +215,7 @@ class Entry:
     sequence: int
     delta_version: int
     at: datetime
-    verb: str  # create, import, compact, vacuum, reflatten or labels
+    verb: str  # create, import, compact, vacuum, reflatten, erase, repair or labels
     batch: str
     n_added: int
     responses_sequence: int  # of labels: the version of `responses` at that time
@@ -269,7 +270,7 @@ _OF_THE_QUERY = (
     duckdb.ConversionException, duckdb.OutOfRangeException, duckdb.PermissionException,
 )  # fmt: skip
 
-_OURS = {"responses", "labels", "_journals", head.FOLDER}
+_OURS = {"responses", "labels", "_journals", "_copies", tombstones.FOLDER, head.FOLDER}
 """What lies in a store's folder."""
 
 
@@ -350,6 +351,10 @@ class Tables:
                 raise StorageError(message, path=path)
             self._key = key
         return self._key
+
+    def tombstones(self, names: Sequence[str] | None = None) -> Tombstones:
+        """Read what was erased, as it is now; or by some erasures only."""
+        return Tombstones(self.path, self.key(), names)
 
     # ---------------------------------------------------------------------------- damage
 
@@ -433,8 +438,9 @@ class Tables:
             found = entries(self.responses)
         oldest = datetime.now(UTC) - RETENTION
         followers: list[Entry | None] = [*found[1:], None]
+        last_erasure = max((e.sequence for e in found if e.verb == "erase"), default=0)
         return [
-            (entry, follower is None or follower.at >= oldest)
+            (entry, entry.sequence >= last_erasure and (follower is None or follower.at >= oldest))
             for entry, follower in zip(found, followers, strict=True)
         ]
 
@@ -442,6 +448,7 @@ class Tables:
         kept = {entry.sequence: entry for entry, readable in self.kept() if readable}
         if sequence in kept:
             return kept[sequence]
-        reach = f"it reaches back {RETENTION.days} days, to version {min(kept)}"
+        limit = f"{RETENTION.days} days, and not before an erasure"
+        reach = f"it reaches back {limit}, to version {min(kept)}"
         message = f"no version {sequence} of {self.path}; {reach}, and on to version {max(kept)}"
         raise UsageError(message)
