@@ -91,14 +91,16 @@ def test_outcomes_need_a_call_that_was_sent(journal):
         journal.outcome("nobody", State.OK, OK, b"{}")
 
 
-def test_forget_takes_only_what_was_named(journal):
+def test_release_takes_only_what_was_named(journal):
     plan(journal, "a", "b")
     for key in ("a", "b"):
         journal.send(key, "T")
         journal.outcome(key, State.OK, OK, b"{}")
-    assert journal.forget(1, before=2e10) == 1
+    journal.release(1, before=2e10)
     assert [a.answer_seq for a in journal.answers()] == [2]
-    assert journal.forget(2, before=0) == 0
+    journal.release(2, before=0)
+    assert [a.answer_seq for a in journal.answers()] == [2]
+    assert [call.key for call in journal.calls()] == []
 
 
 def test_numbers_of_answers_are_never_used_again(path):
@@ -106,7 +108,7 @@ def test_numbers_of_answers_are_never_used_again(path):
         plan(journal, "a", "b")
         journal.send("a", "T")
         journal.outcome("a", State.OK, OK, b"{}")
-        journal.forget(1, before=2e10)
+        journal.release(1, before=2e10)
     with Journal(path, "fp") as journal:
         journal.send("b", "T")
         assert journal.outcome("b", State.OK, OK, b"{}") == 2

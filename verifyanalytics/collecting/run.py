@@ -28,9 +28,6 @@ from verifyanalytics.vendor.api import QUERY
 from verifyanalytics.vendor.client import query_body
 from verifyanalytics.vendor.replies import State
 
-RETENTION_S = 30 * 86400.0
-"""Seconds for which raw responses are kept after their rows are in the store."""
-
 DELIVERED_AT = 5000
 """Responses in the journal after which they are delivered while the run goes on."""
 
@@ -88,9 +85,6 @@ class CollectRun:
         if queries and sender.n_left:
             sender.halt(6, f"tokens without a result: {sender.n_left:,}; ask again within the hour")
         self._deliver()
-        done = self._store.done(f"journal:{self._journal.uuid}")
-        if done is not None:
-            self._journal.forget(done.rows_done, before=time.time() - RETENTION_S)
         return self._summary()
 
     def settle(self) -> CollectSummary:

@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from verifyanalytics.errors import StorageError
+from verifyanalytics.journal import settled
 from verifyanalytics.store.disk import lock, sync
 
-SCHEMA_VERSION = 2
-"""2 since attempts know the endpoint, the account and the server's clock."""
+SCHEMA_VERSION = 3
+"""2 since attempts know the endpoint, the account and the server's clock, 3 since settled calls
+are kept apart."""
 APPLICATION_ID = 0x76614A31
 """SQLite's application id, at byte 68 of the file; it marks our journals."""
 
@@ -84,9 +86,13 @@ _ADDED = ("endpoint text", "account text", "clock_offset real")
 
 
 def _migrate(db: sqlite3.Connection) -> None:
-    if db.execute("pragma user_version").fetchone()[0] == 1:
-        added = "".join(f"alter table attempts add column {column};" for column in _ADDED)
-        db.executescript(f"begin; {added} pragma user_version = {SCHEMA_VERSION}; commit;")
+    found = db.execute("pragma user_version").fetchone()[0]
+    if found == SCHEMA_VERSION:
+        return
+    added = "".join(f"alter table attempts add column {column};" for column in _ADDED)
+    script = f"{added if found == 1 else ''} {settled.SCHEMA} {settled.COUNT_ALL}"
+    script += f"{settled.TRIGGERS} pragma user_version = {SCHEMA_VERSION};"
+    db.executescript(f"begin immediate; {script} commit;")
 
 
 def check_identity(db: sqlite3.Connection, path: Path, key_fingerprint: str) -> None:
@@ -122,12 +128,16 @@ def _make(path: Path, key_fingerprint: str) -> None:
     with closing(sqlite3.connect(fresh, isolation_level=None)) as db:
         db.execute("pragma synchronous = full")
         db.executescript(
-            f"begin; {_SCHEMA} pragma application_id = {APPLICATION_ID};"
+            f"begin; {_SCHEMA} {settled.SCHEMA} {settled.TRIGGERS} pragma application_id = {APPLICATION_ID};"
             f" pragma user_version = {SCHEMA_VERSION};"
         )
         db.executemany(
             "insert into meta values (?, ?)",
-            [("uuid", uuid.uuid4().hex), ("key_fingerprint", key_fingerprint)],
+            [
+                ("uuid", uuid.uuid4().hex),
+                ("key_fingerprint", key_fingerprint),
+                ("settled", "0"),
+            ],
         )
         db.execute("commit")
     fresh.replace(path)

@@ -7,6 +7,7 @@ after it leaves nothing to do.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,9 @@ from verifyanalytics.vendor.api import RATE_CODES, REFUSED_CODES
 
 MOST_ANSWERS = 20_000
 """Answers of one commit at most."""
+
+KEEP_RAW_S = 86400.0
+"""Seconds that a journal keeps raw answers which the store holds, for `reflatten` and `repair`."""
 
 
 @dataclass(slots=True)
@@ -44,8 +48,8 @@ class Delivered:
         )
 
 
-def deliver(journal: Journal, store: Store) -> Delivered:
-    """Commit every answer above the store's stamp.
+def deliver(journal: Journal, store: Store, *, keep_raw_s: float = KEEP_RAW_S) -> Delivered:
+    """Commit every answer above the store's stamp; what the store holds leaves the journal.
 
     Raises
     ------
@@ -59,8 +63,9 @@ def deliver(journal: Journal, store: Store) -> Delivered:
         above, n_bytes = (done.rows_done, done.bytes_done) if done else (0, 0)
         answers = journal.answers(above, MOST_ANSWERS)
         if not answers:
+            journal.release(above, time.time() - keep_raw_s)
             return total
-        total += _commit(store, name, answers, n_bytes)
+        total += _commit(store, name, answers, above, n_bytes)
 
 
 def answered(store: Store, keys: Collection[str]) -> set[str]:
@@ -177,7 +182,9 @@ def _options(store: Store) -> ReadOptions:
     return ReadOptions(key=store.key, collected=True, time_source="collector")
 
 
-def _commit(store: Store, name: str, answers: list[StoredAnswer], n_bytes: int) -> Delivered:
+def _commit(
+    store: Store, name: str, answers: list[StoredAnswer], above: int, n_bytes: int
+) -> Delivered:
     batch = store.new_batch()
     staging = Staging(store.staging(batch), batch, "journal")
     flattener = Flattener(_options(store))
@@ -198,7 +205,7 @@ def _commit(store: Store, name: str, answers: list[StoredAnswer], n_bytes: int) 
     answered_range = ImportedRange(
         source=name,
         sha256=name,
-        first_row=answers[0].answer_seq,
+        first_row=above + 1,  # some before the first may be gone from the journal
         rows_done=last,
         bytes_done=n_bytes + length,
         complete=False,

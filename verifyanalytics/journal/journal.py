@@ -4,6 +4,7 @@
 
     PLANNED → SENT → OK | REJECTED | UNPARSED | IN_DOUBT
               SENT → PLANNED only on proof that nothing was processed
+    any state → ERASED through `erase`; the call is never sent again
     IN_DOUBT, UNPARSED → OK | REJECTED | NOT_PROCESSED through `settle`, by a query or a `mark`
     at open: every SENT → IN_DOUBT, for its process is dead; never → PLANNED
 
@@ -31,6 +32,7 @@ from verifyanalytics.journal.database import (
     set_meta,
     take_lock,
 )
+from verifyanalytics.journal import settled
 from verifyanalytics.journal.reader import OPEN_STATES, Call, JournalView, Readable, StoredAnswer
 from verifyanalytics.journal.registry import Registry
 from verifyanalytics.journal.writer import Writer
@@ -123,6 +125,8 @@ class Journal(Readable):
         if not self.writer.is_inherited:
             self.writer.close()
             self._leave()
+            with suppress(sqlite3.Error):  # else the next opening does it
+                self._db.execute("pragma wal_checkpoint(truncate)")
             self._db.close()
         self._lock_file.close()
 
@@ -152,9 +156,7 @@ class Journal(Readable):
         rows = [(key, State.PLANNED, action, req_key, now, now) for key, action, req_key in calls]
 
         def enter(db: sqlite3.Connection) -> int:
-            before = db.total_changes
-            db.executemany(_ENTER, rows)
-            return db.total_changes - before
+            return db.executemany(_ENTER, settled.unknown(db, rows)).rowcount
 
         return self._ask(enter)
 
@@ -196,9 +198,7 @@ class Journal(Readable):
         def work(db: sqlite3.Connection) -> int:
             now = time.time()
             rows = [(k, State.IN_DOUBT, action, req, now, now) for k, action, req, _ in given]
-            before = db.total_changes
-            db.executemany(_ENTER, rows)
-            n_new = db.total_changes - before
+            n_new = db.executemany(_ENTER, settled.unknown(db, rows)).rowcount
             db.executemany(
                 "update calls set token = ?, message = 'adopted', note = ?"
                 " where key = ? and state = ? and token is null",
@@ -218,7 +218,12 @@ class Journal(Readable):
             " and sub_code is null and coalesce(billed, 0) = 0"
         )
         row = (State.PLANNED, time.time(), f"{REDO}{reason}", State.REJECTED, code)
-        return self._ask(lambda db: db.execute(change, row).rowcount)
+
+        def work(db: sqlite3.Connection) -> int:
+            settled.recall(db, "code = ? and coalesce(billed, 0) = 0", (code,))
+            return db.execute(change, row).rowcount
+
+        return self._ask(work)
 
     def redone(self, keys: Collection[str]) -> set[str]:
         """Give those of these calls that `redo` planned again."""
@@ -293,6 +298,9 @@ class Journal(Readable):
 
         def enter(db: sqlite3.Connection) -> int | None:
             now = time.time()
+            settled.recall(db, "tries = 0 and key = ?", (settled.packed(key),))
+            if settled.find(db, key) is not None:
+                return None if raw is None else _keep(db, key, raw, now)
             if db.execute(_ENTER, (key, State.SENT, action, req_key, now, now)).rowcount:
                 return _finish(db, key, (State.SENT,), state, reply, raw, None)
             if _is_better(db, key, reply):
@@ -314,13 +322,33 @@ class Journal(Readable):
         """
         return self._ask(lambda db: _finish(db, key, OPEN_STATES, state, reply, raw, note))
 
-    def forget(self, up_to: int, before: float) -> int:
-        """Delete raw answers numbered `up_to` or lower and received before `before`.
+    def release(self, up_to: int, before: float) -> None:
+        """Let go of what the store has committed: answers numbered `up_to` or lower.
 
-        Only answers that the store has committed may be forgotten; the caller knows its stamp.
+        Of their calls only what `settled` keeps stays; raw answers that were received before
+        `before` are deleted. The caller knows the store's stamp.
         """
-        query = "delete from answers where answer_seq <= ? and received_at < ?"
-        return self._ask(lambda db: db.execute(query, (up_to, before)).rowcount)
+        while self._ask(lambda db: settled.settle(db, up_to)):
+            pass
+        while self._ask(lambda db: settled.forget_answers(db, up_to, before)) == settled.CHUNK:
+            pass
+
+    def erase(self, keys: Collection[str], *, before: float | None = None) -> int:
+        """Erase calls by their keys, and those that did not change since a time; count them.
+
+        A call that is erased is never sent again; whether it was billed stays known.
+        """
+        given = list(keys)
+        n_erased = 0
+        for start in range(0, len(given), settled.CHUNK):
+            part = given[start : start + settled.CHUNK]
+            n_erased += self._ask(lambda db, part=part: settled.erase(db, part))
+        while before is not None and (part := self._ask(lambda db: settled.older(db, before))):
+            n_erased += self._ask(lambda db, part=part: settled.erase(db, part))
+        if before is not None:
+            query = "delete from answers where received_at < ?"
+            self._ask(lambda db: db.execute(query, (before,)))
+        return n_erased
 
     def _ask(self, work: Callable[[sqlite3.Connection], T]) -> T:
         return self.writer.ask(work)

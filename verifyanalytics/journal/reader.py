@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from verifyanalytics.errors import StorageError, UsageError
+from verifyanalytics.journal import settled
 from verifyanalytics.journal.database import (
     SCHEMA_VERSION,
     as_storage_error,
@@ -100,12 +101,23 @@ class Readable(ABC):
         self.close()
 
     def call(self, key: str) -> Call | None:
-        """The call with this key, or None."""
-        found = self._ask(lambda db: db.execute(f"{_SELECT} where key = ?", (key,)).fetchone())
+        """The call with this key, or None; of a settled one only what is kept of it."""
+
+        def look(db: sqlite3.Connection) -> tuple[Any, ...] | None:
+            row: tuple[Any, ...] | None = db.execute(f"{_SELECT} where key = ?", (key,)).fetchone()
+            if row is not None or (kept := settled.find(db, key)) is None:
+                return row
+            _, state, billed, seq, at, code, tries, action, req_key = kept
+            known = {"key": key, "state": state, "action": action, "req_key": req_key}
+            known |= {"tries": tries, "code": code, "billed": billed}
+            known |= {"answer_seq": seq, "changed_at": at}
+            return tuple(known.get(name) for name in _NAMES)
+
+        found = self._ask(look)
         return None if found is None else self._call(found)
 
     def calls(self, *states: State) -> list[Call]:
-        """Calls in these states (all states when none is given), by key."""
+        """Calls in these states (all when none is given), by key; without those that are settled."""
         return self._calls(states, "order by key")
 
     def oldest(self, *states: State, limit: int) -> list[Call]:
@@ -114,13 +126,23 @@ class Readable(ABC):
 
     def standing(self, keys: Collection[str]) -> dict[str, State]:
         """The states of those of these calls that are known."""
-        query = "select key, state from calls where key = ?"
-        rows = self._ask(lambda db: [row for key in keys for row in db.execute(query, (key,))])
-        return {key: self._state(name) for key, name in rows}
+        query = "select state from calls where key = ?"
+
+        def look(db: sqlite3.Connection) -> dict[str, str]:
+            found = {}
+            for key in keys:
+                row = db.execute(query, (key,)).fetchone()
+                if row is None and (kept := settled.find(db, key)):
+                    row = kept[1:2]
+                if row is not None:
+                    found[key] = row[0]
+            return found
+
+        return {key: self._state(name) for key, name in self._ask(look).items()}
 
     def states(self) -> dict[State, int]:
         """How many calls are in each state."""
-        query = "select state, count(*) from calls group by state"
+        query = "select state, sum(n) from counts group by state"
         rows = self._ask(lambda db: db.execute(query).fetchall())
         counted = {self._state(name): int(n) for name, n in rows}
         return {state: counted.get(state, 0) for state in State}
@@ -128,11 +150,11 @@ class Readable(ABC):
     def bill(self) -> dict[str, int]:
         """Count calls by what is known of their billing: billed, not billed, unknown."""
         query = (
-            "select count(*) filter (where billed = 1), count(*) filter (where billed = 0),"
-            " count(*) filter (where billed is null and state != 'PLANNED') from calls"
+            "select sum(n) filter (where billed = 1), sum(n) filter (where billed = 0),"
+            " sum(n) filter (where billed = -1 and state != 'PLANNED') from counts"
         )
         billed, free, unknown = self._ask(lambda db: db.execute(query).fetchone())
-        return {"billed": billed, "not_billed": free, "unknown": unknown}
+        return {"billed": billed or 0, "not_billed": free or 0, "unknown": unknown or 0}
 
     def answers(self, above: int = 0, limit: int = 1000) -> list[StoredAnswer]:
         """Raw answers with a number above `above`, in order, at most `limit`."""

@@ -338,7 +338,13 @@ class Deduplicator:
             n_rejected = n_rejects + n_conflicts
             counts.append(
                 RangeCount(
-                    r.source, r.sha256, n_bytes, n_met, n_added, n_known, n_rejected,
+                    r.source,
+                    r.sha256,
+                    n_bytes,
+                    n_met,
+                    n_added,
+                    n_known,
+                    n_rejected,
                     n_erased=n_erased,
                 )  # fmt: skip
             )

@@ -169,9 +169,7 @@ def _erase_rows(attempt: CommitTry, name: str) -> None:
     tables, version = attempt.tables, attempt.version
     cursor, stones = tables.engine.cursor(), tables.tombstones([name])
     stones.load(cursor)
-    cursor.execute(
-        "CREATE OR REPLACE TEMP TABLE lost (batch VARCHAR, source VARCHAR, n BIGINT)"
-    )
+    cursor.execute("CREATE OR REPLACE TEMP TABLE lost (batch VARCHAR, source VARCHAR, n BIGINT)")
     conditions = {
         "verification": stones.of_rows(cursor),
         "reject": f"({stones.of_parts(cursor)} OR {stones.rejected_before(cursor)})",
@@ -202,9 +200,7 @@ def _unnamed(cursor: duckdb.DuckDBPyConnection, rows: pa.Table, hidden: str) -> 
     return cursor.sql(query).to_arrow_table()
 
 
-def _numbers(
-    cursor: duckdb.DuckDBPyConnection, path: Path, condition: str
-) -> np.ndarray[Any, Any]:
+def _numbers(cursor: duckdb.DuckDBPyConnection, path: Path, condition: str) -> np.ndarray[Any, Any]:
     """Give the numbers of a file's rows that a condition is true for."""
     if condition in ("false", "(false OR false)"):
         return np.empty(0, dtype=np.int64)
@@ -213,9 +209,7 @@ def _numbers(
 
 
 def _read(path: Path) -> str:
-    return (
-        f"read_parquet({literal(str(path))}, file_row_number = true, hive_partitioning = false)"
-    )
+    return f"read_parquet({literal(str(path))}, file_row_number = true, hive_partitioning = false)"
 
 
 def _replace(

@@ -30,6 +30,7 @@ SCHEMA = pa.schema(
 """`what` is request_id, token, subject, part (batch and source) or before; of `before` only `at`
 counts, a moment. Of a subject, only answers before `at` were erased."""
 
+
 class Tombstones:
     """The tombstones of a store, or of one of its erasures, as conditions in SQL."""
 

@@ -59,6 +59,7 @@ class State(StrEnum):
     UNPARSED = "UNPARSED"
     IN_DOUBT = "IN_DOUBT"
     NOT_PROCESSED = "NOT_PROCESSED"
+    ERASED = "ERASED"
 
 
 class Outcome(StrEnum):
