@@ -177,6 +177,36 @@ def test_every_flipped_bit_of_a_data_file_is_found(folder):
     assert store.check(deep=True) == []
 
 
+@pytest.mark.parametrize("how", ["one bit", "halved", "gone"])
+@pytest.mark.parametrize("kind", ["verification", "reject", "import", "labels"])
+def test_a_damaged_data_file_is_taken_out_and_its_sources_come_back(folder, kind, how):
+    store = va.Store(folder / "store")
+    third = folder / "c.ndjson"
+    third.write_bytes(b"{\n" + b"\n".join(line(n) for n in range(2 * N, 2 * N + 5)) + b"\n")
+    va.import_responses(third, store)
+    before = store.read().sort_values("request_id").drop(columns=["batch"])
+    files = sorted((store.path / "responses").rglob(f"kind={kind}/*/*.parquet"))
+    files = files or sorted((store.path / "labels").glob("*.parquet"))
+    chosen = files[-1]  # of the third source, which has a reject
+    DAMAGE[how](chosen)
+    store.close()
+    store = va.Store(folder / "store")
+    said = store.repair(dry_run=True)
+    assert chosen.name in said[0]
+    assert store.repair() == said
+    assert store.repair() == []
+    assert store.check(deep=True) == []
+    for name in ("a.ndjson", "b.ndjson", "c.ndjson"):
+        context = {"channel": "app"} if name == "b.ndjson" else None
+        va.import_responses(folder / name, store, context=context)
+    after = store.read().sort_values("request_id").drop(columns=["batch"])
+    assert after.reset_index(drop=True).equals(before.reset_index(drop=True))
+    assert len(store.read("rejects")) == (2 if kind == "import" else 1)
+    assert store.check(deep=True) == []
+    if kind == "verification":
+        assert any("import again" in text and "/" in text for text in said)
+
+
 def test_what_cannot_be_removed_after_the_commit_is_no_failure(folder, monkeypatch, caplog):
     from pathlib import Path
 

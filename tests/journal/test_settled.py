@@ -61,7 +61,8 @@ def test_calls_that_the_store_does_not_hold_stay_whole(journal):
 def test_raw_answers_stay_as_long_as_they_are_wanted(journal):
     seq = answered(journal, KEYS[0])
     journal.release(seq, before=0)
-    assert journal.n_answers() == 1 and journal.calls() == []
+    assert journal.n_answers() == 1
+    assert journal.calls() == []
     journal.release(seq, before=2e10)
     assert journal.n_answers() == 0
 
@@ -71,7 +72,8 @@ def test_more_calls_than_one_transaction_holds_are_settled(journal, monkeypatch)
     for key in KEYS[:5]:
         answered(journal, key)
     journal.release(5, before=2e10)
-    assert journal.calls() == [] and journal.n_answers() == 0
+    assert journal.calls() == []
+    assert journal.n_answers() == 0
     assert journal.states()[State.OK] == 5
 
 

@@ -78,7 +78,7 @@ def test_check_finds_what_does_not_add_up(store):
     batch = store.read("imports")["batch"][0]
     assert store.check() == [
         "1 verifications repeat a request_id",
-        f"batch {batch}: 0 rows + 0 erased are not 5 added",
+        f"batch {batch}: 0 rows are not the 5 added",
         "batch nobody has 2 rows and 0 rejects, and no ledger",
         "source 000000000000… is stamped and not in the ledger",
     ]

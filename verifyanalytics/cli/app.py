@@ -78,7 +78,7 @@ def explain(
 VERBS = (
     explain, simulate.demo, imports.import_,
     store.tables, store.sql, store.versions, store.check, store.export, store.compact, store.vacuum,
-    store.repair,
+    store.repair, store.erase, store.retain, store.inventory,
     imports.labels, thresholds.thresholds, report.report, report.notebooks,
     collect.collect, collect.query, collect.resolve, collect.status, collect.reflatten,
     collect.mark, collect.redo, collect.journal, simulate.simulate, simulate.serve,

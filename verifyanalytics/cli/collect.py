@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from verifyanalytics.cli.options import (
+    JournalOption,
     JsonOption,
     Output,
     PrintsOption,
@@ -40,12 +41,6 @@ from verifyanalytics.vendor.api import ENDPOINT
 if TYPE_CHECKING:
     from verifyanalytics.collecting.run import CollectSummary
 
-JournalOption = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE", help="The journal; default: beside the store.", show_default=False
-    ),
-]
 _SHOWN = 20
 
 

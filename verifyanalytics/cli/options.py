@@ -12,6 +12,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from inspect import Parameter
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
@@ -38,6 +39,12 @@ def flag(name: str, text: str) -> Any:
     return option(False, None, text, name)
 
 
+JournalOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="The journal; default: beside the store.", show_default=False
+    ),
+]
 StoreOption = Annotated[
     str | None,
     typer.Option(

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from verifyanalytics.cli.options import (
     AsOfOption,
+    JournalOption,
     Output,
     OverwriteOption,
     StoreOption,
     TableOutput,
 )
 from verifyanalytics.cli.output import number, print_frame, print_note
-from verifyanalytics.errors import CheckError
+from verifyanalytics.errors import CheckError, UsageError
 
 if TYPE_CHECKING:
     from verifyanalytics.store.store import Store
@@ -115,6 +118,79 @@ def repair(
     done = open_store(store).repair(dry_run=dry_run)
     text = "\n".join(done) or "the logs are whole; check looks at the rest"
     output.result({"dry_run": dry_run, "done": done}, text)
+    return 0
+
+
+def erase(
+    *,
+    store: StoreOption = None,
+    subject: Annotated[
+        list[str] | None, typer.Option(metavar="TEXT", help="A person; may be given again.")
+    ] = None,
+    token: Annotated[
+        list[str] | None, typer.Option(metavar="TEXT", help="A byted_token, or its hash.")
+    ] = None,
+    request_id: Annotated[list[str] | None, typer.Option(metavar="ID")] = None,
+    source: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="All that a file brought.")
+    ] = None,
+    before: Annotated[
+        str | None, typer.Option(metavar="TIME", help="All that is older; UTC without a zone.")
+    ] = None,
+    selection: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", metavar="FILE", help="Persons, one a line, so that no shell keeps them."
+        ),
+    ] = None,
+    journal: JournalOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count.")] = False,
+    output: Output,
+) -> int:
+    """Erase persons, calls, sources or old answers for good; older versions go too."""
+    from verifyanalytics.collecting.erasure import erase as do
+
+    persons = [*(subject or ()), *(_lines(selection) if selection else ())]
+    done = do(
+        open_store(store), subjects=persons, tokens=token or (), request_ids=request_id or (),
+        sources=source or (), before=before, journal=journal, dry_run=dry_run,
+    )  # fmt: skip
+    output.result(asdict(done), str(done))
+    return 0
+
+
+def _lines(path: Path) -> list[str]:
+    """Read a file of one text a line."""
+    try:
+        text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read: {error}") from None
+    return [line for line in text.splitlines() if line]
+
+
+def retain(
+    keep: Annotated[
+        str | None, typer.Argument(metavar="[180d|12h]", help="The rule; else the one given once.")
+    ] = None,
+    *,
+    store: StoreOption = None,
+    journal: JournalOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count.")] = False,
+    output: Output,
+) -> int:
+    """Erase what is older than this store may keep; for each night."""
+    from verifyanalytics.collecting.erasure import retain as do
+
+    done = do(open_store(store), keep, journal=journal, dry_run=dry_run)
+    output.result(asdict(done), str(done))
+    return 0
+
+
+def inventory(*, store: StoreOption = None, journal: JournalOption = None, output: Output) -> int:
+    """List what is held of persons, where, since when and until when."""
+    from verifyanalytics.collecting.erasure import inventory as look
+
+    output.frame(look(open_store(store), journal=journal))
     return 0
 
 

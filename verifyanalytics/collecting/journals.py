@@ -152,6 +152,7 @@ def backup_journal(
                 view.copy_to(copy)
             sync(target)
             sync(target.absolute().parent)
+    store.note_copy("copy of the journal", target)
 
 
 def restore_journal(

@@ -48,6 +48,7 @@ class ImportSummary:
     read: int = 0  # responses met in this run: always added + known + rejected
     added: int = 0
     known: int = 0  # there already
+    erased: int = 0  # those of them that were erased before, and stay out
     rejected: int = 0
     already_imported: int = 0  # committed before this run, not read again, in no count above
     already_rejected: int = 0  # those of them that became rejects then
@@ -67,6 +68,8 @@ class ImportSummary:
             f"{spaced(self.known)} + rejected {spaced(self.rejected)}"
         )
         line += f" ({counts})" if counts else ""
+        if self.erased:
+            line += f"; {spaced(self.erased)} of them erased before"
         if self.already_imported:
             line += f"; already imported {spaced(self.already_imported)}"
         if self.already_rejected:

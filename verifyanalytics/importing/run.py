@@ -419,6 +419,7 @@ class _Import:
         summary.read += count.n_read
         summary.added += count.n_added
         summary.known += count.n_known
+        summary.erased += count.n_erased
         summary.rejected += count.n_rejected
         summary.bytes += part.n_bytes
 

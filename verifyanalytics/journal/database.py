@@ -128,8 +128,8 @@ def _make(path: Path, key_fingerprint: str) -> None:
     with closing(sqlite3.connect(fresh, isolation_level=None)) as db:
         db.execute("pragma synchronous = full")
         db.executescript(
-            f"begin; {_SCHEMA} {settled.SCHEMA} {settled.TRIGGERS} pragma application_id = {APPLICATION_ID};"
-            f" pragma user_version = {SCHEMA_VERSION};"
+            f"begin; {_SCHEMA} {settled.SCHEMA} {settled.TRIGGERS}"
+            f" pragma application_id = {APPLICATION_ID}; pragma user_version = {SCHEMA_VERSION};"
         )
         db.executemany(
             "insert into meta values (?, ?)",

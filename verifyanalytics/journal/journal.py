@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from verifyanalytics.errors import StorageError, UsageError
+from verifyanalytics.journal import settled
 from verifyanalytics.journal.database import (
     as_storage_error,
     meta,
@@ -32,7 +33,6 @@ from verifyanalytics.journal.database import (
     set_meta,
     take_lock,
 )
-from verifyanalytics.journal import settled
 from verifyanalytics.journal.reader import OPEN_STATES, Call, JournalView, Readable, StoredAnswer
 from verifyanalytics.journal.registry import Registry
 from verifyanalytics.journal.writer import Writer
@@ -341,14 +341,16 @@ class Journal(Readable):
         given = list(keys)
         n_erased = 0
         for start in range(0, len(given), settled.CHUNK):
-            part = given[start : start + settled.CHUNK]
-            n_erased += self._ask(lambda db, part=part: settled.erase(db, part))
+            n_erased += self._erase(given[start : start + settled.CHUNK])
         while before is not None and (part := self._ask(lambda db: settled.older(db, before))):
-            n_erased += self._ask(lambda db, part=part: settled.erase(db, part))
+            n_erased += self._erase(part)
         if before is not None:
             query = "delete from answers where received_at < ?"
             self._ask(lambda db: db.execute(query, (before,)))
         return n_erased
+
+    def _erase(self, keys: Collection[str]) -> int:
+        return self._ask(lambda db: settled.erase(db, keys))
 
     def _ask(self, work: Callable[[sqlite3.Connection], T]) -> T:
         return self.writer.ask(work)

@@ -6,6 +6,7 @@ import sqlite3
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -117,12 +118,40 @@ class Readable(ABC):
         return None if found is None else self._call(found)
 
     def calls(self, *states: State) -> list[Call]:
-        """Calls in these states (all when none is given), by key; without those that are settled."""
+        """Calls in these states (all when none is given), by key; no settled ones."""
         return self._calls(states, "order by key")
 
     def oldest(self, *states: State, limit: int) -> list[Call]:
         """At most `limit` calls in these states, the longest in its state first."""
         return self._calls(states, f"order by changed_at, key limit {int(limit)}")
+
+    def keys(self) -> list[str]:
+        """Keys of the calls that are not settled."""
+        return [
+            key for (key,) in self._ask(lambda db: db.execute("select key from calls").fetchall())
+        ]
+
+    def keys_of(self, needles: Collection[str]) -> set[str]:
+        """Keys of the raw answers and calls in which one of some texts stands."""
+        queries = (
+            "select key from answers where instr(raw, cast(? as blob))",
+            "select key from calls where request_id = ?",
+        )
+
+        def look(db: sqlite3.Connection) -> set[str]:
+            found = (db.execute(query, (text,)) for query in queries for text in needles)
+            return {key for rows in found for (key,) in rows}
+
+        return self._ask(look) if needles else set()
+
+    def span(self) -> tuple[str | None, str | None]:
+        """When the oldest and the newest raw answer were received, as ISO 8601 in UTC."""
+        query = "select min(received_at), max(received_at) from answers"
+        found = self._ask(lambda db: db.execute(query).fetchone())
+        first, last = (
+            None if at is None else datetime.fromtimestamp(at, UTC).isoformat() for at in found
+        )
+        return first, last
 
     def standing(self, keys: Collection[str]) -> dict[str, State]:
         """The states of those of these calls that are known."""

@@ -148,12 +148,15 @@ def report(
         period=period, compare=compare, by=_several(by), regimes=_several(regimes), tz=tz,
         as_of=as_of, min_group=min_group,
     )  # fmt: skip
-    found = read_data(store if isinstance(store, Store) else Store(store), asked)
+    store = store if isinstance(store, Store) else Store(store)
+    found = read_data(store, asked)
     document = first_page(found, language)
     document.add(*second_page(found), Heading(say("charts")), *drawn(found, language))
     document.add(*last_page(found, language, version("verifyanalytics"), list(targets)))
     name = f"report-{found.period.name}-{language}"
     paths = [_write(document, kind, target, name) for kind, target in targets.items()]
+    for path in paths:
+        store.note_copy("report", path)
     compared = found.compared.name if found.before is not None and found.compared else None
     return Report(
         paths=paths, period=found.period.name, compared=compared, alone=found.alone,

@@ -163,6 +163,8 @@ class Ledger:
         with tables.errors("reading the ledger"):
             stamps = read_stamps(tables.responses, version.number)
             for sha256, n_bytes, *counts in tables.engine.cursor().sql(query).fetchall():
+                if stamps.get(f"file:{sha256}", 0) < 0:
+                    continue  # a repair gave it up: it counts as never imported
                 part = stamps.get(f"part:{sha256}", 0)
                 rows = stamps.get(f"file:{sha256}", 0)
                 found[sha256] = SourceProgress(rows, part or n_bytes, not part, *counts)

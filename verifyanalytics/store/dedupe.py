@@ -186,14 +186,26 @@ class Deduplicator:
         db = self._db
         self._tombstones.load(db)
         condition = self._tombstones.of_rows(db)
-        for number, file in enumerate(self._staged):
-            if file.kind == "verification":
-                db.execute(
-                    f"INSERT INTO decisions SELECT {number}, file_row_number, 'erased' FROM "
-                    f"read_parquet({literal(file.path)}, file_row_number = true, "
-                    f"hive_partitioning = false) r WHERE {condition} AND NOT EXISTS (SELECT 1 "
-                    f"FROM decisions d WHERE d.file = {number} AND d.row = r.file_row_number)"
-                )
+        files = {n: f.path for n, f in enumerate(self._staged) if f.kind == "verification"}
+        for number, path in files.items():
+            db.execute(
+                f"INSERT INTO decisions SELECT {number}, file_row_number, 'erased' FROM "
+                f"read_parquet({literal(path)}, file_row_number = true, "
+                f"hive_partitioning = false) r WHERE {condition} AND NOT EXISTS (SELECT 1 "
+                f"FROM decisions d WHERE d.file = {number} AND d.row = r.file_row_number)"
+            )
+        # an answer without its person belongs to the person of its token
+        query = self._tombstones.of_subjects(db)
+        theirs = " UNION ALL ".join(
+            f"SELECT token FROM {_read([path])} WHERE token IS NOT NULL AND {query}"
+            for path in files.values()
+        )
+        if query != "false" and theirs:
+            db.execute(
+                "INSERT INTO decisions SELECT file, row, 'erased' FROM staged s WHERE answer "
+                f"AND token IN ({theirs}) AND NOT EXISTS "
+                "(SELECT 1 FROM decisions d WHERE d.file = s.file AND d.row = s.row)"
+            )
         db.execute(
             "UPDATE staged SET settles = NULL, request_id = NULL FROM decisions d "
             "WHERE d.file = staged.file AND d.row = staged.row AND d.decision = 'erased'"
@@ -346,7 +358,7 @@ class Deduplicator:
                     n_known,
                     n_rejected,
                     n_erased=n_erased,
-                )  # fmt: skip
+                )
             )
         return counts
 
@@ -426,7 +438,8 @@ _COUNTS = """
 SELECT range_no,
        count(*) FILTER (WHERE answer), count(*) FILTER (WHERE NOT answer),
        count(*) FILTER (WHERE answer AND NOT done),
-       count(*) FILTER (WHERE decision IN ('known', 'erased')), count(*) FILTER (WHERE decision = 'conflict'),
+       count(*) FILTER (WHERE decision IN ('known', 'erased')),
+       count(*) FILTER (WHERE decision = 'conflict'),
        count(*) FILTER (WHERE NOT done), count(*) FILTER (WHERE NOT answer AND NOT done),
        count(*) FILTER (WHERE decision = 'erased')
 FROM staged LEFT JOIN decisions USING (file, row) GROUP BY range_no

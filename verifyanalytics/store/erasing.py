@@ -50,6 +50,7 @@ class Matches:
     n_rejects: int
     n_labels: int
     tokens: tuple[str, ...]
+    before: datetime | None  # what is older is to go from the journals too
 
 
 # -------------------------------------------------------------------------------- beginning
@@ -57,6 +58,11 @@ class Matches:
 
 def begin(tables: Tables, selection: Selection, name: str) -> None:
     """Write the tombstones of a selection; what `Store.begin_erasure` does."""
+    tombstones.write(tables.path, name, _stones(tables, selection))
+
+
+def _stones(tables: Tables, selection: Selection) -> pa.Table:
+    """Make the tombstones of a selection."""
     at = datetime.now(UTC)
     cursor = tables.engine.cursor()
     tables.views().create(cursor)
@@ -81,7 +87,12 @@ def begin(tables: Tables, selection: Selection, name: str) -> None:
     written = [(what, stones.hashed(what, value), at) for what, value in dict.fromkeys(rows)]
     if selection.before is not None:
         written.append(("before", "", selection.before))
-    tombstones.write(tables.path, name, written)
+    columns = zip(*written, strict=True)
+    arrays = [
+        pa.array(list(values), field.type)
+        for values, field in zip(columns, tombstones.SCHEMA, strict=True)
+    ]
+    return pa.Table.from_arrays(arrays, schema=tombstones.SCHEMA)
 
 
 def _column(
@@ -102,10 +113,15 @@ def _values(cursor: duckdb.DuckDBPyConnection, query: str, values: Sequence[str]
 # -------------------------------------------------------------------------------- finding
 
 
-def matches(tables: Tables, names: Sequence[str] | None) -> Matches:
-    """Count what the tombstones of some erasures still find, and give the tokens."""
-    cursor, stones = tables.engine.cursor(), tables.tombstones(names)
-    stones.load(cursor)
+def matches(tables: Tables, selected: str | Selection) -> Matches:
+    """Count what an erasure still finds, or a selection would find."""
+    cursor = tables.engine.cursor()
+    if isinstance(selected, str):
+        stones = tables.tombstones([selected])
+        stones.load(cursor)
+    else:
+        stones = tables.tombstones([])
+        stones.load(cursor, _stones(tables, selected))
     tables.views().create(cursor)
     _find_going(cursor, stones)
     n_rows = cursor.execute("SELECT count(*) FROM going").fetchall()[0][0]
@@ -116,7 +132,9 @@ def matches(tables: Tables, names: Sequence[str] | None) -> Matches:
     n_labels = cursor.execute(labels).fetchall()[0][0]
     query = "SELECT DISTINCT token FROM going WHERE token IS NOT NULL"
     tokens = tuple(token for (token,) in cursor.execute(query).fetchall())
-    return Matches(n_rows, n_rejects, n_labels, tokens)
+    query = "SELECT max(moment) FROM tombstones WHERE what = 'before'"
+    before = cursor.execute(query).fetchall()[0][0]
+    return Matches(n_rows, n_rejects, n_labels, tokens, before)
 
 
 def _find_going(cursor: duckdb.DuckDBPyConnection, stones: Tombstones) -> None:
@@ -145,7 +163,7 @@ def _of_labels(cursor: duckdb.DuckDBPyConnection, stones: Tombstones) -> str:
 
 def erase(tables: Tables, name: str, batch: str) -> Matches:
     """Do what is left of an erasure in the store's tables; labels first, since rows find them."""
-    found = matches(tables, [name])
+    found = matches(tables, name)
     with_retry(tables, tables.labels, batch, lambda t: _erase_labels(t, name), doing="erasing")
     with_retry(tables, tables.responses, batch, lambda t: _erase_rows(t, name), doing="erasing")
     for table in (tables.labels, tables.responses):
@@ -191,7 +209,10 @@ def _erase_rows(attempt: CommitTry, name: str) -> None:
     fresh = [cursor.sql(renamed).to_arrow_table(), ledger_of_loss(cursor, attempt.at)]
     hidden = stones.of_parts(cursor)
     fresh[1] = _unnamed(cursor, fresh[1], hidden)
-    _replace(attempt, gone, [rows for rows in fresh if rows.num_rows])
+    query = "SELECT count(*) FROM tombstones WHERE what != 'before'"
+    lasting = cursor.execute(query).fetchall()[0][0] > 0  # of moments only the last is kept
+    ledger = [rows for rows in fresh if rows.num_rows]
+    _replace(attempt, gone, ledger, erasure=name if lasting else "")
 
 
 def _unnamed(cursor: duckdb.DuckDBPyConnection, rows: pa.Table, hidden: str) -> pa.Table:
@@ -205,7 +226,7 @@ def _numbers(cursor: duckdb.DuckDBPyConnection, path: Path, condition: str) -> n
     if condition in ("false", "(false OR false)"):
         return np.empty(0, dtype=np.int64)
     query = f"SELECT file_row_number AS n FROM {_read(path)} WHERE {condition} ORDER BY n"
-    return cursor.execute(query).fetchnumpy()["n"]
+    return np.asarray(cursor.execute(query).fetchnumpy()["n"])
 
 
 def _read(path: Path) -> str:
@@ -213,7 +234,10 @@ def _read(path: Path) -> str:
 
 
 def _replace(
-    attempt: CommitTry, gone: dict[DataFile, np.ndarray[Any, Any]], ledger: Sequence[pa.Table]
+    attempt: CommitTry,
+    gone: dict[DataFile, np.ndarray[Any, Any]],
+    ledger: Sequence[pa.Table],
+    erasure: str = "",
 ) -> None:
     """Commit files without some rows in the place of those that have them."""
     touched = [file for file, numbers in gone.items() if len(numbers)]
@@ -226,7 +250,7 @@ def _replace(
         brought += [left] if left.n_rows else []
     schema = table_schema("import")
     brought += [attempt.write("import", rows.cast(schema)) for rows in ledger]
-    note = {"verb": "erase", "batch": "", "n_added": 0}
+    note = {"verb": "erase", "batch": "", "n_added": 0, "erasure": erasure}
     if attempt.table == attempt.tables.labels:
         note["responses_lane"] = attempt.tables.newest(attempt.tables.responses).sequence
     attempt.commit(adds=attempt.place(brought), removes=touched, note=note)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -17,7 +18,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from verifyanalytics.errors import CheckError, StorageError, UsageError
-from verifyanalytics.store.commits import CommitTry, with_retry
+from verifyanalytics.store import tombstones
+from verifyanalytics.store.commits import CommitTry, with_retry, without
 from verifyanalytics.store.disk import sync
 from verifyanalytics.store.files import (
     DataFile,
@@ -30,7 +32,7 @@ from verifyanalytics.store.files import (
     writer,
 )
 from verifyanalytics.store.head import history_findings
-from verifyanalytics.store.tables import Tables, Version, read_stamps
+from verifyanalytics.store.tables import Tables, Version, entries, read_stamps
 from verifyanalytics.store.views import literal, selected, write_query
 
 _BATCHES = """
@@ -61,8 +63,12 @@ def findings(tables: Tables, *, deep: bool) -> list[str]:
     for table, version in ((tables.responses, responses), (tables.labels, labels)):
         found += _file_findings(table, version.files)
         found += _content_findings(table, version.files) if deep and not found else []
+    if tombstones.pending(tables.path):
+        found.append("an erasure was begun and has not ended; run erase, which goes on with it")
     try:
         tables.key(again=True)
+        found += tombstones.missing(tables.path, (e.erasure for e in entries(tables.responses)))
+        tables.tombstones()
         if not found:
             connection = tables.engine.cursor()
             tables.views().create(connection)
@@ -148,8 +154,10 @@ def _sum_findings(connection: duckdb.DuckDBPyConnection, stamps: Mapping[str, in
         sha for (sha,) in connection.execute("SELECT DISTINCT sha256 FROM imports").fetchall()
     }
     stamped = {name[5:] for name in stamps if name.startswith("file:")}
+    known = ledger | {name[5:] for name, n in stamps.items() if n < 0}  # given up by a repair
+    ledger -= {"lost"}  # of rows whose ledger was lost
     found += [f"source {sha[:12]}… is in the ledger and not stamped" for sha in ledger - stamped]
-    found += [f"source {sha[:12]}… is stamped and not in the ledger" for sha in stamped - ledger]
+    found += [f"source {sha[:12]}… is stamped and not in the ledger" for sha in stamped - known]
     return found
 
 
@@ -245,6 +253,130 @@ def merge(tables: Tables, bundle: Sequence[DataFile], batch: str) -> int:
         return n_rows
 
     return with_retry(tables, tables.responses, batch, work, doing="compacting")
+
+
+# -------------------------------------------------------------------------------- repair
+
+
+def repair_files(tables: Tables, batch: str, *, dry_run: bool) -> list[str]:
+    """Take damaged data files out, so that their sources can be imported again; tell of each.
+
+    The ledger counts what is lost as erased. Sources that lost rows count as never imported: the
+    rows that are there are known then, those that were lost are added.
+    """
+    done: list[str] = []
+    damaged = _damaged(tables, tables.labels)
+    if damaged:
+        done += [f"labels/{f.path} {what}: read these labels in again" for f, what in damaged]
+        if not dry_run:
+            with_retry(tables, tables.labels, batch, _take_labels_out, doing="repairing")
+    damaged = _damaged(tables, tables.responses)
+    if damaged:
+        work = partial(_take_out, dry_run=dry_run)
+        lost = with_retry(tables, tables.responses, batch, work, doing="repairing")
+        said = ", ".join(lost[:20]) + (f" and {len(lost) - 20} more" if len(lost) > 20 else "")
+        again = f"import again: {said}" if lost else "no rows are lost"
+        done += [f"responses/{f.path} {what}" for f, what in damaged] + [again]
+    return done
+
+
+def _damaged(tables: Tables, table: Path) -> list[tuple[DataFile, str]]:
+    """Find the data files of a table whose bytes are not those that were written."""
+    files = tables.newest(table).files
+    return [(file, what) for file in files if (what := damage(table, file))]
+
+
+def _take_labels_out(attempt: CommitTry) -> None:
+    gone = [file for file, _ in _damaged(attempt.tables, attempt.table)]
+    note = {"verb": "repair", "batch": "", "n_added": 0}
+    note["responses_lane"] = attempt.tables.newest(attempt.tables.responses).sequence
+    attempt.commit(removes=gone, note=note)
+
+
+def _take_out(attempt: CommitTry, *, dry_run: bool) -> list[str]:
+    """Remove damaged files, count what they held, and name the sources that lost rows."""
+    tables, table, files = attempt.tables, attempt.table, attempt.version.files
+    gone = [file for file, _ in _damaged(tables, table)]
+    cursor = tables.engine.cursor()
+    for kind, name in (("verification", "rows"), ("reject", "refused"), ("import", "ledger")):
+        left = [file for file in files if file.kind == kind and file not in gone]
+        query = selected(table_schema(kind), table, left)
+        if kind != "import":
+            query = f"SELECT batch, source, count(*) AS n FROM ({query}) GROUP BY ALL"
+        cursor.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS {query}")
+    cursor.execute(_LOST)
+    stamps = read_stamps(table, attempt.version.number)
+    sources = {str(s): str(sha) for s, sha in cursor.execute(_LOST_SOURCES).fetchall()}
+    no_ledger = _without_ledger(cursor, stamps) if any(f.kind == "import" for f in gone) else {}
+    again = {f"{name}:{sha}": -1 if name == "file" else 0
+             for sha in (*sources.values(), *no_ledger) for name in ("file", "part")}  # fmt: skip
+    again = {name: value for name, value in again.items() if name in stamps}
+    if not dry_run:
+        gone, kept = _without_rejects(attempt, gone, cursor)
+        ledgers = [ledger_of_loss(cursor, attempt.at), _ledger_of_rows(cursor, attempt.at)]
+        fresh = [attempt.write("import", rows) for rows in ledgers if rows.num_rows]
+        note = {"verb": "repair", "batch": "", "n_added": 0}
+        attempt.commit(adds=attempt.place(kept + fresh), removes=gone, stamps=again, note=note)
+    unnamed = [f"the source with SHA-256 {sha[:12]}…" for sha in no_ledger]
+    return sorted(sources) + unnamed
+
+
+def _without_rejects(
+    attempt: CommitTry, gone: list[DataFile], cursor: duckdb.DuckDBPyConnection
+) -> tuple[list[DataFile], list[StagedFile]]:
+    """Take the rejects of sources that lost rows out too, since importing brings them again."""
+    again = "(SELECT batch, source FROM ledger WHERE sha256 IN (SELECT sha256 FROM again))"
+    cursor.execute(f"CREATE OR REPLACE TEMP TABLE again AS {_LOST_SOURCES}")
+    gone, kept = list(gone), []
+    for file in (f for f in attempt.version.files if f.kind == "reject" and f not in gone):
+        path = attempt.table / file.path
+        read = (
+            f"FROM read_parquet({literal(str(path))}, file_row_number = true, "
+            f"hive_partitioning = false) WHERE (batch, source) IN {again}"
+        )
+        numbers = cursor.execute(f"SELECT file_row_number AS n {read} ORDER BY n").fetchnumpy()["n"]
+        if len(numbers):
+            cursor.execute(f"INSERT INTO lost SELECT batch, source, count(*) {read} GROUP BY ALL")
+            old = StagedFile(str(path), file.kind, file.month, file.n_rows)
+            left = without(old, numbers, attempt)
+            kept += [left] if left.n_rows else []
+            gone.append(file)
+    return gone, kept
+
+
+def _without_ledger(
+    cursor: duckdb.DuckDBPyConnection, stamps: Mapping[str, int]
+) -> dict[str, None]:
+    """Give the sources that are stamped and of which no ledger is left."""
+    held = {sha for (sha,) in cursor.execute("SELECT DISTINCT sha256 FROM ledger").fetchall()}
+    stamped = (name[5:] for name, value in stamps.items() if name[:5] == "file:" and value >= 0)
+    return dict.fromkeys(sha for sha in stamped if sha not in held)
+
+
+def _ledger_of_rows(cursor: duckdb.DuckDBPyConnection, at: datetime) -> pa.Table:
+    """Make ledger rows for rows and rejects of which no ledger is left."""
+    query = (
+        "SELECT batch, source, 'lost' AS sha256, 0 AS bytes, sum(a + r)::BIGINT AS n_read, "
+        "sum(a)::BIGINT AS n_added, 0 AS n_known, sum(r)::BIGINT AS n_rejected, 0 AS n_erased, "
+        "'unknown' AS code_version FROM (SELECT batch, source, n AS a, 0 AS r FROM rows UNION ALL "
+        "SELECT batch, source, 0, n FROM refused) WHERE (batch, source) NOT IN "
+        "(SELECT (batch, source) FROM ledger) GROUP BY ALL ORDER BY ALL"
+    )
+    rows = cursor.sql(query).to_arrow_table()
+    return conform(rows, table_schema("import"), {"committed_at": at})
+
+
+_LOST = """
+CREATE OR REPLACE TEMP TABLE lost AS
+SELECT batch, source, n_added + n_rejected - n_erased
+       - coalesce(rows.n, 0) - coalesce(refused.n, 0) AS n
+FROM (SELECT batch, source, sum(n_added) AS n_added, sum(n_rejected) AS n_rejected,
+             sum(n_erased) AS n_erased FROM ledger GROUP BY ALL)
+LEFT JOIN rows USING (batch, source) LEFT JOIN refused USING (batch, source)
+"""
+_LOST_SOURCES = """
+SELECT DISTINCT source, sha256 FROM lost JOIN ledger USING (batch, source) WHERE lost.n > 0
+"""
 
 
 # -------------------------------------------------------------------------------- vacuum

@@ -16,7 +16,8 @@ import duckdb
 
 from verifyanalytics.errors import UsageError
 from verifyanalytics.schema import QUALITY_COLUMNS
-from verifyanalytics.store.disk import storage_errors
+from verifyanalytics.store import tombstones
+from verifyanalytics.store.disk import storage_errors, tidying
 from verifyanalytics.store.maintenance import findings, strays
 from verifyanalytics.store.tables import Tables
 from verifyanalytics.store.views import (
@@ -330,6 +331,28 @@ class StoreReader:
                 for path in strays(self._tables.newest(table))
             ]
 
+    def leftovers(self) -> dict[str, int]:
+        """Count what is on the disk beside the tables: older files, staged ones, tombstones."""
+        tables = self._tables
+        older = 0
+        for table in (tables.responses, tables.labels):
+            referred = {table / file.path for file in tables.newest(table).files}
+            there = table.rglob("*.parquet")
+            kept = {p for p in there if not p.relative_to(table).parts[0].startswith("_")}
+            older += len(kept - referred)
+        staged = sum(1 for _ in (tables.responses / "_staging").glob("*/*.parquet"))
+        counts = {"files of older versions": older, "staged files": staged}
+        return counts | {"tombstones": tombstones.count(self.path)}
+
+    def copies(self) -> list[dict[str, str]]:
+        """List the exports, reports and copies that were made: at, what, path; oldest first."""
+        return tombstones.copies(self.path)
+
+    def note_copy(self, what: str, path: str | Path) -> None:
+        """Note that something was written outside the store, so that an erasure can name it."""
+        with tidying():
+            tombstones.note_copy(self.path, what, Path(path).absolute())
+
     def export(
         self,
         folder: str | Path,
@@ -389,6 +412,7 @@ class StoreReader:
             for table, path in paths.items():
                 n_rows = export_table(self._tables.engine.cursor(), views, table, path)
                 done.append((table, str(path), n_rows))
+        self.note_copy("export", folder)
         return pd.DataFrame(done, columns=["table", "path", "rows"])
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,9 +20,16 @@ from verifyanalytics.store.disk import storage_errors, tidying
 from verifyanalytics.store.erasing import Matches, Selection, begin, erase, matches
 from verifyanalytics.store.files import StagedFile
 from verifyanalytics.store.head import repair
-from verifyanalytics.store.maintenance import bundles, expired, merge, replace_rows, retention_hours
+from verifyanalytics.store.maintenance import (
+    bundles,
+    expired,
+    merge,
+    repair_files,
+    replace_rows,
+    retention_hours,
+)
 from verifyanalytics.store.reading import StoreReader
-from verifyanalytics.store.tombstones import end, pending
+from verifyanalytics.store.tombstones import end, pending, retention, set_retention
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -318,10 +325,11 @@ class Store(StoreReader):
         return pd.DataFrame(done, columns=["kind", "month", "n_files", "n_rows"])
 
     def repair(self, *, dry_run: bool = False) -> list[str]:
-        """Go back to the last whole version of a log that is damaged; nothing else is changed.
+        """Go back to the last whole version of a damaged log; take damaged data files out.
 
-        What is damaged is set aside beside its place. The rows of later commits are lost: import
-        the sources that are named again, and only the rows that are missing come back.
+        What is damaged of a log is set aside beside its place. Rows that are lost are counted as
+        erased: import the sources that are named again, and only the missing rows come back.
+        Every data file is read.
 
         Parameters
         ----------
@@ -331,8 +339,8 @@ class Store(StoreReader):
         Returns
         -------
         list of str
-            One sentence a table that was damaged, with the sources to import again; empty when the
-            logs are whole.
+            One sentence a thing that was damaged, with the sources to import again; empty when all
+            is whole. A source `journal:…` is a journal: its raw answers are delivered again.
 
         Raises
         ------
@@ -359,6 +367,13 @@ class Store(StoreReader):
                 for text in repair(table, dry_run=dry_run)
             ]
             self._tables.forget()
+            if dry_run and done:
+                return done  # what the log names cannot be known yet
+            batch = self.new_batch()
+            try:
+                done += repair_files(self._tables, batch, dry_run=dry_run)
+            finally:
+                self.discard(batch)
         return done
 
     def begin_erasure(self, selection: Selection) -> str:
@@ -376,10 +391,14 @@ class Store(StoreReader):
         """Name the erasures that were begun and have not ended, the oldest first."""
         return pending(self.path)
 
-    def erasable(self, name: str) -> Matches:
-        """Count what an erasure still has to erase, and give the tokens of the calls."""
+    def erasable(self, selected: str | Selection) -> Matches:
+        """Count what an erasure still has to erase, or a selection would, and give the tokens."""
         with self._tables.errors("looking for what is to be erased"):
-            return matches(self._tables, [name])
+            return matches(self._tables, selected)
+
+    def erased_tokens(self, name: str, tokens: Iterable[str]) -> list[str]:
+        """Give those of some hashed tokens that an erasure names."""
+        return self._tables.tombstones([name]).among("token", tokens)
 
     def erase(self, name: str) -> Matches:
         """Erase rows, rejects and labels, and every file of older versions; `end_erasure` follows.
@@ -396,6 +415,15 @@ class Store(StoreReader):
                 return erase(self._tables, name, batch)
             finally:
                 self.discard(batch)
+
+    def retention(self) -> int | None:
+        """Give the hours that this store keeps answers, by the rule of `retain`."""
+        return retention(self.path)
+
+    def set_retention(self, hours: int) -> None:
+        """Keep the rule of `retain`."""
+        with storage_errors(self.path, "keeping the rule"):
+            set_retention(self.path, hours)
 
     def end_erasure(self, name: str) -> None:
         """Note that nothing is left to do of an erasure."""

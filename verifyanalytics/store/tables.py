@@ -219,6 +219,7 @@ class Entry:
     batch: str
     n_added: int
     responses_sequence: int  # of labels: the version of `responses` at that time
+    erasure: str  # whose tombstones must be there
 
 
 def entries(folder: Path) -> list[Entry]:
@@ -232,6 +233,7 @@ def entries(folder: Path) -> list[Entry]:
             batch=commit.get("batch", ""),
             n_added=commit.get("n_added", 0),
             responses_sequence=commit.get("responses_lane", 0),
+            erasure=commit.get("erasure", ""),
         )
         for commit in DeltaTable(folder).history()
         if "lane" in commit or commit["version"] == 0
@@ -270,7 +272,7 @@ _OF_THE_QUERY = (
     duckdb.ConversionException, duckdb.OutOfRangeException, duckdb.PermissionException,
 )  # fmt: skip
 
-_OURS = {"responses", "labels", "_journals", "_copies", tombstones.FOLDER, head.FOLDER}
+_OURS = {"responses", "labels", "_journals", tombstones.COPIES, tombstones.FOLDER, head.FOLDER}
 """What lies in a store's folder."""
 
 
@@ -448,7 +450,9 @@ class Tables:
         kept = {entry.sequence: entry for entry, readable in self.kept() if readable}
         if sequence in kept:
             return kept[sequence]
-        limit = f"{RETENTION.days} days, and not before an erasure"
+        limit = f"{RETENTION.days} days"
+        if any(entry.verb == "erase" for entry in kept.values()):
+            limit = "to the last erasure, which goes before older versions"
         reach = f"it reaches back {limit}, to version {min(kept)}"
         message = f"no version {sequence} of {self.path}; {reach}, and on to version {max(kept)}"
         raise UsageError(message)

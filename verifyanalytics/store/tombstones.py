@@ -7,6 +7,7 @@ erasure has not ended and is taken up by the next one.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import json
@@ -24,11 +25,13 @@ from verifyanalytics.store.files import writer
 from verifyanalytics.store.views import literal
 
 FOLDER = "_erased"
+COPIES = "_copies"
+_RULE = "retention"
 SCHEMA = pa.schema(
-    [("what", pa.string()), ("hash", pa.string()), ("at", pa.timestamp("us", tz="UTC"))]
+    [("what", pa.string()), ("hash", pa.string()), ("moment", pa.timestamp("us", tz="UTC"))]
 )
-"""`what` is request_id, token, subject, part (batch and source) or before; of `before` only `at`
-counts, a moment. Of a subject, only answers before `at` were erased."""
+"""`what` is request_id, token, subject, part (batch and source) or before, which has a moment only.
+Of a subject, answers before the moment were erased."""
 
 
 class Tombstones:
@@ -54,8 +57,20 @@ class Tombstones:
         inner = hashlib.sha256(f"{self._salt}{what}\0{value}".encode()).hexdigest()
         return hashlib.sha256(f"{self._salt}{inner}".encode()).hexdigest()[:32]
 
-    def load(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Put them into the temporary table `tombstones` of a connection."""
+    def among(self, what: str, values: Iterable[str]) -> list[str]:
+        """Give those of some values that have a tombstone."""
+        columns = [pq.read_table(path, columns=["what", "hash"]) for path in self._paths]
+        known = {
+            row["hash"] for table in columns for row in table.to_pylist() if row["what"] == what
+        }
+        return [value for value in values if self.hashed(what, value) in known] if known else []
+
+    def load(self, connection: duckdb.DuckDBPyConnection, given: pa.Table | None = None) -> None:
+        """Put them, or some that are given, into the temporary table `tombstones`."""
+        if given is not None:
+            connection.register("given", given)
+            connection.execute("CREATE OR REPLACE TEMP TABLE tombstones AS SELECT * FROM given")
+            return
         paths = ", ".join(literal(str(path)) for path in self._paths)
         query = f"SELECT * FROM read_parquet([{paths}])" if paths else _NOTHING
         connection.execute(f"CREATE OR REPLACE TEMP TABLE tombstones AS {query}")
@@ -64,15 +79,21 @@ class Tombstones:
         """Write the condition for verifications that were erased, after `load`."""
         kinds = self._kinds(connection)
         found = [self._any(kinds & {"request_id", "token"})]
-        if "subject" in kinds:  # who comes back later is here by a new right
-            found.append(
-                "(subject IS NOT NULL AND EXISTS (SELECT 1 FROM tombstones t WHERE "
-                f"t.what = 'subject' AND t.hash = {self._sql('subject', 'subject')} "
-                "AND coalesce(occurred_at < t.at, true)))"
-            )
+        found.append(self.of_subjects(connection))
         if "before" in kinds:
-            found.append("occurred_at < (SELECT max(at) FROM tombstones WHERE what = 'before')")
+            found.append("occurred_at < (SELECT max(moment) FROM tombstones WHERE what = 'before')")
         return f"coalesce({' OR '.join(found)}, false)"
+
+    def of_subjects(self, connection: duckdb.DuckDBPyConnection) -> str:
+        """Write the condition for verifications of persons that were erased, after `load`."""
+        if "subject" not in self._kinds(connection):
+            return "false"
+        # who comes back later is here by a new right
+        return (
+            "(subject IS NOT NULL AND EXISTS (SELECT 1 FROM tombstones t WHERE "
+            f"t.what = 'subject' AND t.hash = {self._sql('subject', 'subject')} "
+            "AND coalesce(occurred_at < t.moment, true)))"
+        )
 
     def of_labels(self, connection: duckdb.DuckDBPyConnection) -> str:
         """Write the condition for labels of answers that were erased, after `load`."""
@@ -89,7 +110,7 @@ class Tombstones:
         """Write the condition for rejects that are older than a moment, after `load`."""
         if "before" not in self._kinds(connection):
             return "false"
-        return "rejected_at < (SELECT max(at) FROM tombstones WHERE what = 'before')"
+        return "rejected_at < (SELECT max(moment) FROM tombstones WHERE what = 'before')"
 
     def _any(self, kinds: set[str]) -> str:
         found = [
@@ -112,7 +133,7 @@ class Tombstones:
 
 
 _NOTHING = (
-    "SELECT NULL::VARCHAR AS what, NULL::VARCHAR AS hash, NULL::TIMESTAMPTZ AS at WHERE false"
+    "SELECT NULL::VARCHAR AS what, NULL::VARCHAR AS hash, NULL::TIMESTAMPTZ AS moment WHERE false"
 )
 
 
@@ -120,18 +141,11 @@ def _name_of(path: Path) -> str:
     return path.name.split(".")[0]
 
 
-def write(store: Path, name: str, rows: Iterable[tuple[str, str, datetime]]) -> None:
+def write(store: Path, name: str, table: pa.Table) -> None:
     """Write the tombstones of an erasure, and that it began; on the disk when this returns."""
     folder = store / FOLDER
     folder.mkdir(mode=0o700, exist_ok=True)
     sync(store)
-    whats, hashes, moments = zip(*rows, strict=True)
-    table = pa.Table.from_arrays(
-        [pa.array(list(column), field.type) for column, field in zip(
-            (whats, hashes, moments), SCHEMA, strict=True
-        )],
-        schema=SCHEMA,
-    )  # fmt: skip
     draft = folder / f".{name}"
     draft.unlink(missing_ok=True)
     with writer(draft, SCHEMA) as out:
@@ -148,6 +162,14 @@ def pending(store: Path) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.json")) if folder.is_dir() else []
 
 
+def missing(store: Path, names: Iterable[str]) -> list[str]:
+    """Find erasures whose tombstones are gone."""
+    there = {_name_of(path) for path in (store / FOLDER).glob("*.parquet")}
+    gone = sorted({name for name in names if name} - there)
+    hint = "restore it from a backup, else what was erased may come back"
+    return [f"{store / FOLDER / name}.….parquet is missing; {hint}" for name in gone]
+
+
 def end(store: Path, name: str) -> None:
     """Note that an erasure has ended; its tombstones stay, of moments only the last."""
     folder = store / FOLDER
@@ -156,11 +178,48 @@ def end(store: Path, name: str) -> None:
     for path in sorted(folder.glob("*.parquet")):
         rows = pq.read_table(path)
         if rows["what"].to_pylist() == ["before"] and _name_of(path) not in open_names:
-            moments.append((rows["at"][0].as_py(), path))
+            moments.append((rows["moment"][0].as_py(), path))
     for _, path in sorted(moments)[:-1]:
         path.unlink(missing_ok=True)
     (folder / f"{name}.json").unlink(missing_ok=True)
     sync(folder)
+
+
+def retention(store: Path) -> int | None:
+    """Give the hours that a store keeps answers, by its rule; None without one."""
+    path = store / FOLDER / _RULE
+    try:
+        return int(path.read_text(encoding="ascii")) if path.exists() else None
+    except ValueError:
+        raise StorageError(f"{path} is damaged; give the rule again", path=path) from None
+
+
+def set_retention(store: Path, hours: int) -> None:
+    """Keep the rule of a store."""
+    (store / FOLDER).mkdir(mode=0o700, exist_ok=True)
+    replace_file(store / FOLDER / _RULE, str(hours).encode())
+
+
+# ------------------------------------------------------------------ copies made of a store
+
+
+def note_copy(store: Path, what: str, path: Path) -> None:
+    """Note that something of the store was written outside it, so that an erasure can name it."""
+    folder = store / COPIES
+    folder.mkdir(mode=0o700, exist_ok=True)
+    known = {"what": what, "path": str(path), "at": datetime.now(UTC).isoformat()}
+    name = hashlib.sha256(str(path).encode(errors="surrogateescape")).hexdigest()[:32]
+    replace_file(folder / f"{name}.json", json.dumps(known).encode())
+
+
+def copies(store: Path) -> list[dict[str, str]]:
+    """List the copies that were noted, the oldest first."""
+    found = []
+    for path in (store / COPIES).glob("*.json"):
+        with contextlib.suppress(ValueError, KeyError):  # cut off: it names nothing
+            known = json.loads(path.read_text(encoding="utf-8"))
+            found.append({name: str(known[name]) for name in ("at", "what", "path")})
+    return sorted(found, key=lambda copy: (copy["at"], copy["path"]))
 
 
 def count(store: Path) -> int:
