@@ -227,3 +227,25 @@ def test_what_cannot_be_removed_after_the_commit_is_no_failure(folder, monkeypat
     store.close()  # what it still owns of the staging folders
     assert "left behind" in caplog.text
     assert va.Store(folder / "store").check(deep=True) == []
+
+
+def test_rows_of_a_journal_come_back_from_its_raw_answers(tmp_path, capsys):
+    requests = [
+        {"req_key": "cert_pro_src_verify", "byted_token": f"token-{n}", "sdk_data": "…",
+         "risk_info": "…"}
+        for n in range(5)
+    ]  # fmt: skip
+    store = va.Store(tmp_path / "store", create=True)
+    with va.serve(seed=1) as service:
+        client = va.Client(va.Credentials(service.access_key, service.secret_key), service.address)
+        va.collect(requests, store, client=client)
+    before = store.read().sort_values("request_id").drop(columns=["batch"])
+    (path,) = (store.path / "responses").rglob("kind=verification/*/*.parquet")
+    path.unlink()
+    store.close()
+    assert cli.main(["repair", "--store", str(store.path)]) == 0
+    assert "5 rows came back" in capsys.readouterr().out
+    store = va.Store(store.path)
+    after = store.read().sort_values("request_id").drop(columns=["batch"])
+    assert after.reset_index(drop=True).equals(before.reset_index(drop=True))
+    assert store.check(deep=True) == []

@@ -114,9 +114,14 @@ def repair(
     ] = False,
     output: Output,
 ) -> int:
-    """Go back to the last whole version of a damaged log; names what to import again."""
-    done = open_store(store).repair(dry_run=dry_run)
-    text = "\n".join(done) or "the logs are whole; check looks at the rest"
+    """Mend a damaged log, take damaged data files out; names what to import again."""
+    from verifyanalytics.collecting.journals import deliver_again
+
+    opened = open_store(store)
+    done = opened.repair(dry_run=dry_run)
+    if done and not dry_run and (n_added := deliver_again(opened)):
+        done.append(f"{number(n_added)} rows came back from the raw answers of the journals")
+    text = "\n".join(done) or "the logs and the data files are whole; check looks at the sums"
     output.result({"dry_run": dry_run, "done": done}, text)
     return 0
 
@@ -130,7 +135,7 @@ def erase(
     token: Annotated[
         list[str] | None, typer.Option(metavar="TEXT", help="A byted_token, or its hash.")
     ] = None,
-    request_id: Annotated[list[str] | None, typer.Option(metavar="ID")] = None,
+    request_id: Annotated[list[str] | None, typer.Option(metavar="ID", help="One answer.")] = None,
     source: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="All that a file brought.")
     ] = None,

@@ -17,7 +17,7 @@ from verifyanalytics.collecting.requests import Requests, chunks, read_calls
 from verifyanalytics.collecting.verbs import as_store, journal_path, reason_text
 from verifyanalytics.errors import StorageError, UsageError
 from verifyanalytics.journal.database import as_storage_error, set_meta, take_lock
-from verifyanalytics.journal.delivery import answered
+from verifyanalytics.journal.delivery import answered, deliver
 from verifyanalytics.journal.journal import Journal
 from verifyanalytics.journal.reader import JournalView
 from verifyanalytics.journal.registry import Registry
@@ -210,6 +210,20 @@ def restore_journal(
             sync(draft)
             draft.replace(place)
             sync(place.parent)
+
+
+def deliver_again(store: Store | str | Path) -> int:
+    """Deliver what the journals of a store still hold and it lost; give the number of rows."""
+    store = as_store(store)
+    n_added = 0
+    for record in Registry(store.path).records().values():
+        place = Path(os.path.normpath(store.path / record["path"]))
+        if place.exists():
+            with Journal(
+                place, fingerprint(store.key), create=False, registry=Registry(store.path)
+            ) as opened:
+                n_added += deliver(opened, store).added
+    return n_added
 
 
 def _refuse(number: int, why: str) -> Any:
