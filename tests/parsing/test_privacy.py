@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -124,3 +127,26 @@ def test_no_canary_in_the_raw_answers_of_the_journal():
         )  # fmt: skip
         assert kept is not None
         assert b"kanari" not in kept, name
+
+
+def test_names_of_the_users_own_are_redacted_everywhere(tmp_path):
+    deep = [{"staffNo": "CANARY-2", "text": '{"staff_no": "CANARY-3"}'}, {"shop": "stays"}]
+    data = {"Staff-No": "CANARY-1", "deep": deep}
+    reply = {"code": 10000, "request_id": "r1", "data": data}
+    line = {"context": {"staff_no": "CANARY-4", "shop": "s"}, "staffNo": "CANARY-5"}
+    source = tmp_path / "a.ndjson"
+    source.write_text(json.dumps(line | {"response": reply}) + "\n" + json.dumps(reply) + "\n")
+    command = [sys.executable, "-m", "verifyanalytics", "import", str(source), "--store"]
+    environment = {**os.environ, "VERIFYANALYTICS_REDACT": "staff no, other"}
+    subprocess.run([*command, str(tmp_path / "store")], env=environment, check=True)
+    rows = va.Store(tmp_path / "store").read()
+    assert len(rows) == 1
+    assert "CANARY" not in rows.to_csv()
+    assert "stays" in rows["extra"][0]
+    environment["VERIFYANALYTICS_REDACT"] = "Score"
+    run = subprocess.run(
+        [*command, str(tmp_path / "other")], env=environment, check=False,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert run.returncode == 2
+    assert "VERIFYANALYTICS_REDACT names score" in run.stderr

@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import json
 import math
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from functools import lru_cache
 from typing import Any, NoReturn
 
 from verifyanalytics.errors import UsageError
-from verifyanalytics.schema import MAX_CONTEXT_COLUMNS
+from verifyanalytics.schema import MAX_CONTEXT_COLUMNS, VERIFICATIONS
 
 MAX_DEPTH = 64  # objects and arrays inside each other, at most; each nested text counts on its own
 
@@ -142,11 +143,16 @@ PERSONAL = frozenset(
 """Names of personal, binary or secret values, as `plain_name` writes them."""
 
 _SEPARATORS = str.maketrans("", "", "_- ")
-_OPENS = ("{", "[", '"', " ", "\t", "\r", "\n")  # what JSON that could hide something begins with
-_QUOTED = re.compile(
-    rf"""["'](?:{"|".join("[_ -]*".join(name) for name in sorted(PERSONAL))})[_ -]*\\*["']""",
-    re.IGNORECASE,
+OWN_PERSONAL = frozenset(
+    name.translate(_SEPARATORS).lower()
+    for name in os.environ.get("VERIFYANALYTICS_REDACT", "").split(",")
+    if name.translate(_SEPARATORS)
 )
+"""The user's own such names; worker processes inherit the variable."""
+PERSONAL |= OWN_PERSONAL
+_OPENS = ("{", "[", '"', " ", "\t", "\r", "\n")  # what JSON that could hide something begins with
+_SPELLED = "|".join("[_ -]*".join(map(re.escape, name)) for name in sorted(PERSONAL))
+_QUOTED = re.compile(rf"""["'](?:{_SPELLED})[_ -]*\\*["']""", re.IGNORECASE)
 _HEADS = ("/9j/", "_9j_", "iVBORw0", "R0lGOD", "UklGR", "Qk", "SUkq", "TU0A", "AAAA")
 """How JPEG, PNG, GIF, WebP, BMP, TIFF and HEIF pictures begin in base64, of either alphabet."""
 _PICTURE = re.compile(
@@ -342,6 +348,9 @@ class ReadOptions:
     collected: bool = False
 
     def __post_init__(self) -> None:
+        ours = {plain_name(name) for name in VERIFICATIONS.names} & OWN_PERSONAL
+        if ours:
+            raise UsageError(f"VERIFYANALYTICS_REDACT names {min(ours)}, which is a column")
         wrong = [name for name in self.context if not _is_column(name)]
         if wrong or len(self.context) > MAX_CONTEXT_COLUMNS:
             raise UsageError(
