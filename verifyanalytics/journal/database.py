@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from verifyanalytics.errors import StorageError
 from verifyanalytics.journal import settled
-from verifyanalytics.store.disk import lock, sync
+from verifyanalytics.store.disk import lock, make_folder, sync
 
 SCHEMA_VERSION = 3
 """2 since attempts know the endpoint, the account and the server's clock, 3 since settled calls
@@ -150,7 +150,7 @@ def take_lock(path: Path) -> BinaryIO:
     The path is that of the file itself, no link to it: each journal has one lock.
     """
     with as_storage_error(path):
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(path.parent)
         name = path.with_name(f"{path.name}.lock")
         file = os.fdopen(os.open(name, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600), "ab")
         if os.name == "posix" and os.fstat(file.fileno()).st_mode & 0o077:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from verifyanalytics.errors import StorageError
-from verifyanalytics.store.disk import replace_file, storage_errors
+from verifyanalytics.store.disk import make_folder, replace_file, storage_errors
 
 FOLDER = "_journals"
 
@@ -95,5 +95,5 @@ class Registry:
 
     def _write(self, uuid: str, record: dict[str, Any]) -> None:
         with storage_errors(self._folder, "writing the record of a journal"):
-            self._folder.mkdir(mode=0o700, exist_ok=True)
+            make_folder(self._folder)
             replace_file(self._folder / f"{uuid}.json", json.dumps(record).encode())

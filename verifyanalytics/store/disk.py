@@ -45,6 +45,14 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def make_folder(path: Path, mode: int = 0o700) -> None:
+    """Make a folder, and those above it; their names are on the disk when this returns."""
+    if not path.is_dir():
+        make_folder(path.parent, 0o777)
+        path.mkdir(mode=mode, exist_ok=True)
+        sync(path.parent)
+
+
 def hash_of(path: Path) -> str:
     """Hash a file in bounded memory."""
     with path.open("rb") as file:

@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 
 from verifyanalytics.errors import StorageError
 from verifyanalytics.schema import IMPORTS, LABELS, REJECTS, VERIFICATIONS, parquet_options
-from verifyanalytics.store.disk import hash_of, storage_errors, sync
+from verifyanalytics.store.disk import hash_of, make_folder, storage_errors, sync
 
 KINDS = {"verification": VERIFICATIONS, "reject": REJECTS, "import": IMPORTS}
 """What the table `responses` holds, by its partition `kind`, and the columns of each."""
@@ -203,10 +203,8 @@ def _link(staged: StagedFile, table: Path, relative: str) -> DataFile:
     target = table / relative
     folder = target.parent
     if not folder.is_dir():
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder.parent.chmod(0o700)
-        sync(table)
-        sync(folder.parent)
+        make_folder(folder.parent)
+        make_folder(folder)
     try:
         os.link(staged.path, target)
     except FileNotFoundError as error:
@@ -232,7 +230,7 @@ def key_path(store: Path) -> Path:
 
 def make_key(path: Path) -> bytes:
     """Make a key file of 32 random bytes, or read the one that another process made first."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent, 0o777)
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:

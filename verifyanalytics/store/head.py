@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from verifyanalytics.errors import CheckError, StorageError
-from verifyanalytics.store.disk import hash_of, replace_file, storage_errors, sync
+from verifyanalytics.store.disk import hash_of, make_folder, replace_file, storage_errors, sync
 
 FOLDER = "_head"
 _LOG = "_delta_log"
@@ -113,10 +113,8 @@ def confirm(table: Path, version: int) -> None:
 def _write(table: Path, head: Head) -> None:
     folder = _folder(table)
     if not folder.is_dir():
-        folder.parent.mkdir(mode=0o700, exist_ok=True)
-        folder.mkdir(mode=0o700, exist_ok=True)
-        sync(table.parent)
-        sync(folder.parent)
+        make_folder(folder.parent)
+        make_folder(folder)
     checkpoint = list(head.checkpoint) if head.checkpoint else None
     known = {"version": head.version, "chain": head.chain, "checkpoint": checkpoint}
     known["entries"] = head.entries

@@ -28,7 +28,7 @@ from deltalake.transaction import AddAction, RemoveAction
 from verifyanalytics.errors import NoStoreError, StorageError, UsageError
 from verifyanalytics.schema import IMPORTS, REJECTS, SCHEMA_VERSION, VERIFICATIONS
 from verifyanalytics.store import head, tombstones
-from verifyanalytics.store.disk import storage_errors, sync
+from verifyanalytics.store.disk import make_folder, storage_errors, sync
 from verifyanalytics.store.files import (
     DataFile,
     context_of,
@@ -311,7 +311,7 @@ class Tables:
                         raise UsageError(
                             f"{self.path} holds other files ({min(strange)}, …); {hint}"
                         )
-                self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+                make_folder(self.path)
                 self.path.chmod(0o700)
                 key = make_key(key_path(self.path))
                 fields: dict[str, pa.Field] = {}
@@ -326,7 +326,7 @@ class Tables:
     def _create_table(self, folder: Path, schema: pa.Schema, by: list[str], key: bytes) -> None:
         """Make one empty Delta table; another process may make it at the same time."""
         ours = {_SCHEMA_PROPERTY: str(SCHEMA_VERSION), "verifyanalytics.key": fingerprint(key)}
-        folder.mkdir(mode=0o700, exist_ok=True)
+        make_folder(folder)
         try:
             DeltaTable.create(
                 folder,
@@ -339,6 +339,7 @@ class Tables:
             if not DeltaTable.is_deltatable(str(folder)):
                 raise
         (folder / "_delta_log").chmod(0o700)
+        sync(folder)
         secure(folder, 0)
 
     def key(self, *, again: bool = False) -> bytes:

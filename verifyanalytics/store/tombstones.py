@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from verifyanalytics.errors import StorageError
-from verifyanalytics.store.disk import hash_of, replace_file, storage_errors, sync
+from verifyanalytics.store.disk import hash_of, make_folder, replace_file, storage_errors, sync
 from verifyanalytics.store.files import writer
 from verifyanalytics.store.views import literal
 
@@ -144,8 +144,7 @@ def _name_of(path: Path) -> str:
 def write(store: Path, name: str, table: pa.Table) -> None:
     """Write the tombstones of an erasure, and that it began; on the disk when this returns."""
     folder = store / FOLDER
-    folder.mkdir(mode=0o700, exist_ok=True)
-    sync(store)
+    make_folder(folder)
     draft = folder / f".{name}"
     draft.unlink(missing_ok=True)
     with writer(draft, SCHEMA) as out:
@@ -196,7 +195,7 @@ def retention(store: Path) -> int | None:
 
 def set_retention(store: Path, hours: int) -> None:
     """Keep the rule of a store."""
-    (store / FOLDER).mkdir(mode=0o700, exist_ok=True)
+    make_folder(store / FOLDER)
     replace_file(store / FOLDER / _RULE, str(hours).encode())
 
 
@@ -206,7 +205,7 @@ def set_retention(store: Path, hours: int) -> None:
 def note_copy(store: Path, what: str, path: Path) -> None:
     """Note that something of the store was written outside it, so that an erasure can name it."""
     folder = store / COPIES
-    folder.mkdir(mode=0o700, exist_ok=True)
+    make_folder(folder)
     known = {"what": what, "path": str(path), "at": datetime.now(UTC).isoformat()}
     name = hashlib.sha256(str(path).encode(errors="surrogateescape")).hexdigest()[:32]
     replace_file(folder / f"{name}.json", json.dumps(known).encode())
