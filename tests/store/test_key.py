@@ -58,3 +58,17 @@ def test_a_key_that_is_none_is_refused(store, tmp_path, text):
     (tmp_path / "store.key").write_text(text, encoding="utf-8")
     with pytest.raises(StorageError, match=r"64 hexadecimal digits|cannot be read"):
         Store(store.path).key  # noqa: B018
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are those of POSIX")
+@pytest.mark.parametrize("inner", ["", "responses", "labels", "responses/_delta_log"])
+def test_a_store_that_is_opened_to_others_later_is_refused(tmp_path, inner):
+    store = Store(tmp_path / "store", create=True)
+    folder = store.path / inner
+    for mode in (0o750, 0o701):
+        folder.chmod(mode)
+        with pytest.raises(StorageError, match="others may read") as refused:
+            Store(store.path).read("labels" if inner == "labels" else "verifications")
+        assert f"chmod -R go-rwx {store.path}" in str(refused.value)
+    folder.chmod(0o700)
+    assert len(Store(store.path).read()) == 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import secrets
 import threading
 import time
@@ -276,6 +277,14 @@ _OURS = {"responses", "labels", "_journals", tombstones.COPIES, tombstones.FOLDE
 """What lies in a store's folder."""
 
 
+def _check_private(store: Path, *folders: Path) -> None:
+    """Refuse a store that was opened to others after it was made."""
+    for folder in (store, *folders) if os.name == "posix" else ():
+        if folder.stat().st_mode & 0o077:
+            hint = f"run: chmod -R go-rwx {store}"
+            raise StorageError(f"others may read the store's folder {folder}; {hint}", path=folder)
+
+
 class Tables:
     """The folders and versions of one store; `lock` is held while one is written or opened."""
 
@@ -396,6 +405,8 @@ class Tables:
                 or (log / f"{known.number + 1:020}.json").exists()
                 or not (log / f"{known.number:020}.json").exists()
             ):
+                if known is None:
+                    _check_private(self.path, table, table / "_delta_log")
                 head.verify(table)
                 known = open_version(table, SEQUENCE if table == self.responses else LABEL_SEQUENCE)
                 found = known.handle.metadata().configuration.get(_SCHEMA_PROPERTY, "")
