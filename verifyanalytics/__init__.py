@@ -56,6 +56,7 @@ _PUBLIC = {
     "record": "journal.tap",
     "redo": "collecting.verbs",
     "reflatten": "collecting.verbs",
+    "replayed_images": "analysis.attempts.replays",
     "report": "reporting.write",
     "resolve": "collecting.verbs",
     "restore_journal": "collecting.journals",

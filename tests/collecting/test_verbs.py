@@ -148,7 +148,8 @@ def test_subject_context_and_prints_travel(store):
     row = store.read("verifications").iloc[0]
     assert row.subject == keyed_hash(store.key, "subject", "P")
     assert row.ctx_channel == "app"
-    assert row.image_best_print == keyed_hash(store.key, "image", PICTURE)
+    assert row.image_best_print == keyed_hash(store.print_key, "image", PICTURE)
+    assert store.print_key != store.key
 
 
 def test_the_same_token_twice_is_one_call(store):

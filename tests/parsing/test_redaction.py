@@ -18,7 +18,7 @@ from verifyanalytics.sources.streams import Block
 
 def test_images_leave_their_size_and_a_print_on_request():
     answer = changed("data.images", {"image_best": "QUJD", "image_env": "", "image_new": "QUJD"})
-    made = row(answer, key=KEY, image_prints=True)
+    made = row(answer, key=KEY, print_key=KEY)
     assert (made["image_best_bytes"], made["image_env_bytes"]) == (4, 0)
     assert made["image_best_print"] == keyed_hash(KEY, "image", "QUJD")
     assert made["image_env_print"] is None

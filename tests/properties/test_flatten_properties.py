@@ -196,7 +196,7 @@ def some_options(draw: st.DrawFn) -> ReadOptions:
     return ReadOptions(
         strict=draw(st.booleans()),
         key=draw(st.sampled_from((None, b"k" * 32))),
-        image_prints=draw(st.booleans()),
+        print_key=draw(st.sampled_from([None, b"p" * 32])),
         context=draw(st.sampled_from(({}, {"site": "x", "channel": "constant"}))),
         context_columns=draw(st.sampled_from((None, None, frozenset({"channel", "ok"})))),
         action=draw(st.sampled_from((None, "CertVerify"))),
@@ -353,7 +353,7 @@ def test_large_images_change_nothing(form):
     bad_bytes = good.replace(b"AAAA", b"AA\xffA", 1)
     twice = good.replace(b'"image_env"', b'"image_env":"' + a.encode() + b'\xff","image_env"')
     everything = [*(text.encode() for text in texts), bad_bytes, twice, good]
-    options = ReadOptions(key=b"k" * 32, image_prints=True)
+    options = ReadOptions(key=b"k" * 32, print_key=b"k" * 32)
     for text in (b"\n".join(everything), *everything):
         expected = by_reference(text, options)
         assert by_kernel(Flattener(options), text, []) == expected

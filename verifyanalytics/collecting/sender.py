@@ -126,7 +126,7 @@ class Sender:
         self.set_aside: Counter[str] = Counter()
         self._clock_offset: float | None = None
         self._log = log
-        self._print_key = options.store.key if options.image_prints else None
+        self._print_key = options.store.print_key if options.image_prints else None
         self._budget = math.inf if options.max_calls is None else options.max_calls
         self._lock = threading.Lock()
         self._in_a_row = 0

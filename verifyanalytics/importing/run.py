@@ -165,7 +165,7 @@ def import_responses(
         time_path=time_path,
         context_path=context_path,
         key=target.key,
-        image_prints=image_prints,
+        print_key=target.print_key if image_prints else None,
         context=dict(context or {}),
         action=action,
         req_key=req_key,

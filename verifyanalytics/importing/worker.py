@@ -351,14 +351,16 @@ class _Inbox:
 
     def _listen(self, stream: BinaryIO) -> None:
         decoder = msgspec.msgpack.Decoder(Down)
+        code = 1
         try:
             while (message := receive(stream, decoder)) is not None:
                 self.messages.put(message)
-        except msgspec.DecodeError as error:  # the working thread would wait for ever
+            code = 0
+        except msgspec.DecodeError as error:
             sys.stderr.write(f"a message from the parent is none: {error}\n")
             sys.stderr.flush()
-            os._exit(1)
-        os._exit(0)
+        finally:
+            os._exit(code)  # else the working thread would wait for ever, whatever went wrong
 
     def next_batch(self) -> str:
         """Wait until the parent names the next batch."""

@@ -26,7 +26,7 @@ import requests
 from verifyanalytics.journal.journal import Journal
 from verifyanalytics.journal.raw_answers import raw_line
 from verifyanalytics.parsing.text import Unreadable, keyed_hash, loads
-from verifyanalytics.store.files import fingerprint, read_key
+from verifyanalytics.store.files import fingerprint, print_key, read_key
 from verifyanalytics.vendor.replies import MAX_BODY, RULES, Outcome, State, as_query, read_reply
 
 ACTIONS = frozenset({"CertVerify", "CertVerifyQuery"})
@@ -48,9 +48,9 @@ class Tap:
         Answers that could not be written; each was logged with its reason.
     """
 
-    def __init__(self, journal: Journal, key: bytes, *, image_prints: bool = False) -> None:
+    def __init__(self, journal: Journal, key: bytes, *, prints: bytes | None = None) -> None:
         self.journal = journal
-        self._key, self._prints = key, image_prints
+        self._key, self._prints = key, prints
         self._path = journal.path
         self._inherited: list[Journal] = []
         self._begin()
@@ -119,7 +119,7 @@ class Tap:
             token=key,
             received_at=datetime.now(UTC),
             http_status=response.status_code,
-            print_key=self._key if self._prints else None,
+            print_key=self._prints,
         )
         state = RULES[reply.outcome].state
         if raw is None:
@@ -205,7 +205,8 @@ def record(
     0
     """
     key = read_key(Path(key_file))
-    tap = Tap(Journal(Path(journal), fingerprint(key)), key, image_prints=image_prints)
+    prints = print_key(Path(key_file)) if image_prints else None
+    tap = Tap(Journal(Path(journal), fingerprint(key)), key, prints=prints)
     session.hooks["response"].append(tap)
     return tap
 

@@ -411,8 +411,8 @@ class _Reading:
             if image is None:
                 continue
             values[f"{name}_bytes"] = len(image)
-            if image and self.options.image_prints and self.options.key:
-                values[f"{name}_print"] = keyed_hash(self.options.key, "image", image)
+            if image and self.options.print_key:
+                values[f"{name}_print"] = keyed_hash(self.options.print_key, "image", image)
         details = data.object("source_comp_details")
         values |= details.columns(_COMPARISON)
         values |= details.object("thresholds").columns(_THRESHOLDS)

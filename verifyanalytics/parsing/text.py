@@ -337,7 +337,7 @@ class ReadOptions:
     time_path: str | None = None
     context_path: str | None = None
     key: bytes | None = None  # the store's; without it tokens and subjects stay unknown
-    image_prints: bool = False
+    print_key: bytes | None = None  # of image prints; without it there are none
     context: Mapping[str, str] = field(default_factory=dict)  # what a response says itself wins
     context_columns: frozenset[str] | None = None  # None: the first 64 of each response
     action: str | None = None  # for responses that do not say

@@ -245,6 +245,11 @@ def make_key(path: Path) -> bytes:
     return read_key(path)
 
 
+def print_key(key_file: Path) -> bytes:
+    """Give the key of image prints, which lies beside the store's; made when it is not there."""
+    return make_key(key_file.with_name(f"{key_file.name}.prints"))
+
+
 def read_key(path: Path) -> bytes:
     """Read a key file; `StorageError` when it is missing, open to others, or no 64 hex digits."""
     try:

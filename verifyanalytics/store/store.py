@@ -18,7 +18,7 @@ from verifyanalytics.store.commits import Ledger, add_labels, append, label_rows
 from verifyanalytics.store.dedupe import ImportedRange, RangeCount, SourceProgress
 from verifyanalytics.store.disk import storage_errors, tidying
 from verifyanalytics.store.erasing import Matches, Selection, begin, erase, matches
-from verifyanalytics.store.files import StagedFile
+from verifyanalytics.store.files import StagedFile, key_path, print_key
 from verifyanalytics.store.head import repair
 from verifyanalytics.store.maintenance import (
     bundles,
@@ -98,6 +98,22 @@ class Store(StoreReader):
         """
         self.create()
         return self._tables.key()
+
+    @property
+    def print_key(self) -> bytes:
+        """The 32 secret bytes that image prints are made with, in `<store>.key.prints`.
+
+        They are made when prints are first asked for. Once the file is deleted, nobody can tell
+        whether a picture is among the prints; later prints are made with new bytes.
+
+        Raises
+        ------
+        StorageError
+            The file is readable by others, or no key.
+        """
+        self.create()
+        with storage_errors(self.path, "making the key of image prints"):
+            return print_key(key_path(self.path))
 
     def close(self) -> None:
         """Give up staging folders and the engine; the store can be used again afterwards."""

@@ -11,5 +11,6 @@ __getattr__, __dir__, __all__ = face(
         "lost_people": "analysis.attempts.retries",
         "attempts_to_pass": "analysis.attempts.retries",
         "bursts": "analysis.attempts.retries",
+        "replayed_images": "analysis.attempts.replays",
     },
 )

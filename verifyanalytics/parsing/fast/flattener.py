@@ -218,7 +218,7 @@ class Flattener:
         }
         if decoded.text.cuts:
             decoding.put_back(texts, decoded.places, data, decoded.text.cuts, needs_reference)
-        key = self.options.key if self.options.image_prints else None
+        key = self.options.print_key
         for name, column in texts.items():
             gathered.images[f"image_{name}_bytes"] += [
                 None if text is None else len(text) for text in column
