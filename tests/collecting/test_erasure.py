@@ -100,7 +100,7 @@ def test_erased_rows_stay_out_of_later_imports(filled, tmp_path):
     summary = va.import_responses([again], filled)
     assert (summary.read, summary.added, summary.known) == (26, 2, 24)
     assert summary.erased == 8
-    assert "8 of them erased before" in str(summary)
+    assert "8 of the known were erased before" in str(summary)
     assert len(filled.read()) == 18
     # without the person in the lines the token tells
     nameless = wrote(tmp_path / "nameless.ndjson", range(24), person=False)

@@ -85,7 +85,7 @@ def test_a_signal_right_after_the_commit_takes_no_committed_file(tmp_path, monke
     ("phase", "committed"),
     [
         ("commits.verify = die", False),  # staged, nothing judged
-        ("commits._without = die", False),  # judged
+        ("commits.without = die", False),  # judged
         ("commits.place = die", False),  # the kept rows and the ledger are written
         ("commits.commit = die", False),  # all is in place
         ("tables.secure = die", True),  # the log has it

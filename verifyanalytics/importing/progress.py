@@ -48,7 +48,6 @@ class ImportSummary:
     read: int = 0  # responses met in this run: always added + known + rejected
     added: int = 0
     known: int = 0  # there already
-    erased: int = 0  # those of them that were erased before, and stay out
     rejected: int = 0
     already_imported: int = 0  # committed before this run, not read again, in no count above
     already_rejected: int = 0  # those of them that became rejects then
@@ -59,6 +58,7 @@ class ImportSummary:
     batches: int = 0  # commits made
     bytes: int = 0  # stored, of what was read in this run
     seconds: float = 0.0
+    erased: int = 0  # of the known: erased before, so they stay out
 
     def __str__(self) -> str:
         """One line: what was read and what became of it."""
@@ -69,7 +69,7 @@ class ImportSummary:
         )
         line += f" ({counts})" if counts else ""
         if self.erased:
-            line += f"; {spaced(self.erased)} of them erased before"
+            line += f"; {spaced(self.erased)} of the known were erased before"
         if self.already_imported:
             line += f"; already imported {spaced(self.already_imported)}"
         if self.already_rejected:
